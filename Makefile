@@ -1,0 +1,61 @@
+# The first target that needs it builds .venv from requirements.lock. Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+MODEL ?= digits-joint
+TORCH := 2.13.0
+BIN := .venv/bin
+VENV := .venv/.complete
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	"error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that; try: make PYTHON=python3.12" >&2; exit 1; }
+
+.PHONY: help demo test lab train bench lint format lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
+	$(BIN)/stg-lab demo --out out/demo --overwrite
+
+test: $(VENV) ## run every test this machine can run
+	$(BIN)/python -m pytest
+
+lab: $(VENV) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks/
+
+train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
+	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
+
+bench: $(VENV) ## measure speed and memory
+	$(BIN)/python -m benchmarks.run
+
+lint: $(VENV) ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV) ## format the code and mend what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## rewrite requirements.lock from a fresh environment
+	@$(CHECK_PYTHON)
+	set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	$(PYTHON) -m venv "$$new"; \
+	"$$new/bin/python" -m pip install torch==$(TORCH); \
+	"$$new/bin/python" -m pip install -e '.[lab,dev]'; \
+	"$$new/bin/python" -m pip freeze --exclude-editable > "$$new/freeze"; \
+	sed '/^#/!d' requirements.lock > "$$new/lock"; \
+	sed -E -e '/^(nvidia|cuda|triton|pip=|setuptools=)/d' -e 's/\+[a-z0-9.]+$$//' "$$new/freeze" >> "$$new/lock"; \
+	cp "$$new/lock" requirements.lock
+
+clean: ## remove .venv and caches; out/ and runs/ stay
+	rm -rf .venv dist .ruff_cache .mypy_cache .pytest_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): requirements.lock pyproject.toml
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,74 @@
+"""stg_lab: a laboratory bench for guidance in video diffusion, on stock diffusers pipelines.
+
+    import stg_lab as lab
+
+    pipe = lab.load("digits-joint")
+    run = lab.sample(pipe, guidance=lab.CFG(4) + lab.STG(1, lab.skip([5])), prompt="a red seven moving left")
+    run.recording.x0("skip")
+
+Names are imported when first used, so that importing the lab costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from stg_lab._version import __version__
+
+if TYPE_CHECKING:
+    from stg_lab import analysis, digits, figures, plots, widgets
+    from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
+    from stg_lab.families import describe_pipeline as describe
+    from stg_lab.guidance import CFG, STG, Guidance
+    from stg_lab.loading import embedded, load
+    from stg_lab.recording import IncompleteRecordingWarning, Recording
+    from stg_lab.recording import open_recording as open
+    from stg_lab.sampling import Run, Trace, attach, decode, rerun, sample
+    from stg_lab.weak import skip
+
+#: Public name -> (module, name there). A name of None is the module itself.
+_PUBLIC: dict[str, tuple[str, str | None]] = {
+    "embedded": ("stg_lab.loading", "embedded"),
+    "load": ("stg_lab.loading", "load"),
+    "describe": ("stg_lab.families", "describe_pipeline"),
+    "skip": ("stg_lab.weak", "skip"),
+    "CFG": ("stg_lab.guidance", "CFG"),
+    "STG": ("stg_lab.guidance", "STG"),
+    "Guidance": ("stg_lab.guidance", "Guidance"),
+    "sample": ("stg_lab.sampling", "sample"),
+    "attach": ("stg_lab.sampling", "attach"),
+    "rerun": ("stg_lab.sampling", "rerun"),
+    "decode": ("stg_lab.sampling", "decode"),
+    "Run": ("stg_lab.sampling", "Run"),
+    "Trace": ("stg_lab.sampling", "Trace"),
+    "open": ("stg_lab.recording", "open_recording"),
+    "Recording": ("stg_lab.recording", "Recording"),
+    "IncompleteRecordingWarning": ("stg_lab.recording", "IncompleteRecordingWarning"),
+    "LabError": ("stg_lab.errors", "LabError"),
+    "CallError": ("stg_lab.errors", "CallError"),
+    "GuidanceError": ("stg_lab.errors", "GuidanceError"),
+    "RecordingError": ("stg_lab.errors", "RecordingError"),
+    "analysis": ("stg_lab.analysis", None),
+    "digits": ("stg_lab.digits", None),
+    "figures": ("stg_lab.figures", None),
+    "plots": ("stg_lab.plots", None),
+    "widgets": ("stg_lab.widgets", None),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'stg_lab' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    value = importlib.import_module(module)
+    if attribute is not None:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,74 @@
+"""How the embedded models are trained: every number that decides a training run, in one printable value."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+from stg_lab.digits.pipeline import Architecture
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training on clips of one length. One frame means still pictures: a quarter of a clip's cost."""
+
+    frames: int
+    batch: int
+    updates: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run. Same recipe, same data, in the same order, on every machine."""
+
+    stages: tuple[Stage, ...]
+    architecture: Architecture = field(default_factory=Architecture)
+    seed: int = 0
+    muon_lr: float = 2e-3  # matrices inside the blocks; scaled to AdamW's update size
+    adam_lr: float = 1e-3  # everything else
+    weight_decay: float = 0.01
+    warmup: int = 100  # updates at the start of the run
+    decay: float = 0.25  # last share of all updates, over which the learning rate falls to zero
+    ema: float = 0.999
+    caption_dropout: float = 0.1
+    noise_shift: float = 3.0  # logit-normal noise levels, shifted towards noise as the sampler is
+    uniform_noise: float = 0.15  # share of noise levels drawn uniformly instead, so that no level is neglected
+    longest_padding: int = 512  # the pipeline's own `max_sequence_length`
+
+    @property
+    def updates(self) -> int:
+        return sum(stage.updates for stage in self.stages)
+
+    def stage_at(self, update: int) -> Stage:
+        """The stage that update number `update` (from 0) belongs to."""
+        for stage in self.stages:
+            if update < stage.updates:
+                return stage
+            update -= stage.updates
+        return self.stages[-1]
+
+    def learning_rate(self, update: int) -> float:
+        """Factor on both learning rates: linear warm-up, constant, linear decay to zero."""
+        start = (1 - self.decay) * self.updates
+        falling = (self.updates - update) / max(self.updates - start, 1)
+        return max(0.0, min(1.0, (update + 1) / self.warmup, falling))
+
+    def scaled(self, factor: float) -> Recipe:
+        """The same recipe with every stage made `factor` times as long."""
+        return replace(self, stages=tuple(replace(s, updates=max(1, round(s.updates * factor))) for s in self.stages))
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+#: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything.
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "digits-joint": {
+        "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 6_500))),
+        "gpu": Recipe(
+            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
+            architecture=Architecture(blocks=10, heads=6),
+            ema=0.9995,
+            warmup=500,
+        ),
+    },
+}

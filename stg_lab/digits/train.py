@@ -1,0 +1,300 @@
+"""Train an embedded model: `make train`, or `python -m stg_lab.digits.train digits-joint`.
+
+Flow matching in the codec's latents: x_s = (1 - s) x0 + s eps, target v = eps - x0, squared error (Lipman et al. 2023,
+Esser et al. 2024). One command, CPU or CUDA, resumable: state is written every minute, data is a function of the update's
+number, so a run that was killed goes on exactly where its last checkpoint stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from stg_lab.digits import world
+from stg_lab.digits.captions import Label
+from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, build_joint
+from stg_lab.digits.recipe import RECIPES, Recipe
+from stg_lab.sheets import contact_sheet
+
+CHECKPOINT_SECONDS = 60.0
+SHEET_SECONDS = 900.0
+
+
+@dataclass
+class Batch:
+    """One update's data: normalised latents, noise, noise level and padded token ids."""
+
+    x0: Float[Tensor, "batch channel frame height width"]
+    noise: Float[Tensor, "batch channel frame height width"]
+    sigma: Float[Tensor, " batch"]
+    tokens: Tensor  # (batch, MAX_TOKENS) ids
+    mask: Tensor  # (batch, MAX_TOKENS), 1 for real tokens
+    padding: int  # how many further pad tokens the text is to look as if it had
+
+
+class Trainer:
+    """The model, its average, its optimisers and its place in the recipe."""
+
+    def __init__(self, recipe: Recipe, out: Path, device: str, compile: bool = True) -> None:
+        self.recipe, self.out, self.device = recipe, out, torch.device(device)
+        self.pipe = build_joint(recipe.architecture, seed=recipe.seed)
+        self.model = nn.ModuleDict({"transformer": self.pipe.transformer, "text": self.pipe.text_encoder})
+        self.model.to(self.device).train()
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimisers = self._optimisers()
+        self.update, self.seconds = 0, 0.0
+        self.text_bias = _bias_padding(self.pipe.transformer)
+        self.forward = torch.compile(self.pipe.transformer) if compile else self.pipe.transformer
+
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        r, matrices, rest = self.recipe, [], []
+        for name, parameter in self.model.named_parameters():
+            inside = ".blocks." in name and parameter.ndim == 2
+            (matrices if inside else rest).append(parameter)
+        muon = torch.optim.Muon(
+            matrices, lr=r.muon_lr, weight_decay=r.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        )
+        adam = torch.optim.AdamW(rest, lr=r.adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
+        return [muon, adam]
+
+    def data(self, update: int, split: str = "train") -> Batch:
+        """The data of one update; depends on the recipe's seed and the update's number alone."""
+        r, stage = self.recipe, self.recipe.stage_at(update)
+        seed = (r.seed << 40) + update
+        g = torch.Generator().manual_seed(seed + (1 << 39))
+        clips = world.draw(stage.batch, seed=seed, split=split)
+        times = torch.rand(stage.batch, 1, generator=g) if stage.frames == 1 else None
+        video = world.render(clips, frames=stage.frames, times=times)  # [batch, frame, h, w, 3]
+        x0 = self.pipe.vae.encode(video.permute(0, 4, 1, 2, 3) * 2 - 1).latent
+        x0 = (x0 - PIXEL_MEAN) / PIXEL_STD
+        keep = (torch.rand(stage.batch, generator=g) >= r.caption_dropout).tolist()
+        captions = [c if k else "" for c, k in zip(clips.captions, keep, strict=True)]
+        text = self.pipe.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
+        most = r.longest_padding - MAX_TOKENS
+        draws = torch.rand(2, generator=g)
+        padding = int(most ** draws[0].item()) if draws[1] < 0.5 else 0
+        sigma = _noise_levels(stage.batch, r, g)
+        noise = torch.randn(x0.shape, generator=g)
+        return Batch(x0, noise, sigma, text.input_ids, text.attention_mask, padding)
+
+    def loss(self, b: Batch) -> Float[Tensor, " batch"]:
+        """Squared error of the predicted velocity, per clip."""
+        d = self.device
+        x0, noise, sigma, mask = b.x0.to(d), b.noise.to(d), b.sigma.to(d), b.mask.to(d)
+        text = self.pipe.text_encoder(b.tokens.to(d), mask).last_hidden_state * mask[..., None]
+        self.text_bias[..., -1] = float(torch.log1p(torch.tensor(float(b.padding))))
+        s = sigma[:, None, None, None, None]
+        with torch.autocast(d.type, torch.bfloat16):
+            v = self.forward(
+                hidden_states=(1 - s) * x0 + s * noise,
+                timestep=sigma * 1000,
+                encoder_hidden_states=text,
+                return_dict=False,
+            )[0]
+        return F.mse_loss(v.float(), noise - x0, reduction="none").mean(dim=(1, 2, 3, 4))
+
+    def step(self) -> float:
+        """One update; returns its loss."""
+        factor = self.recipe.learning_rate(self.update)
+        for optimiser, lr in zip(self.optimisers, (self.recipe.muon_lr, self.recipe.adam_lr), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = lr * factor
+        loss = self.loss(self.data(self.update)).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.update += 1
+        decay = min(self.recipe.ema, (1 + self.update) / (10 + self.update))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        return loss.item()
+
+    def save(self) -> None:
+        """Write the whole state; a kill in the middle leaves the previous one whole."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "recipe": self.recipe.as_dict(), "update": self.update, "seconds": self.seconds,
+            "model": self.model.state_dict(), "average": self.average,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+        }  # fmt: skip
+        partial = self.out / "state.pt.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.out / "state.pt")
+
+    def restore(self) -> bool:
+        """Go on from the last state in the folder, if there is one.
+
+        Raises:
+            ValueError: the state was written by another architecture or seed.
+        """
+        path = self.out / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        mine = self.recipe.as_dict()
+        for key in ("architecture", "seed"):
+            if state["recipe"][key] != mine[key]:
+                raise ValueError(
+                    f"{path} was trained with {key} = {state['recipe'][key]}, this recipe has {mine[key]}. "
+                    f"Choose another folder with --out, or delete {self.out} to begin again."
+                )
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.update, self.seconds = state["update"], state["seconds"]
+        return True
+
+    def averaged_pipeline(self):
+        """A fresh pipeline in eval mode that holds the averaged weights."""
+        pipe = build_joint(self.recipe.architecture, seed=self.recipe.seed)
+        holder = nn.ModuleDict({"transformer": pipe.transformer, "text": pipe.text_encoder})
+        holder.load_state_dict({k: v for k, v in self.average.items() if k in holder.state_dict()})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(self.device)
+
+    def validate(self, batches: int = 4) -> float:
+        """Mean loss on clips of scans that training never sees, at fixed seeds, with the averaged weights."""
+        held = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        try:
+            with torch.no_grad():
+                last = self.recipe.updates - 1  # the last stage's kind of clip
+                return torch.cat([self.loss(self.data(last + (i << 20), "test")) for i in range(batches)]).mean().item()
+        finally:
+            self.model.load_state_dict(held)
+
+
+def _noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    """Noise levels in (0, 1): a shifted logit-normal (Esser et al. 2024, section 3.1) with a uniform share."""
+    s = torch.sigmoid(torch.randn(batch, generator=generator))
+    s = recipe.noise_shift * s / (1 + (recipe.noise_shift - 1) * s)
+    uniform, choice = torch.rand(2, batch, generator=generator)
+    return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
+
+
+def _bias_padding(transformer: nn.Module) -> Tensor:
+    """Let one pad token weigh as much as many, in every cross-attention; returns the bias to write into.
+
+    The stock pipeline pads captions with zeros to `max_sequence_length` (512 unless told otherwise) and the model attends
+    to all of it unmasked. All pad tokens are equal, so n further ones act exactly like + log(1 + n) on the logit of one.
+    Training with random n makes the model indifferent to the padding's length without paying for 512 tokens.
+    """
+    from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+
+    class Padded(WanAttnProcessor):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+            bias = attn.text_bias.to(hidden_states.dtype)
+            return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
+
+    bias = torch.zeros(1, 1, 1, MAX_TOKENS, device=next(transformer.parameters()).device)
+    for block in transformer.blocks:
+        block.attn2.register_buffer("text_bias", bias, persistent=False)
+        block.attn2.set_processor(Padded())
+    return bias
+
+
+SHEET_LABELS = [
+    Label(digit, colour, motion)
+    for digit, colour, motion in zip(
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 3, 2, 5, 8, 4],
+        ["red", "green", "blue", "yellow", "white"] * 3 + ["red"],
+        ["left", "right", "up", "down", "turning", "growing", "still", "bouncing"] * 2,
+        strict=True,
+    )
+]
+
+
+def write_sheet(trainer: Trainer, path: Path, steps: int = 24, scale: float = 3.0) -> None:
+    """Sample the fixed captions with the stock pipeline and the averaged weights."""
+    pipe = trainer.averaged_pipeline()
+    captions = [label.caption for label in SHEET_LABELS]
+    video = pipe(
+        captions, height=world.SIZE, width=world.SIZE, num_frames=world.FRAMES, num_inference_steps=steps,
+        guidance_scale=scale, max_sequence_length=MAX_TOKENS,
+        generator=[torch.Generator().manual_seed(i) for i in range(len(captions))],
+    ).frames  # fmt: skip
+    contact_sheet(video, captions, path, columns=2)
+
+
+def train(
+    recipe: Recipe, out: Path, *, device: str = "cpu", compile: bool = True, seconds: float | None = None
+) -> Trainer:
+    """Train until the recipe is done (or for `seconds`), writing state, loss curve and sample sheets into `out`."""
+    torch.set_float32_matmul_precision("high")
+    trainer = Trainer(recipe, out, device, compile)
+    if trainer.restore():
+        print(f"going on from update {trainer.update} of {recipe.updates} in {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=1))
+    log = _open_log(out / "loss.csv", trainer.update)
+    begun, saved, sheeted = time.monotonic(), time.monotonic(), time.monotonic()
+    before, losses = trainer.seconds, []
+    bar = tqdm(total=recipe.updates, initial=trainer.update, unit="update", smoothing=0.02, mininterval=5)
+    while trainer.update < recipe.updates and (seconds is None or time.monotonic() - begun < seconds):
+        losses.append(trainer.step())
+        trainer.seconds = before + time.monotonic() - begun
+        bar.update()
+        if trainer.update % 20 == 0:
+            stage, mean = recipe.stage_at(trainer.update - 1), sum(losses) / len(losses)
+            log.writerow([trainer.update, stage.frames, f"{mean:.5f}", f"{trainer.seconds:.1f}"])
+            rate = bar.format_dict["rate"] or 0.0
+            bar.set_postfix_str(f"loss {mean:.4f}, {rate * stage.batch:.0f} clips of {stage.frames}/s", refresh=False)
+            losses = []
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            trainer.save()
+            saved = time.monotonic()
+        if time.monotonic() - sheeted > SHEET_SECONDS:
+            sheeted = time.monotonic()
+            write_sheet(trainer, out / f"samples-{trainer.update:06d}.png")
+    trainer.save()
+    return trainer
+
+
+def _open_log(path: Path, update: int):
+    """The loss curve on disk, cut back to `update` so that a resumed run does not repeat rows."""
+    rows = list(csv.reader(path.open())) if path.exists() else []
+    kept = [row for row in rows if len(row) == 4 and row[0].isdigit() and int(row[0]) <= update]
+    file = path.open("w", newline="", buffering=1)
+    writer = csv.writer(file)
+    writer.writerows([["update", "frames", "loss", "seconds"], *kept])
+    return writer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stg_lab.digits.train", description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=sorted(RECIPES), nargs="?", default="digits-joint")
+    parser.add_argument("--out", type=Path, help="folder for the run's state (default: runs/MODEL)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--recipe", choices=["cpu", "gpu"], help="which recipe (default: by device)")
+    parser.add_argument("--scale", type=float, default=1.0, help="make every stage this many times as long")
+    parser.add_argument("--minutes", type=float, help="stop after this long; call again to go on")
+    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
+    parser.add_argument("--export", type=Path, help="write the averaged model as a diffusers folder when done")
+    a = parser.parse_args(arguments)
+    recipe = RECIPES[a.model][a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")].scaled(a.scale)
+    out = a.out or Path("runs") / a.model
+    seconds = None if a.minutes is None else a.minutes * 60
+    trainer = train(recipe, out, device=a.device, compile=not a.no_compile, seconds=seconds)
+    if a.export:
+        from stg_lab.digits.card import export
+
+        export(trainer, a.export)
+
+
+if __name__ == "__main__":
+    main()

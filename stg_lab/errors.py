@@ -1,0 +1,44 @@
+"""Errors of the lab. Each message says what was given, what is allowed, and what to type instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LabError(Exception):
+    """Base of every error that the lab raises on purpose."""
+
+
+class GuidanceError(LabError, ValueError):
+    """A guidance that cannot be applied as asked."""
+
+
+class CallError(LabError, ValueError):
+    """Arguments of a pipeline call that do not fit together."""
+
+
+class UnsupportedPipelineError(LabError, TypeError):
+    """A pipeline of a family that the lab does not know."""
+
+
+class ModelNotFoundError(LabError, FileNotFoundError):
+    """A model name that is neither embedded nor a folder nor a reachable repository."""
+
+
+class RecordingError(LabError, OSError):
+    """A recording that cannot be written or read."""
+
+
+class RecordingExistsError(RecordingError, FileExistsError):
+    """The place for a new recording is taken."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A hint to put behind an error, or nothing.
+
+    >>> did_you_mean("digits-joit", ["digits-joint"])
+    " Did you mean 'digits-joint'?"
+    """
+    close = difflib.get_close_matches(given, list(allowed), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

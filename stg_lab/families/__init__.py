@@ -1,0 +1,45 @@
+"""Model families: what the two seams must know of a pipeline, one file a family.
+
+Adding a family is one file here and one row in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stg_lab.errors import UnsupportedPipelineError
+from stg_lab.families.base import Family
+from stg_lab.families.describe import Description, describe
+from stg_lab.families.wan import Wan
+
+FAMILIES: tuple[Family, ...] = (Wan(),)
+
+__all__ = ["FAMILIES", "Description", "Family", "describe_pipeline", "family_of"]
+
+
+def family_of(pipe: Any) -> Family:
+    """The family of a pipeline object, found by its class or one of its bases.
+
+    Raises:
+        UnsupportedPipelineError: no family knows it.
+    """
+    names = [cls.__name__ for cls in type(pipe).__mro__]
+    for family in FAMILIES:
+        if any(name in family.pipelines for name in names):
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+    raise UnsupportedPipelineError(
+        f"{type(pipe).__name__} is of no family that the lab knows ({known}). "
+        "Load one of those, for example pipe = lab.load('digits-joint')."
+    )
+
+
+def describe_pipeline(pipe: Any) -> Description:
+    """What a pipeline is and what can be skipped in it: family, layers, parts, axes, CFG form, latent layout.
+
+    Prints well in a terminal and shows as a table in Jupyter.
+
+    Raises:
+        UnsupportedPipelineError: no family knows it.
+    """
+    return describe(family_of(pipe), pipe)

@@ -1,0 +1,70 @@
+"""What a pipeline is, in words and as a table."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+from stg_lab.families.base import Family
+from stg_lab.families.pixels import has_pixel_codec
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts about one pipeline, as rows of (what, value). `str()` gives text; Jupyter shows a table."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    layers: dict[str, int]  # blocks by denoiser
+    parts: tuple[str, ...]
+    axes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows)
+        return "\n".join([self.title, *(f"  {name:<{width}}  {value}" for name, value in self.rows)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        # Inline styles only: they are all that an untrusted notebook keeps.
+        cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
+        rows = "".join(
+            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(value)}</td></tr>"
+            for name, value in self.rows
+        )
+        return f"<div><b>{html.escape(self.title)}</b><table>{rows}</table></div>"
+
+
+def describe(family: Family, pipe: Any) -> Description:
+    """Collect the facts about a pipeline of a known family."""
+    denoisers = family.denoisers(pipe)
+    layers = {name: len(family.blocks(module)) for name, module in denoisers.items()}
+    scheduler = pipe.scheduler
+    rows = [("family", f"{family.name} ({type(pipe).__name__}, stock diffusers)")]
+    for name, module in denoisers.items():
+        size = sum(p.numel() for p in module.parameters()) / 1e6
+        rows.append(
+            (
+                name,
+                f"{type(module).__name__}, {layers[name]} blocks (0 to {layers[name] - 1}), {size:,.1f} M parameters",
+            )
+        )
+    rows += [
+        ("can be skipped", ", ".join(family.parts) + f"; attention is {' and '.join(family.axes)}"),
+        ("guidance", family.cfg_form),
+        ("latents", f"({family.layout})"),
+        ("scheduler", f"{type(scheduler).__name__}, {scheduler.config.num_train_timesteps} training timesteps"),
+    ]
+    if pipe.vae is not None:
+        exact = ", lossless" if has_pixel_codec(pipe) else ""
+        factors = f"{pipe.vae_scale_factor_spatial} in space, {pipe.vae_scale_factor_temporal} in time"
+        rows.append(("decoder", f"{type(pipe.vae).__name__}, factors {factors}{exact}"))
+    defaults = family.defaults(pipe)
+    if defaults:
+        rows.append(("made for", ", ".join(f"{k}={v}" for k, v in defaults.items())))
+    if has_pixel_codec(pipe):
+        rows.append(("captions", "a COLOUR DIGIT MOTION, for example 'a red seven moving left'"))
+    elif family.sources:
+        rows.append(("settings in use", family.sources))
+    return Description(f"{family.name} pipeline", tuple(rows), layers, family.parts, family.axes)

@@ -1,0 +1,14 @@
+"""What a recording looks like on disk; writer and reader agree here and nowhere else."""
+
+from __future__ import annotations
+
+FORMAT = 1  # raised when an older reader could no longer make sense of a recording
+MARK = "stg_lab_recording"  # root attribute that holds FORMAT
+
+LATENT_DIMS = ("channel", "frame", "y", "x")
+STEP_COORDS = ("timestep", "sigma", "x0_sample", "x0_prediction")
+PREVIEW = "preview_"  # prefix of the arrays of a `Preview`
+
+#: The array that says how far the writer came: [whole steps, 1 if the run ended by itself]. It is written after each
+#: step's data, so whatever it counts is there.
+PROGRESS = "progress"

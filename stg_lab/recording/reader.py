@@ -1,0 +1,247 @@
+"""Reading a recording: labelled, lazy, without a model."""
+
+from __future__ import annotations
+
+import html
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
+from stg_lab.guidance import COND, Guidance, Term, as_guidance, combine
+from stg_lab.preview import Preview
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS
+from stg_lab.x0 import OneStep
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class IncompleteRecordingWarning(UserWarning):
+    """The run behind a recording was cut off; its whole steps are there."""
+
+
+class Recording:
+    """Every prediction of every step of one run.
+
+    Attributes:
+        ds: an `xarray.Dataset`, lazy, with
+
+            - `x_t (step, sample, channel, frame, y, x)`: the latents before each step,
+            - `prediction (step, branch, sample, channel, frame, y, x)`: what each branch predicted from them; NaN where a
+              branch was not computed at a step,
+            - `final (sample, channel, frame, y, x)`: the latents after the last step,
+            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample.
+        path: the folder it lies in.
+        settings: everything that made the run: model, call arguments, guidance, versions.
+        complete: False when the run was cut off; then `ds` holds the whole steps.
+        planned: how many steps the run was to have.
+    """
+
+    def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
+        self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
+        self.settings: dict[str, Any] = ds.attrs["settings"]
+        self._preview = preview
+        self._keep: Any = None  # whatever must live as long as this object (a temporary folder)
+
+    @property
+    def branches(self) -> list[str]:
+        """Names of the recorded predictions: `cond`, `uncond`, the weak models, `guided`."""
+        return [str(b) for b in self.ds.branch.values]
+
+    @property
+    def steps(self) -> int:
+        """How many whole steps there are."""
+        return self.ds.sizes["step"]
+
+    @property
+    def captions(self) -> list[str]:
+        """The prompt of each sample."""
+        return [str(c) for c in self.ds.caption.values]
+
+    def prediction(self, branch: str) -> xr.DataArray:
+        """What a branch predicted, `(step, sample, channel, frame, y, x)`, float32, lazy.
+
+        Raises:
+            GuidanceError: no such branch in this recording.
+        """
+        if branch not in self.branches:
+            raise GuidanceError(
+                f"no branch {branch!r} in this recording.{did_you_mean(branch, self.branches)} "
+                f"It has: {', '.join(self.branches)}."
+            )
+        return self.ds.prediction.sel(branch=branch).astype(np.float32)
+
+    def x0(self, branch: str = COND) -> xr.DataArray:
+        """The one-step prediction of a branch at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
+
+        Raises:
+            GuidanceError: no such branch.
+        """
+        # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
+        step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
+        dims = ("step", "sample", *LATENT_DIMS)
+        return step(self.ds.x_t.astype(np.float32), self.prediction(branch)).transpose(*dims).rename(f"x0 of {branch}")
+
+    def delta(self, weak: str = "skip") -> xr.DataArray:
+        """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.
+
+        Raises:
+            GuidanceError: no such branch.
+        """
+        return (self.prediction(COND) - self.prediction(weak)).rename(f"{COND} - {weak}")
+
+    def reweight(self, guidance: Guidance | Term) -> xr.DataArray:
+        """What each step's guided prediction would have been under another guidance, from this run's states.
+
+        Exact for each step by itself. It is not the trajectory that the other guidance would have taken: there every
+        step but the first would have started from another x_t.
+
+        Returns:
+            `(step, sample, channel, frame, y, x)`, float32, computed step by step.
+
+        Raises:
+            GuidanceError: the guidance needs a branch that was not recorded.
+        """
+        import xarray as xr
+
+        guidance = as_guidance(guidance)
+        slices = []
+        for k in range(self.steps):
+            at = self.ds.prediction.isel(step=k).astype(np.float32)
+            arrays = {name: at.sel(branch=name).values for name in self.branches}
+            slices.append(combine(guidance, arrays, step=k, steps=self.planned))
+        like = self.prediction(COND)
+        return xr.DataArray(
+            np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
+        )
+
+    def video(self, branch: str | None = None, *, step: int | None = None) -> np.ndarray:
+        """Pictures without a model: the final video, or a branch's one-step prediction at a step.
+
+        Args:
+            branch: whose one-step prediction; None for the final video.
+            step: at which step; needed with a branch.
+
+        Returns:
+            float32 `(sample, frame, height, width, 3)` in [0, 1]. Exact for the embedded models.
+
+        Raises:
+            RecordingError: this recording has no preview of its latents, or it was cut off before the final video.
+            GuidanceError: no such branch.
+        """
+        if self._preview is None:
+            raise RecordingError(
+                "this recording has no linear preview, since its model has a learned decoder. "
+                "Decode the latents with the pipeline: lab.decode(pipe, rec.x0('cond').isel(step=10))."
+            )
+        if branch is None:
+            final = self.ds.final.values
+            if not self.complete or np.isnan(final).all():
+                raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final video.")
+            return self._preview.decode(final)
+        if step is None:
+            raise RecordingError(f"say at which step: rec.video({branch!r}, step=0..{self.steps - 1}).")
+        if not -self.steps <= step < self.steps:
+            raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {self.steps - 1}.")
+        return self._preview.decode(self.x0(branch).isel(step=step).values)
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else f", INCOMPLETE: cut off after {self.steps} of {self.planned} steps"
+        return (
+            f"Recording({self.path.name}: {self.steps} steps x {len(self.branches)} branches "
+            f"[{', '.join(self.branches)}] x {self.ds.sizes['sample']} samples, {self.settings.get('guidance_text')}{state})"
+        )
+
+    def _repr_html_(self) -> str:
+        s = self.settings
+        rows = {
+            "model": s.get("model"),
+            "guidance": s.get("guidance_text"),
+            "steps": f"{self.steps}" if self.complete else f"{self.steps} of {self.planned}: the run was cut off",
+            "branches": ", ".join(self.branches),
+            "samples": "; ".join(
+                f"{c or '(no caption)'} (seed {d})" for c, d in zip(self.captions, self._seeds, strict=True)
+            ),
+            "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
+            "folder": str(self.path),
+        }
+        cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
+        body = "".join(
+            f"<tr><th {cell}>{html.escape(k)}</th><td {cell}>{html.escape(str(v))}</td></tr>" for k, v in rows.items()
+        )
+        settings = html.escape(json.dumps(s, indent=1, default=str))
+        return f"<div><b>Recording</b><table>{body}</table><details><summary>settings</summary><pre>{settings}</pre></details></div>"
+
+    @property
+    def _seeds(self) -> list[str]:
+        return [str(v) for v in self.ds.seed.values] if "seed" in self.ds.coords else ["?"] * self.ds.sizes["sample"]
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a folder is a recording of the lab, whole or not."""
+    try:
+        return MARK in json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def open_recording(path: str | Path) -> Recording:
+    """Open a recording. No model, no GPU and no torch are needed from here on.
+
+    Warns:
+        IncompleteRecordingWarning: the run was cut off; the whole steps are there.
+
+    Raises:
+        RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecordingError(f"there is no recording at {path}. Make one with lab.sample(..., record={str(path)!r}).")
+    if not is_recording(path):
+        raise RecordingError(f"{path} is not a recording of the lab (no zarr.json with {MARK!r} in it).")
+    try:
+        ds, whole, finished = _read(path)
+    except RecordingError:
+        raise
+    except Exception as error:  # zarr and xarray raise many kinds for a folder with holes
+        raise RecordingError(f"{path} is damaged and cannot be read: {type(error).__name__}: {error}") from error
+    planned = ds.sizes["step"]
+    if whole == 0:
+        raise RecordingError(f"{path} holds no whole step: the run was cut off in the first one.")
+    if not finished:
+        warnings.warn(
+            f"{path} is incomplete: the run was cut off after {whole} of {planned} steps.",
+            IncompleteRecordingWarning,
+            stacklevel=2,
+        )
+    preview = _preview(ds)
+    ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
+    return Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
+
+
+def _read(path: Path) -> tuple[xr.Dataset, int, bool]:
+    import xarray as xr
+
+    ds = xr.open_zarr(path, consolidated=False, chunks={})
+    if ds.attrs[MARK] > FORMAT:
+        raise RecordingError(
+            f"{path} was written by a newer stg_lab (format {ds.attrs[MARK]}, this one reads {FORMAT})."
+        )
+    whole, finished = (int(v) for v in ds[PROGRESS].values)
+    missing = [k for k in range(whole) if not (path / "x_t" / f"c.{k}.0.0.0.0.0").exists()]
+    if missing:
+        raise RecordingError(f"{path} is damaged: the data of step {missing[0]} is gone.")
+    for coordinate in ds.coords.values():  # small, and looked up all the time
+        coordinate.load()
+    return ds, whole, bool(finished)
+
+
+def _preview(ds: xr.Dataset) -> Preview | None:
+    if PREVIEW + "rest" not in ds:
+        return None
+    values = {name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__}
+    return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})

@@ -1,0 +1,209 @@
+"""Writing a recording while sampling: memory does not grow, and what is written survives whatever comes after."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stg_lab.errors import RecordingError, RecordingExistsError
+from stg_lab.preview import Preview
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+
+DTYPES = ("float32", "float16")
+
+
+class Recorder:
+    """Writes one run: `claim` the place, `start` once sizes are known, `write` every step, `finish`.
+
+    Args:
+        path: folder to make, usually ending in `.zarr`.
+        dtype: "float32" (exact) or "float16" (half the size, three digits).
+        overwrite: replace an earlier recording there; anything that is no recording is never replaced.
+
+    Raises:
+        RecordingExistsError: the place is taken.
+        RecordingError: the place cannot be written, or an unknown dtype.
+    """
+
+    def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
+        if dtype not in DTYPES:
+            raise RecordingError(f"record_dtype {dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+        self.path, self.dtype = Path(path), np.dtype(dtype)
+        self.steps, self.written = 0, 0
+        self._branches: tuple[str, ...] = ()
+        self._group: Any = None
+        self._replace = _claim(self.path, overwrite)
+
+    def start(
+        self,
+        *,
+        steps: int,
+        branches: tuple[str, ...],
+        shape: tuple[int, ...],
+        settings: Mapping[str, Any],
+        samples: Mapping[str, list],
+        preview: Preview | None = None,
+    ) -> None:
+        """Lay out the store, before the first step is written.
+
+        Args:
+            steps: how many steps the run will have.
+            branches: names of the predictions of a step, in the order in which they are kept.
+            shape: of x_t and of every prediction, (sample, channel, frame, y, x).
+            settings: everything needed to run this again, as plain values.
+            samples: coordinates of the samples, one list each (caption, seed).
+            preview: a linear decoder to keep with the recording.
+
+        Raises:
+            RecordingError: the disk will not hold the run.
+        """
+        self.steps, self._branches = steps, branches
+        self._check_space(shape)
+        if self._replace:
+            shutil.rmtree(self.path)
+        template = self._template(shape, samples, preview)
+        template.attrs = {MARK: FORMAT, "settings": dict(settings)}
+        chunks = {
+            "x_t": (1, *shape),
+            "prediction": (1, 1, *shape),
+            "final": shape,
+            **{name: (1,) for name in STEP_COORDS},
+        }
+        flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
+        encoding = {name: {"chunks": size, "chunk_key_encoding": flat} for name, size in chunks.items()}
+        with _explained(self, "laid out"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr's notes on strings in the v3 format: both ends are ours
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            template.to_zarr(self.path, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding)
+            import zarr
+
+            self._group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+
+    def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
+        """Append one whole step.
+
+        Args:
+            level: the step's coordinates: timestep, sigma, x0_sample, x0_prediction.
+            x_t: (sample, channel, frame, y, x).
+            predictions: arrays like x_t by branch; a branch that was not computed at this step is left out and reads NaN.
+
+        Raises:
+            RecordingError: the disk is full or gone, or there are more steps than were announced.
+        """
+        if self.written >= self.steps:
+            raise RecordingError(
+                f"{self.path} holds all its {self.steps} steps. One recording keeps one pipeline call: "
+                "open another lab.attach(...) for the next call."
+            )
+        k = self.written
+        with _explained(self, f"written at step {k}"):
+            self._group["x_t"][k] = x_t.astype(self.dtype)
+            for name, prediction in predictions.items():
+                self._group["prediction"][k, self._branches.index(name)] = prediction.astype(self.dtype)
+            for name in STEP_COORDS:
+                self._group[name][k] = level[name]
+            self._group[PROGRESS][:] = [k + 1, 0]
+        self.written += 1
+
+    def finish(self, final: np.ndarray | None) -> None:
+        """Mark the recording complete; `final` is the sample after the last step, like x_t."""
+        if self._group is None:
+            return
+        with _explained(self, "finished"):
+            if final is not None:
+                self._group["final"][...] = final.astype(self.dtype)
+            self._group[PROGRESS][:] = [self.written, int(self.written == self.steps)]
+
+    @property
+    def started(self) -> bool:
+        return self._group is not None
+
+    def _template(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> Any:
+        import dask.array as da
+        import xarray as xr
+
+        n = self.steps
+        dims = ("sample", *LATENT_DIMS)
+
+        def lazy(*lead: int) -> Any:  # only metadata is written from these, never values
+            return da.full((*lead, *shape), np.nan, dtype=self.dtype, chunks=-1)
+
+        ds = xr.Dataset(
+            {
+                "x_t": (("step", *dims), lazy(n)),
+                "prediction": (("step", "branch", *dims), lazy(n, len(self._branches))),
+                "final": (dims, lazy()),
+                PROGRESS: ("progress_field", np.zeros(2, np.int64)),
+            },
+            coords={
+                "step": np.arange(n),
+                "branch": np.array(self._branches, dtype=object),
+                **{name: ("step", np.full(n, np.nan)) for name in STEP_COORDS},
+                **{
+                    k: ("sample", np.array(v, dtype=object if isinstance(v[0], str) else None))
+                    for k, v in samples.items()
+                },
+            },
+        )
+        if preview is not None:
+            for name, value in preview.to_dict().items():
+                ndim = np.ndim(value)
+                ds[PREVIEW + name] = (tuple(f"{PREVIEW}{name}_{i}" for i in range(ndim)), np.asarray(value))
+        return ds
+
+    def _check_space(self, shape: tuple[int, ...]) -> None:
+        frames = self.steps * (len(self._branches) + 1) + 1
+        needed = frames * int(np.prod(shape)) * self.dtype.itemsize
+        place = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise RecordingError(
+                f"recording this run to {self.path} takes {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free "
+                "there. Choose another place, record_dtype='float16', fewer steps, or record=False."
+            )
+
+
+def _claim(path: Path, overwrite: bool) -> bool:
+    """Check the place before anything is computed; returns whether an earlier recording is to be replaced."""
+    if not path.exists():
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir():
+            raise RecordingError(f"{path} cannot be made: {parent} is a file, not a folder.")
+        return False
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+        return False
+    from stg_lab.recording.reader import is_recording
+
+    if not is_recording(path):
+        raise RecordingExistsError(
+            f"{path} exists and is not a recording of the lab; it is left alone. Choose another name."
+        )
+    if not overwrite:
+        raise RecordingExistsError(
+            f"{path} already holds a recording. Choose another name, or pass overwrite=True to replace it."
+        )
+    return True
+
+
+class _explained:
+    """Turn a failed write into one clear error that says what is kept."""
+
+    def __init__(self, recorder: Recorder, what: str) -> None:
+        self._recorder, self._what = recorder, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError) and not isinstance(error, RecordingError):
+            r = self._recorder
+            raise RecordingError(
+                f"{r.path} could not be {self._what}: {error.strerror or error}. "
+                f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
+            ) from error

@@ -1,0 +1,7 @@
+"""`sample` and `attach`: the two seams put together with guidance and a recorder."""
+
+from stg_lab.sampling.run import Run, decode
+from stg_lab.sampling.sample import rerun, sample
+from stg_lab.sampling.trace import Trace, attach
+
+__all__ = ["Run", "Trace", "attach", "decode", "rerun", "sample"]

@@ -1,0 +1,95 @@
+"""Arguments of a pipeline call: filled in, checked, and told about before any compute is spent."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from stg_lab.digits.captions import CaptionError, parse
+from stg_lab.errors import CallError, GuidanceError, did_you_mean
+from stg_lab.families import Family
+from stg_lab.families.pixels import has_pixel_codec
+from stg_lab.guidance import Guidance, number
+
+
+def pipeline_arguments(
+    pipe: Any, family: Family, guidance: Guidance | None, seed: int | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments for `pipe(...)`: what the user gave, the checkpoint's own sizes, the CFG scale and the generators.
+
+    Raises:
+        CallError: an argument the pipeline does not take, lists that do not match, or a caption outside an embedded model's
+            grammar.
+        GuidanceError: the CFG scale was said twice, differently.
+    """
+    allowed = inspect.signature(pipe.__call__).parameters
+    for name in given:
+        if name not in allowed:
+            raise CallError(
+                f"{type(pipe).__name__} takes no argument {name!r}.{did_you_mean(name, allowed)} It takes: {', '.join(allowed)}."
+            )
+    call = {**family.defaults(pipe), **given}
+    if guidance is not None:
+        _set_scale(family, guidance, call)
+    batch = batch_size(call)
+    _check_prompts(pipe, call)
+    generator = call.get("generator")
+    if generator is not None and seed is not None:
+        raise CallError(
+            "both seed= and generator= were given; choose one. seed=s gives sample i a generator seeded s + i."
+        )
+    if generator is None and "generator" in allowed:
+        call["generator"] = [torch.Generator().manual_seed((seed or 0) + i) for i in range(batch)]
+    elif isinstance(generator, list) and len(generator) != batch:
+        raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
+    return call
+
+
+def batch_size(call: dict[str, Any]) -> int:
+    """How many samples a call makes."""
+    prompt, embeds = call.get("prompt"), call.get("prompt_embeds")
+    prompts = (
+        len(prompt) if isinstance(prompt, list) else embeds.shape[0] if prompt is None and embeds is not None else 1
+    )
+    return prompts * (call.get("num_videos_per_prompt") or 1)
+
+
+def captions(call: dict[str, Any]) -> list[str]:
+    """The prompt of each sample, "" where only embeddings were given."""
+    prompt = call.get("prompt")
+    each = call.get("num_videos_per_prompt") or 1
+    prompts = prompt if isinstance(prompt, list) else [prompt or ""] * (batch_size(call) // each)
+    return [p for p in prompts for _ in range(each)]
+
+
+def _set_scale(family: Family, guidance: Guidance, call: dict[str, Any]) -> None:
+    name, scale = family.scale_argument, guidance.cfg_scale()
+    said = call.get(name)
+    if guidance.has_cfg and said is not None and said != scale:
+        raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")
+    if said is None:
+        call[name] = scale  # 1.0 without a CFG term: the sum is all the guidance there is
+
+
+def _check_prompts(pipe: Any, call: dict[str, Any]) -> None:
+    prompt, negative = call.get("prompt"), call.get("negative_prompt")
+    if prompt is None and call.get("prompt_embeds") is None and "prompt" in inspect.signature(pipe.__call__).parameters:
+        raise CallError("no prompt was given. Pass prompt='...' (or prompt_embeds).")
+    if isinstance(prompt, list) and not prompt:
+        raise CallError("prompt is an empty list; give at least one prompt.")
+    if isinstance(negative, list):
+        prompts = len(prompt) if isinstance(prompt, list) else 1
+        if len(negative) != prompts:
+            raise CallError(
+                f"{len(negative)} negative prompts for {prompts} prompts. Give as many, or a single string."
+            )
+        if isinstance(prompt, str):
+            raise CallError("negative_prompt is a list but prompt is a string. Make both lists or both strings.")
+    if has_pixel_codec(pipe) and prompt is not None:
+        for caption in [prompt] if isinstance(prompt, str) else prompt:
+            try:
+                _ = parse(caption) if caption else None
+            except CaptionError as error:
+                raise CallError(str(error)) from None

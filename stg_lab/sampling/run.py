@@ -1,0 +1,96 @@
+"""What `sample` returns: the video, the pipeline's own output, and the recording."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from stg_lab.errors import RecordingError
+from stg_lab.families import family_of
+from stg_lab.guidance import Guidance
+from stg_lab.recording import Recording
+from stg_lab.sheets import sheet_png
+
+
+class Run:
+    """One finished run.
+
+    Attributes:
+        video: float32 `(batch, frame, height, width, 3)` in [0, 1].
+        output: what the pipeline itself returned, untouched.
+        guidance: the sum that guided it; None for the pipeline's own.
+        call: the arguments that the pipeline was called with.
+        pipe: the pipeline.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        output: Any,
+        guidance: Guidance | None,
+        call: dict[str, Any],
+        recording: Recording | None,
+        captions: list[str],
+        again: Callable[[], Run],
+    ) -> None:
+        self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
+        self.captions = captions
+        self._recording, self._again = recording, again
+        self.video = to_video(pipe, output)
+
+    @property
+    def recording(self) -> Recording:
+        """Every prediction of every step.
+
+        Raises:
+            RecordingError: the run was made with record=False.
+        """
+        if self._recording is None:
+            raise RecordingError("this run was not recorded. Sample with record=True or record='some/folder.zarr'.")
+        return self._recording
+
+    @functools.cached_property
+    def baseline(self) -> Run:
+        """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
+        return self._again()
+
+    def __repr__(self) -> str:
+        batch, frames, height, width, _ = self.video.shape
+        return f"Run({batch} videos of {frames} frames, {height} x {width}, {self.guidance or 'the pipeline alone'})"
+
+    def _repr_html_(self) -> str:
+        import base64
+
+        png = base64.b64encode(sheet_png(self.video[:8], self.captions[:8])).decode()
+        return f'<div><code>{self!r}</code><br><img src="data:image/png;base64,{png}" style="max-width:100%"></div>'
+
+
+def to_video(pipe: Any, output: Any) -> np.ndarray:
+    """Whatever a video pipeline returned, as float32 `(batch, frame, height, width, 3)` in [0, 1]."""
+    frames = output.frames if hasattr(output, "frames") else output[0] if isinstance(output, tuple) else output
+    if isinstance(frames, torch.Tensor):
+        if frames.ndim == 5 and frames.shape[2] == 3:  # output_type="pt": (batch, frame, 3, height, width)
+            return frames.permute(0, 1, 3, 4, 2).float().cpu().numpy()
+        return decode(pipe, frames)  # output_type="latent"
+    if isinstance(frames, list):  # output_type="pil": lists of pictures
+        frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in frames])
+    return np.asarray(frames, np.float32)
+
+
+def decode(pipe: Any, latents: Any) -> np.ndarray:
+    """Latents through the pipeline's own decoder.
+
+    Args:
+        pipe: the pipeline that the latents belong to.
+        latents: a tensor, array or DataArray `(sample, channel, frame, y, x)`, for example
+            `rec.x0("cond").isel(step=10)`.
+
+    Returns:
+        float32 `(sample, frame, height, width, 3)` in [0, 1].
+    """
+    tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.array(latents, np.float32))
+    return family_of(pipe).decode(pipe, tensor)

@@ -1,0 +1,98 @@
+"""`sample`: one call that guides, records and returns everything."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from stg_lab.errors import CallError
+from stg_lab.families import family_of
+from stg_lab.guidance import CFG, Guidance, Term, as_guidance
+from stg_lab.loading import load
+from stg_lab.recording import Recording
+from stg_lab.sampling.calls import captions, pipeline_arguments
+from stg_lab.sampling.run import Run
+from stg_lab.sampling.settings import plain
+from stg_lab.sampling.trace import attach
+from stg_lab.weak import parse
+
+
+def sample(
+    pipe: Any,
+    *,
+    guidance: Guidance | Term | None = None,
+    seed: int | None = None,
+    record: bool | str | Path = True,
+    record_dtype: str = "float32",
+    overwrite: bool = False,
+    **call: Any,
+) -> Run:
+    """Sample from a stock pipeline under a guidance, recording every prediction of every step.
+
+    Args:
+        pipe: a stock diffusers pipeline, from `lab.load` or your own.
+        guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`. Its CFG term sets the pipeline's own scale; a sum
+            without one means no CFG, unless the call gives `guidance_scale` itself. None leaves the pipeline alone.
+        seed: sample i of the batch gets its own generator seeded `seed + i`, so that a sample never depends on its batch.
+            Without seed and generator the seed is 0.
+        record: True for a temporary folder, a path to keep the recording, False for none.
+        record_dtype: "float32" or "float16".
+        overwrite: replace an earlier recording at `record`.
+        **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in their
+            height, width and num_frames.
+
+    Returns:
+        A `Run` with `.video`, `.output` and `.recording`.
+
+    Raises:
+        CallError, GuidanceError, RecordingError, UnsupportedPipelineError: before any compute is spent; each message says
+            what to type instead.
+    """
+    family = family_of(pipe)
+    wanted = None if guidance is None else as_guidance(guidance)
+    arguments = pipeline_arguments(pipe, family, wanted, seed, call)
+    seeds = None if call.get("generator") is not None else (seed or 0)
+    texts = captions(arguments)
+    settings = {
+        "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
+        "seed": seeds,
+        "captions": texts,
+    }
+    with attach(
+        pipe, guidance=wanted, record=record, record_dtype=record_dtype, overwrite=overwrite, settings=settings
+    ) as trace:
+        output = pipe(**arguments)
+
+    def again() -> Run:
+        own = arguments[family.scale_argument] if family.scale_argument in arguments else None
+        alone = CFG(wanted.cfg_scale() if wanted is not None and wanted.has_cfg else own or 1.0)
+        return sample(pipe, guidance=alone, seed=seed, record=True, record_dtype=record_dtype, **call)
+
+    recording = None if trace.recorder is None else trace.recording
+    return Run(pipe, output, wanted, arguments, recording, texts, again)
+
+
+def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
+    """Make a recorded run again from what the recording says, with changes if you like.
+
+    Args:
+        recording: from `lab.open` or `run.recording`.
+        pipe: the pipeline; None loads the one that the recording names.
+        **changes: arguments of `sample` to change, for example `guidance=...`, `seed=...` or `record="again.zarr"`.
+
+    Raises:
+        CallError: the recording was made by `attach`, or with a generator or tensors that a file cannot hold.
+    """
+    s = recording.settings
+    arguments = dict(s.get("call") or {})
+    lost = [name for name, value in arguments.items() if isinstance(value, dict) and "not kept" in value]
+    if not arguments or lost or s.get("seed") is None:
+        why = f"{', '.join(lost)} could not be kept" if lost else "the recording does not hold the call and its seed"
+        with contextlib.suppress(KeyError):
+            why += f" (made from {s['model']})"
+        raise CallError(f"this run cannot be made again: {why}. Call lab.sample with the arguments yourself.")
+    guidance = Guidance.from_dict(s["guidance"], parse)
+    arguments.setdefault("guidance", guidance if guidance.terms else None)
+    arguments.setdefault("seed", s["seed"])
+    return sample(load(s["model"]) if pipe is None else pipe, **{**arguments, **changes})

@@ -1,0 +1,267 @@
+"""`attach`: guidance and recording around the user's own pipeline call."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stg_lab.errors import GuidanceError, RecordingError
+from stg_lab.families import Family, family_of
+from stg_lab.families.noise import noise_level
+from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term, as_guidance, combine, combine_cfg, number
+from stg_lab.recording import Recorder, Recording, open_recording
+from stg_lab.sampling.settings import pipeline_settings
+from stg_lab.seams import Call, tapped
+from stg_lab.weak import run_weak
+
+#: Pipelines that are inside an `attach` with guidance now.
+_guided: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class Trace:
+    """What `attach` hands out: listens at the seams, guides and records. Made by `attach` and `sample`."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        guidance: Guidance | Term | None = None,
+        recorder: Recorder | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.pipe, self.family = pipe, family_of(pipe)
+        self.guidance = as_guidance(guidance)
+        self.recorder, self.settings = recorder, dict(settings or {})
+        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit; None before
+        #: the first step.
+        self.rebuilt: bool | None = None
+        self._keep: Any = None  # the temporary folder, if there is one
+        self._recording: Recording | None = None
+        self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
+        self._step, self._calls, self._denoiser = 0, 0, ""
+        self._predictions: dict[str, Tensor] = {}
+
+    @property
+    def recording(self) -> Recording:
+        """The recording, whole once the `with` has ended.
+
+        Raises:
+            RecordingError: nothing was recorded: record=False, or the pipeline finished no step.
+        """
+        if self.recorder is None:
+            raise RecordingError("nothing was recorded. Pass record=True or record='some/folder.zarr'.")
+        if not self.recorder.written:
+            raise RecordingError("nothing was recorded: the pipeline finished no step inside the `with`.")
+        if self._recording is None or self._recording.steps < self.recorder.written:
+            self._recording = open_recording(self.recorder.path)
+            self._recording._keep = self._keep
+        return self._recording
+
+    # ---- what the seams call ----
+
+    def on_call(self, call: Call) -> None:
+        if self.pipe.scheduler.timesteps is not self._timesteps:
+            self._begin(call)
+        branch = self.family.branch(self._calls)
+        self._calls += 1
+        self._predictions[branch] = call.prediction
+        self._denoiser = call.denoiser
+        if branch == COND:
+            for name, weak in self.guidance.needed(self._step, self._steps).items():
+                self._predictions[name] = run_weak(
+                    weak, self.family, call.module, call.args, call.kwargs, call.prediction
+                )
+
+    def on_step(self, scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+        if COND not in self._predictions:
+            raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
+        own = self.family.scale(self.pipe, self._denoiser)
+        if self._step == 0:
+            self._check_rebuilt(model_output, own)
+        guided = self._guide(model_output, own)
+        if self.recorder is not None:
+            self._record(noise_level(scheduler, timestep), sample, guided, own)
+        return guided
+
+    def after_step(self, sample: Tensor) -> None:
+        self._step, self._calls, self._predictions = self._step + 1, 0, {}
+        if self._step == self._steps and self.recorder is not None:
+            self.recorder.finish(self._to_numpy(sample))
+
+    # ---- their parts ----
+
+    @property
+    def _steps(self) -> int:
+        return len(self.pipe.scheduler.timesteps)
+
+    def _begin(self, call: Call) -> None:
+        """A new pipeline call: tell everything that is wrong before the first weak pass is paid for."""
+        if self.recorder is not None and self.recorder.started:
+            raise RecordingError(
+                f"{self.recorder.path} keeps one pipeline call, and this is another. Open a new lab.attach(...) around it."
+            )
+        self._timesteps = self.pipe.scheduler.timesteps
+        self._step, self._calls, self._predictions = 0, 0, {}
+        check_weak(self.guidance, self.family, {call.denoiser: call.module})
+        own, asked = self.family.scale(self.pipe, call.denoiser), self.guidance.cfg_scale()
+        if self.guidance.has_cfg and asked != own:
+            argument = self.family.scale_argument
+            raise GuidanceError(
+                f"guidance says CFG({number(asked)}), but the pipeline was called with {argument}={number(own)}. "
+                f"Call it with {argument}={number(asked)}."
+            )
+
+    def _guide(self, model_output: Tensor, own: float) -> Tensor:
+        step, steps, g = self._step, self._steps, self.guidance
+        vectors = any(t.weak is not None and t.weight and t.active(step, steps) for t in g.terms)
+        same_cfg = not g.has_cfg or g.cfg_scale(step, steps) == own
+        if not vectors and not g.phi and same_cfg:
+            return model_output  # nothing of ours acts at this step: the pipeline's own bits
+        guided = combine(g, self._predictions, step=step, steps=steps, cfg_scale=own)
+        return guided.to(model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
+
+    def _check_rebuilt(self, model_output: Tensor, own: float) -> None:
+        """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
+        expected = self._predictions[COND]
+        if UNCOND in self._predictions:
+            expected = combine_cfg(expected, self._predictions[UNCOND], own)
+        self.rebuilt = torch.equal(expected, model_output)
+        if self.rebuilt:
+            return
+        problem = (
+            f"{type(self.pipe).__name__} does not step with u + scale (c - u) of the predictions that the lab recorded "
+            "(is another guidance at work inside the call?)"
+        )
+        if self.guidance.terms:
+            raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
+        warnings.warn(f"{problem}; recording only.", stacklevel=2)
+
+    def _record(self, level: Any, sample: Tensor, guided: Tensor, own: float) -> None:
+        assert self.recorder is not None
+        if not self.recorder.started:
+            self._start_recording(sample, own)
+        coordinates = {
+            "timestep": level.timestep,
+            "sigma": level.sigma,
+            "x0_sample": level.one_step.sample,
+            "x0_prediction": level.one_step.prediction,
+        }
+        arrays = {name: self._to_numpy(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
+        self.recorder.write(coordinates, self._to_numpy(sample), arrays)
+
+    def _start_recording(self, sample: Tensor, own: float) -> None:
+        assert self.recorder is not None
+        shape = tuple(self.family.unpack(sample, self.pipe).shape)
+        settings = {
+            **pipeline_settings(self.pipe, self.family, self.guidance),
+            "guidance_scale": own,
+            "cfg_rebuilt_exactly": bool(self.rebuilt),
+            "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
+            **self.settings,
+        }
+        captions = self.settings.get("captions", [])
+        samples: dict[str, list] = {"caption": captions if len(captions) == shape[0] else [""] * shape[0]}
+        if self.settings.get("seed") is not None:
+            samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
+        own_branches = [b for b in (COND, UNCOND) if b in self._predictions]
+        self.recorder.start(
+            steps=self._steps,
+            branches=(*own_branches, *self.guidance.weak, GUIDED),
+            shape=shape,
+            settings=settings,
+            samples=samples,
+            preview=self.family.preview(self.pipe),
+        )
+
+    def _to_numpy(self, x: Tensor) -> Any:
+        return self.family.unpack(x.detach(), self.pipe).to("cpu", torch.float32, copy=True).numpy()
+
+
+def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Module]) -> None:
+    """Everything that can be wrong with weak models on these denoisers, before any compute is spent.
+
+    Raises:
+        GuidanceError: a layer out of range, an axis or part the model lacks, or a step cache that would answer for skipped
+            blocks.
+    """
+    for name, module in denoisers.items():
+        for weak in guidance.weak.values():
+            weak.check(family, module)  # type: ignore[attr-defined]
+        if guidance.weak and getattr(module, "is_cache_enabled", False):
+            raise GuidanceError(
+                f"a step cache is active on {name}; it would answer for skipped blocks. "
+                f"Turn it off first: pipe.{name}.disable_cache()."
+            )
+
+
+@contextlib.contextmanager
+def attach(
+    pipe: Any,
+    *,
+    guidance: Guidance | Term | None = None,
+    record: bool | str | Path = False,
+    record_dtype: str = "float32",
+    overwrite: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Trace]:
+    """Guide and record the pipeline calls made inside the `with`; afterwards the pipeline is as it was.
+
+    The pipeline's own `guidance_scale` stays in force. A CFG term in `guidance` must agree with it where all terms act;
+    its window is honoured. Without a CFG term, the other terms are added to the pipeline's own CFG.
+
+    Args:
+        pipe: a stock diffusers pipeline.
+        guidance: terms to add; None only records.
+        record: True for a temporary folder, a path to keep the recording, False for none. One recording keeps one call.
+        record_dtype: "float32" or "float16".
+        overwrite: replace an earlier recording at `record`.
+        settings: plain values to keep in the recording beside what is known anyway.
+
+    Yields:
+        A `Trace`; its `recording` is there once a step is done.
+
+    Raises:
+        GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
+    """
+    trace = Trace(pipe, guidance, None, settings)
+    check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
+    with contextlib.ExitStack() as stack:
+        if trace.guidance.terms:
+            if pipe in _guided:
+                raise GuidanceError(
+                    "this pipeline is already inside a lab.attach with guidance. Add the terms up in one: "
+                    "lab.attach(pipe, guidance=a + b)."
+                )
+            _guided.add(pipe)
+            stack.callback(_guided.discard, pipe)
+        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
+        with tapped(pipe, trace.family, trace):
+            yield trace
+
+
+class TemporaryFolder:
+    """A folder that goes when nothing refers to this object any more."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="stg_lab-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def make_recorder(
+    record: bool | str | Path, dtype: str, overwrite: bool
+) -> tuple[Recorder | None, TemporaryFolder | None]:
+    """A recorder for what the user said with `record`, and the temporary folder that must outlive it, if any."""
+    if record is False or record is None:
+        return None, None
+    if record is True:
+        folder = TemporaryFolder()
+        return Recorder(Path(folder.path) / "run.zarr", dtype=dtype), folder
+    return Recorder(record, dtype=dtype, overwrite=overwrite), None

@@ -1,0 +1,76 @@
+"""One-step predictions: x0 from a noisy sample and a prediction, for every prediction type.
+
+For every sampler of the field x0 is linear in both: `x0 = a * x_t + b * prediction`, where a and b depend on the noise
+level alone. The two numbers say everything, so a recording keeps them and needs no scheduler afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stg_lab.errors import GuidanceError, did_you_mean
+
+Array = TypeVar("Array")  # torch.Tensor, numpy.ndarray or xarray.DataArray: plain arithmetic serves them all
+
+#: Prediction types, and the forward process that each belongs to.
+PREDICTION_TYPES = {
+    "flow": "x_t = (1 - sigma) x0 + sigma eps, predicts eps - x0",
+    "flow_reversed": "x_t = sigma x0 + (1 - sigma) eps, predicts x0 - eps (Mochi)",
+    "epsilon": "x_t = sqrt(alpha) x0 + sqrt(1 - alpha) eps, predicts eps; alpha is the cumulative product",
+    "v_prediction": "the same process, predicts sqrt(alpha) eps - sqrt(1 - alpha) x0",
+    "epsilon_sigma": "x_t = x0 + sigma eps, predicts eps",
+    "v_prediction_sigma": "x_t = x0 + sigma eps, predicts v of the variance-preserving process (SVD)",
+    "sample": "predicts x0 itself",
+}
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """`x0 = sample * x_t + prediction * output`: the one-step prediction at one noise level."""
+
+    sample: float
+    prediction: float
+
+    def __call__(self, x_t: Array, output: Array) -> Array:
+        """x0 of one prediction; any shape, both alike."""
+        return self.sample * x_t + self.prediction * output  # type: ignore[operator]
+
+
+def one_step(prediction_type: str, *, sigma: float = math.nan, alpha: float = math.nan) -> OneStep:
+    """The coefficients of x0 for a prediction type at a noise level.
+
+    Args:
+        prediction_type: one of `PREDICTION_TYPES`.
+        sigma: noise level, for the types whose process is written with sigma.
+        alpha: cumulative product of alphas at the timestep, for "epsilon" and "v_prediction".
+
+    Raises:
+        GuidanceError: unknown prediction type, or the noise level it needs was not given.
+
+    >>> one_step("flow", sigma=0.25)
+    OneStep(sample=1.0, prediction=-0.25)
+    """
+    if prediction_type not in PREDICTION_TYPES:
+        raise GuidanceError(
+            f"prediction type {prediction_type!r} is unknown.{did_you_mean(prediction_type, PREDICTION_TYPES)} "
+            f"Known: {', '.join(PREDICTION_TYPES)}."
+        )
+    needed = alpha if prediction_type in ("epsilon", "v_prediction") else sigma
+    if prediction_type != "sample" and math.isnan(needed):
+        name = "alpha" if prediction_type in ("epsilon", "v_prediction") else "sigma"
+        raise GuidanceError(f"prediction type {prediction_type!r} needs {name}=...")
+    if prediction_type == "flow":
+        return OneStep(1.0, -sigma)
+    if prediction_type == "flow_reversed":
+        return OneStep(1.0, 1.0 - sigma)
+    if prediction_type == "epsilon":
+        return OneStep(alpha**-0.5, -(((1 - alpha) / alpha) ** 0.5))
+    if prediction_type == "v_prediction":
+        return OneStep(alpha**0.5, -((1 - alpha) ** 0.5))
+    if prediction_type == "epsilon_sigma":
+        return OneStep(1.0, -sigma)
+    if prediction_type == "v_prediction_sigma":
+        return OneStep(1 / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5)
+    return OneStep(0.0, 1.0)

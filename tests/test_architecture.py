@@ -1,0 +1,149 @@
+"""The house stands: every room imports only from floors below it or from itself, and no file is too long to read."""
+
+import ast
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "stg_lab"
+
+# From the ground up. Rooms on one floor do not import each other.
+FLOORS = (
+    ("errors", "_version"),
+    ("digits",),
+    ("guidance", "x0"),
+    ("families",),
+    ("weak",),
+    ("reuse",),
+    ("seams",),
+    ("recording",),
+    ("loading",),
+    ("sampling",),
+    ("sweeps",),
+    ("metrics",),
+    ("analysis",),
+    ("plots", "figures"),
+    ("widgets",),
+    ("report",),
+    ("cli",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+ROOF = {"__init__", "__main__"}  # may import anything
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = {".py", ".js", ".css", ".html"}
+MAX_LINES = 400
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+
+
+def imported_names(source: str, package: str) -> list[tuple[int, str]]:
+    """Line and absolute dotted name of each import anywhere in `source`; `from a import b` counts as `a.b`."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names += [(node.lineno, f"{origin}.{alias.name}") for alias in node.names]
+    return names
+
+
+def faults(source: str, room: str, package: str) -> list[str]:
+    """What `source`, a module of `room` inside `package`, imports against the plan."""
+    found = []
+    for line, name in imported_names(source, package):
+        top, target, *_ = [*name.split("."), ""]
+        if top != "stg_lab" or target == room:
+            continue
+        if target not in FLOOR:
+            found.append(f"line {line}: {name} is not in a room of FLOORS; import it from the room that defines it")
+        elif FLOOR[target] >= FLOOR[room]:
+            found.append(f"line {line}: {room} imports {name}, which is not on a floor below it")
+    return found
+
+
+def test_every_room_is_on_the_plan():
+    unknown = {room_of(path) for path in MODULES} - FLOOR.keys() - ROOF
+    assert MODULES
+    assert not unknown, f"{sorted(unknown)} under stg_lab/: add it to FLOORS and to the plan"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in FLOOR], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    assert faults(path.read_text(encoding="utf-8"), room_of(path), package_of(path)) == []
+
+
+def test_files_can_be_read_in_one_sitting():
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in PACKAGE.rglob("*") if p.suffix in SOURCES}
+    assert {str(p.relative_to(PACKAGE)): n for p, n in lengths.items() if n > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from stg_lab import sampling",
+        "from stg_lab.sampling import sample",
+        "import stg_lab.sampling",
+        "import stg_lab.sampling as s",
+        "import os, stg_lab.sampling",
+        "from ..sampling import sample",
+        "from .. import errors, sampling",
+        "def late():\n    from stg_lab.sampling import sample",
+        "if TYPE_CHECKING:\n    from stg_lab import sampling",
+    ],
+)
+def test_an_import_from_above_is_found(source):
+    [fault] = faults(source, "weak", "stg_lab.weak")
+    assert "weak imports stg_lab.sampling" in fault
+
+
+@pytest.mark.parametrize(
+    ("source", "room"),
+    [("from stg_lab import x0", "guidance"), ("from . import figures", "plots"), ("import stg_lab.seams", "reuse")],
+)
+def test_an_import_from_the_same_floor_or_the_next_is_found(source, room):
+    assert len(faults(source, room, "stg_lab")) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import stg_lab",
+        "import stg_lab as lab",
+        "from stg_lab import CFG",
+        "from .. import *",
+        "import stg_lab.nowhere",
+    ],
+)
+def test_an_import_through_the_roof_or_of_no_room_is_found(source):
+    [fault] = faults(source, "weak", "stg_lab.weak")
+    assert "is not in a room of FLOORS" in fault
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from stg_lab.errors import GuidanceError",
+        "from stg_lab import errors, families",
+        "from ..families.base import Family",
+        "from stg_lab.weak.base import Weak",
+        "from . import base",
+        "from .base import Weak",
+        "import torch, stg_lab_extras",
+        "from torch import nn",
+    ],
+)
+def test_an_import_from_below_or_within_is_allowed(source):
+    assert faults(source, "weak", "stg_lab.weak") == []
+
+
+def test_seams_may_reuse():
+    assert faults("from stg_lab.reuse import Prefix", "seams", "stg_lab") == []
