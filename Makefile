@@ -6,8 +6,9 @@ TORCH := 2.13.0
 BIN := .venv/bin
 VENV := .venv/.complete
 
-CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
-	"error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that; try: make PYTHON=python3.12" >&2; exit 1; }
+CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
+	"try: make PYTHON=python3.12" >&2; exit 1; }
 
 .PHONY: help demo test lab train bench lint format lock clean
 

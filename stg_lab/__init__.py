@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording
     from stg_lab.recording import open_recording as open
-    from stg_lab.sampling import Run, Trace, attach, decode, rerun, sample
+    from stg_lab.sampling import Run, Trace, attach, decode, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import skip
 
 #: Public name -> (module, name there). A name of None is the module itself.

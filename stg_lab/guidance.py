@@ -43,7 +43,10 @@ class Term:
     start: float = field(default=0.0, kw_only=True)
     stop: float = field(default=1.0, kw_only=True)
 
-    weak = None  # the weak model; None is the unconditional prediction
+    @property
+    def weak_model(self) -> WeakModel | None:
+        """What the vector points away from; None is the unconditional prediction."""
+        return None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
@@ -123,6 +126,10 @@ class STG(Term):
         if not hasattr(self.weak, "name"):
             raise GuidanceError(f"STG(scale, weak) needs a weak model such as lab.skip([5]), got {self.weak!r}.")
 
+    @property
+    def weak_model(self) -> WeakModel:
+        return self.weak
+
     def __str__(self) -> str:
         return f"STG({number(self.scale)}, {self.weak}{self._window()})"
 
@@ -158,35 +165,35 @@ class Guidance:
     @property
     def weak(self) -> dict[str, WeakModel]:
         """The weak models by branch name. A name is the model's own, or its full specification where two would clash."""
-        models = list(dict.fromkeys(t.weak for t in self.terms if t.weak is not None))
+        models = list(dict.fromkeys(t.weak_model for t in self.terms if t.weak_model is not None))
         names = [m.name for m in models]
         return {(m.name if names.count(m.name) == 1 else str(m)): m for m in models}
 
     def branch(self, term: Term) -> str:
         """Name of the branch that a term points away from."""
-        if term.weak is None:
+        if term.weak_model is None:
             return UNCOND
-        return next(name for name, model in self.weak.items() if model == term.weak)
+        return next(name for name, model in self.weak.items() if model == term.weak_model)
 
     def needed(self, step: int, steps: int) -> dict[str, WeakModel]:
         """The weak models to run at a step: those of active terms, also at scale 0 (to record them)."""
-        active = {self.branch(t) for t in self.terms if t.weak is not None and t.active(step, steps)}
+        active = {self.branch(t) for t in self.terms if t.weak_model is not None and t.active(step, steps)}
         return {name: model for name, model in self.weak.items() if name in active}
 
     @property
     def has_cfg(self) -> bool:
-        return any(t.weak is None for t in self.terms)
+        return any(t.weak_model is None for t in self.terms)
 
     def cfg_scale(self, step: int | None = None, steps: int = 1) -> float:
         """CFG scale in diffusers' convention at a step; without a step, the scale where all terms act."""
-        acting = [t for t in self.terms if t.weak is None and (step is None or t.active(step, steps))]
+        acting = [t for t in self.terms if t.weak_model is None and (step is None or t.active(step, steps))]
         return 1.0 + sum(t.weight for t in acting) if len(acting) != 1 else acting[0].scale
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a file; `Guidance.from_dict` reads them back."""
         terms = [
             {"method": type(t).__name__, "scale": t.scale, "start": t.start, "stop": t.stop}
-            | ({} if t.weak is None else {"weak": str(t.weak)})
+            | ({} if t.weak_model is None else {"weak": str(t.weak_model)})
             for t in self.terms
         ]
         return {"terms": terms, "rescale": self.phi}
@@ -248,7 +255,7 @@ def combine(
     scale = guidance.cfg_scale(step, steps) if guidance.has_cfg or cfg_scale is None else cfg_scale
     guided = cond if scale == 1 else combine_cfg(cond, _branch(predictions, UNCOND), scale)
     for term in guidance.terms:
-        if term.weak is not None and term.weight != 0 and term.active(step, steps):
+        if term.weak_model is not None and term.weight != 0 and term.active(step, steps):
             guided = guided + term.weight * (cond - _branch(predictions, guidance.branch(term)))
     if guidance.phi and guided is not cond:
         guided = guided * (guidance.phi * (_std(cond) / _std(guided)) + (1 - guidance.phi))

@@ -71,6 +71,8 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
 def _from_folder(folder: Path, **kwargs: Any) -> Any:
     from diffusers import DiffusionPipeline
 
+    import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
+
     with _quiet():
         return DiffusionPipeline.from_pretrained(str(folder), **kwargs)
 

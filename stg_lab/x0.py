@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
-
-Array = TypeVar("Array")  # torch.Tensor, numpy.ndarray or xarray.DataArray: plain arithmetic serves them all
 
 #: Prediction types, and the forward process that each belongs to.
 PREDICTION_TYPES = {
@@ -33,9 +31,9 @@ class OneStep:
     sample: float
     prediction: float
 
-    def __call__(self, x_t: Array, output: Array) -> Array:
-        """x0 of one prediction; any shape, both alike."""
-        return self.sample * x_t + self.prediction * output  # type: ignore[operator]
+    def __call__(self, x_t: Any, output: Any) -> Any:
+        """x0 of one prediction; tensors, numpy arrays and DataArrays of any shape, both alike."""
+        return self.sample * x_t + self.prediction * output
 
 
 def one_step(prediction_type: str, *, sigma: float = math.nan, alpha: float = math.nan) -> OneStep:

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "stg_lab"
 
 # From the ground up. Rooms on one floor do not import each other.
 FLOORS = (
-    ("errors", "_version"),
+    ("errors", "_version", "palette", "preview", "sheets"),
+    ("videos",),
     ("digits",),
     ("guidance", "x0"),
     ("families",),
@@ -26,6 +27,7 @@ FLOORS = (
     ("plots", "figures"),
     ("widgets",),
     ("report",),
+    ("demo",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

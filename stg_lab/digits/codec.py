@@ -8,6 +8,8 @@ diffusion model therefore *are* pictures.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -28,6 +30,8 @@ class PixelCodec(ModelMixin, ConfigMixin):
         latents_mean, latents_std: one number for all channels; the pipeline feeds `(z - mean) / std` to its model.
         sample_size, sample_frames: height = width and number of frames that the model was trained on.
     """
+
+    config: Any
 
     @register_to_config
     def __init__(

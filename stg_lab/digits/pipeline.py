@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
@@ -47,14 +48,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_joint(architecture: Architecture = Architecture(), *, seed: int = 0) -> WanPipeline:
-    """An untrained `digits-joint`: text-to-video with full 3D attention, 9 frames of 32 x 32 as 5 x 8 x 8 tokens."""
+def build_joint(architecture: Architecture = Architecture(), *, seed: int = 0) -> Any:
+    """An untrained `digits-joint`, a `WanPipeline`: text-to-video with full 3D attention, 9 frames of 32 x 32 as 5 x 8 x 8 tokens."""
     torch.manual_seed(seed)
     a = architecture
     codec = PixelCodec(sample_size=SIZE, sample_frames=FRAMES)
     channels = codec.config.z_dim
     codec.register_to_config(latents_mean=[PIXEL_MEAN] * channels, latents_std=[PIXEL_STD] * channels)
-    transformer = WanTransformer3DModel(
+    transformer: Any = WanTransformer3DModel(
         patch_size=(1, 2, 2), num_attention_heads=a.heads, attention_head_dim=a.head_dim, in_channels=channels,
         out_channels=channels, text_dim=a.text_dim, freq_dim=128, ffn_dim=4 * a.heads * a.head_dim,
         num_layers=a.blocks, rope_max_seq_len=64,
@@ -70,7 +71,7 @@ def build_joint(architecture: Architecture = Architecture(), *, seed: int = 0) -
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
             is_encoder_decoder=False,
-        )  # fmt: skip
+        )
     )
     return WanPipeline(
         tokenizer=build_tokenizer(),

@@ -14,6 +14,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,9 @@ class Trainer:
         self.forward = torch.compile(self.pipe.transformer) if compile else self.pipe.transformer
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        r, matrices, rest = self.recipe, [], []
+        r = self.recipe
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             inside = ".blocks." in name and parameter.ndim == 2
             (matrices if inside else rest).append(parameter)
@@ -159,7 +162,7 @@ class Trainer:
         self.update, self.seconds = state["update"], state["seconds"]
         return True
 
-    def averaged_pipeline(self):
+    def averaged_pipeline(self) -> Any:
         """A fresh pipeline in eval mode that holds the averaged weights."""
         pipe = build_joint(self.recipe.architecture, seed=self.recipe.seed)
         holder = nn.ModuleDict({"transformer": pipe.transformer, "text": pipe.text_encoder})
@@ -187,7 +190,7 @@ def _noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Flo
     return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
 
 
-def _bias_padding(transformer: nn.Module) -> Tensor:
+def _bias_padding(transformer: Any) -> Tensor:
     """Let one pad token weigh as much as many, in every cross-attention; returns the bias to write into.
 
     The stock pipeline pads captions with zeros to `max_sequence_length` (512 unless told otherwise) and the model attends

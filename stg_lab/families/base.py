@@ -30,11 +30,11 @@ class Family:
         found = {name: getattr(pipe, name, None) for name in ("transformer", "transformer_2", "unet")}
         return {name: module for name, module in found.items() if module is not None}
 
-    def blocks(self, denoiser: nn.Module) -> list[nn.Module]:
+    def blocks(self, denoiser: Any) -> list[Any]:
         """The residual blocks in the order in which a forward pass runs them."""
         raise NotImplementedError
 
-    def bypass(self, block: nn.Module, part: str) -> tuple[nn.Module, Callable[..., Any]]:
+    def bypass(self, block: Any, part: str) -> tuple[nn.Module, Callable[..., Any]]:
         """Which module's `forward` to replace, and by what, to leave out `part` of a block."""
         raise NotImplementedError
 

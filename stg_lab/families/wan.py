@@ -25,10 +25,10 @@ class Wan(Family):
         "diffusers' community STG pipeline for Wan skips blocks 3, 8, 16; the authors' example skips block 2 at scale 2"
     )
 
-    def blocks(self, denoiser: nn.Module) -> list[nn.Module]:
+    def blocks(self, denoiser: Any) -> list[Any]:
         return list(denoiser.blocks)
 
-    def bypass(self, block: nn.Module, part: str) -> tuple[nn.Module, Callable[..., Any]]:
+    def bypass(self, block: Any, part: str) -> tuple[nn.Module, Callable[..., Any]]:
         if part == "block":
             return block, lambda hidden_states, *args, **kwargs: hidden_states
         if part == "attention":
@@ -66,7 +66,7 @@ class Wan(Family):
         return codec_preview(pipe)
 
 
-def _value_path(attention: nn.Module, hidden_states: Tensor) -> Tensor:
+def _value_path(attention: Any, hidden_states: Tensor) -> Tensor:
     """Self-attention whose map is the identity: what is left is `to_out(to_v(x))` (eq. 17)."""
     if getattr(attention, "fused_projections", False):
         value = attention.to_qkv(hidden_states).chunk(3, dim=-1)[2]

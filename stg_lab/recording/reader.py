@@ -133,21 +133,39 @@ class Recording:
             RecordingError: this recording has no preview of its latents, or it was cut off before the final video.
             GuidanceError: no such branch.
         """
+        if branch is None:
+            final = self.ds.final.values
+            if not self.complete or np.isnan(final).all():
+                raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final video.")
+            return self.preview(final)
+        if step is None:
+            raise RecordingError(f"say at which step: rec.video({branch!r}, step=0..{self.steps - 1}).")
+        if not -self.steps <= step < self.steps:
+            raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {self.steps - 1}.")
+        return self.preview(self.x0(branch).isel(step=step).values)
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether latents can be shown without the model."""
+        return self._preview is not None
+
+    @property
+    def preview_exact(self) -> bool:
+        """Whether the preview is the model's own decoder, not an approximation."""
+        return self._preview is not None and self._preview.exact
+
+    def preview(self, latents: np.ndarray) -> np.ndarray:
+        """Latents `(sample, channel, frame, y, x)` as video `(sample, frame, height, width, 3)`, without a model.
+
+        Raises:
+            RecordingError: this recording has no preview of its latents.
+        """
         if self._preview is None:
             raise RecordingError(
                 "this recording has no linear preview, since its model has a learned decoder. "
                 "Decode the latents with the pipeline: lab.decode(pipe, rec.x0('cond').isel(step=10))."
             )
-        if branch is None:
-            final = self.ds.final.values
-            if not self.complete or np.isnan(final).all():
-                raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final video.")
-            return self._preview.decode(final)
-        if step is None:
-            raise RecordingError(f"say at which step: rec.video({branch!r}, step=0..{self.steps - 1}).")
-        if not -self.steps <= step < self.steps:
-            raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {self.steps - 1}.")
-        return self._preview.decode(self.x0(branch).isel(step=step).values)
+        return self._preview.decode(latents)
 
     def __repr__(self) -> str:
         state = "" if self.complete else f", INCOMPLETE: cut off after {self.steps} of {self.planned} steps"
@@ -243,5 +261,5 @@ def _read(path: Path) -> tuple[xr.Dataset, int, bool]:
 def _preview(ds: xr.Dataset) -> Preview | None:
     if PREVIEW + "rest" not in ds:
         return None
-    values = {name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__}
+    values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__}
     return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})

@@ -72,7 +72,7 @@ class Recorder:
             "x_t": (1, *shape),
             "prediction": (1, 1, *shape),
             "final": shape,
-            **{name: (1,) for name in STEP_COORDS},
+            **dict.fromkeys(STEP_COORDS, (1,)),
         }
         flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
         encoding = {name: {"chunks": size, "chunk_key_encoding": flat} for name, size in chunks.items()}

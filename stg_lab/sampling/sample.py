@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,11 @@ def sample(
         output = pipe(**arguments)
 
     def again() -> Run:
-        own = arguments[family.scale_argument] if family.scale_argument in arguments else None
-        alone = CFG(wanted.cfg_scale() if wanted is not None and wanted.has_cfg else own or 1.0)
-        return sample(pipe, guidance=alone, seed=seed, record=True, record_dtype=record_dtype, **call)
+        own = arguments.get(
+            family.scale_argument, inspect.signature(pipe.__call__).parameters[family.scale_argument].default
+        )
+        alone = CFG(wanted.cfg_scale() if wanted is not None and wanted.has_cfg else max(own, 1.0))
+        return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **call)
 
     recording = None if trace.recorder is None else trace.recording
     return Run(pipe, output, wanted, arguments, recording, texts, again)

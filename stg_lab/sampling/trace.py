@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term, as_guidance, 
 from stg_lab.recording import Recorder, Recording, open_recording
 from stg_lab.sampling.settings import pipeline_settings
 from stg_lab.seams import Call, tapped
-from stg_lab.weak import run_weak
+from stg_lab.weak import Weak, run_weak
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -75,7 +75,8 @@ class Trace:
         self._predictions[branch] = call.prediction
         self._denoiser = call.denoiser
         if branch == COND:
-            for name, weak in self.guidance.needed(self._step, self._steps).items():
+            for name, model in self.guidance.needed(self._step, self._steps).items():
+                weak = cast(Weak, model)
                 self._predictions[name] = run_weak(
                     weak, self.family, call.module, call.args, call.kwargs, call.prediction
                 )
@@ -121,7 +122,7 @@ class Trace:
 
     def _guide(self, model_output: Tensor, own: float) -> Tensor:
         step, steps, g = self._step, self._steps, self.guidance
-        vectors = any(t.weak is not None and t.weight and t.active(step, steps) for t in g.terms)
+        vectors = any(t.weak_model is not None and t.weight and t.active(step, steps) for t in g.terms)
         same_cfg = not g.has_cfg or g.cfg_scale(step, steps) == own
         if not vectors and not g.phi and same_cfg:
             return model_output  # nothing of ours acts at this step: the pipeline's own bits
@@ -193,8 +194,8 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
             blocks.
     """
     for name, module in denoisers.items():
-        for weak in guidance.weak.values():
-            weak.check(family, module)  # type: ignore[attr-defined]
+        for model in guidance.weak.values():
+            cast(Weak, model).check(family, module)
         if guidance.weak and getattr(module, "is_cache_enabled", False):
             raise GuidanceError(
                 f"a step cache is active on {name}; it would answer for skipped blocks. "

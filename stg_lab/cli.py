@@ -1,0 +1,127 @@
+"""What a shell user types: `stg-lab demo`, `stg-lab info`. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stg_lab._version import __version__
+from stg_lab.errors import LabError
+
+DEMO_PROMPTS = (
+    "a red seven moving left",
+    "a green three growing",
+    "a blue zero bouncing",
+    "a yellow two moving up",
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One clear line and exit code 2 for bad arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of `stg-lab`; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except LabError as error:
+        print(f"stg-lab {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stg-lab: stopped; what was recorded so far is kept.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="stg-lab",
+        description="A laboratory for Spatiotemporal Skip Guidance and its kind, on stock diffusers video pipelines.",
+        epilog="Next: make lab opens the notebooks.",
+    )
+    parser.add_argument("--version", action="version", version=f"stg-lab {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    demo = commands.add_parser(
+        "demo", help="sample with CFG and with CFG + STG from the same seeds, and show everything that happened"
+    )
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write into (default: %(default)s)")
+    demo.add_argument("--overwrite", action="store_true", help="replace what an earlier demo wrote there")
+    demo.add_argument(
+        "--model", default="digits-joint", help="embedded name, folder or repository id (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--prompt", action="append", help="what to show; may be given several times (default: four captions)"
+    )
+    demo.add_argument("--steps", type=_positive, default=24, help="sampling steps (default: %(default)s)")
+    demo.add_argument("--cfg", type=float, default=4.0, help="CFG scale (default: %(default)s)")
+    demo.add_argument("--stg", type=float, default=1.0, help="STG scale (default: %(default)s)")
+    demo.add_argument(
+        "--weak", default="skip:block:4", help="weak model, e.g. skip:attention:3-5 (default: %(default)s)"
+    )
+    demo.add_argument("--seed", type=int, default=0, help="seed of the first sample (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    info = commands.add_parser("info", help="versions, device and embedded models")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from stg_lab.demo import run_demo
+
+    written = run_demo(
+        out=options.out,
+        model=options.model,
+        prompts=options.prompt or list(DEMO_PROMPTS),
+        steps=options.steps,
+        cfg=options.cfg,
+        stg=options.stg,
+        weak=options.weak,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    print("\nwritten:")
+    width = max(len(str(path)) for path in written)
+    for path, what in written.items():
+        print(f"  {path!s:<{width}}  {what}")
+    print(f"\nOpen {options.out / 'report.html'} in a browser; then `make lab` for the notebooks.")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    import torch
+
+    from stg_lab.loading import embedded, models_folder
+    from stg_lab.sampling.settings import versions
+
+    device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
+    rows: list[tuple[str, Any]] = [
+        ("stg-lab", __version__),
+        *((k, v) for k, v in versions().items() if k != "stg-lab"),
+        ("device", f"{device}, {torch.get_num_threads()} threads"),
+    ]
+    for name in embedded():
+        size = sum(p.stat().st_size for p in (models_folder() / name).rglob("*.safetensors")) / 1e6
+        rows.append(("embedded", f"{name} ({size:.1f} MB)"))
+    if not embedded():
+        rows.append(("embedded", f"none found in {models_folder()}"))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

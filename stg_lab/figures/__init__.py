@@ -1,0 +1,6 @@
+"""Recording -> matplotlib figure for print: vector PDF with embedded fonts, and PNG."""
+
+from stg_lab.figures.style import save
+from stg_lab.figures.weak_model import weak_model
+
+__all__ = ["save", "weak_model"]

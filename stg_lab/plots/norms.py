@@ -1,0 +1,86 @@
+"""Guidance-vector norms over the steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stg_lab import analysis, palette
+from stg_lab.guidance import GUIDED, UNCOND
+from stg_lab.recording import Recording
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def norms(recording: Recording, *, relative: bool = False, height: int = 380) -> go.Figure:
+    """How long each guidance vector is at every step: a line for the mean over samples, a band for their range.
+
+    Args:
+        recording: what to plot.
+        relative: divide by the RMS of the conditional prediction.
+        height: of the figure, in pixels.
+
+    Returns:
+        A plotly figure; the noise level sigma of each step is in the hover text.
+    """
+    import plotly.graph_objects as go
+
+    values = analysis.norms(recording)
+    data = values.relative if relative else values.norm
+    steps, sigma = recording.ds.step.values, recording.ds.sigma.values
+    figure = go.Figure()
+    names = [str(v) for v in data.vector.values]
+    for name in names:
+        lines = data.sel(vector=name)
+        colour = palette.colour(name, names)
+        if lines.sizes["sample"] > 1:
+            _band(figure, steps, lines.min("sample").values, lines.max("sample").values, colour)
+        figure.add_scatter(
+            x=steps,
+            y=lines.mean("sample").values,
+            name=_label(name),
+            mode="lines+markers",
+            line={"color": colour, "width": 2.5, "dash": "dot" if name == GUIDED else "solid"},
+            marker={"size": 5},
+            customdata=sigma,
+            hovertemplate="step %{x}, σ = %{customdata:.3f}<br>%{y:.4f}<extra>" + _label(name) + "</extra>",
+        )
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 56, "b": 48},
+        title={"text": "Length of the guidance vectors", "x": 0.01},
+        xaxis={"title": f"step (σ from {sigma[0]:.2f} down to {sigma[-1]:.2f})", "dtick": _tick(len(steps))},
+        yaxis={
+            "title": "RMS, relative to cond" if relative else "RMS of cond − branch",
+            "rangemode": "tozero",
+        },
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.35},
+        hovermode="x unified",
+    )
+    return figure
+
+
+def _label(name: str) -> str:
+    if name == UNCOND:
+        return "cond − uncond (CFG's vector)"
+    return "guided − cond (the whole push)" if name == GUIDED else f"cond − {name}"
+
+
+def _band(figure: go.Figure, steps: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
+    figure.add_scatter(
+        x=np.concatenate([steps, steps[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.12,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _tick(steps: int) -> int:
+    return max(1, round(steps / 12))

@@ -1,0 +1,88 @@
+"""Eyes on a pipeline: which denoiser calls it makes, how many passes run, and what is left on it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HOOKS = [name for name in vars(nn.Module()) if name.endswith("_hooks")]
+
+
+@dataclass
+class Calls:
+    """Arguments of every call that the pipeline itself makes of its denoisers, in order."""
+
+    made: list[tuple[nn.Module, tuple, dict[str, Any]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+
+def denoisers(pipe: Any) -> list[nn.Module]:
+    found = [getattr(pipe, name, None) for name in ("transformer", "transformer_2")]
+    return [module for module in found if module is not None]
+
+
+@contextlib.contextmanager
+def captured(pipe: Any) -> Iterator[Calls]:
+    """Capture the pipeline's own denoiser calls; weak passes are not among them."""
+    calls = Calls()
+
+    def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        calls.made.append((module, args, dict(kwargs)))
+
+    handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in denoisers(pipe)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def passes(pipe: Any) -> Iterator[list[int]]:
+    """Count every pass through a denoiser, by whomever: each one embeds its patches once. The list grows by one a pass."""
+    count: list[int] = []
+
+    def note(*_: Any) -> None:
+        count.append(len(count))
+
+    handles = [module.patch_embedding.register_forward_pre_hook(note) for module in denoisers(pipe)]
+    try:
+        yield count
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def processors(pipe: Any) -> dict[str, int]:
+    """Identity of every attention processor."""
+    return {
+        f"{i}.{path}": id(module.processor)
+        for i, denoiser in enumerate(denoisers(pipe))
+        for path, module in denoiser.named_modules()
+        if hasattr(module, "processor")
+    }
+
+
+def left_behind(pipe: Any) -> list[str]:
+    """Everything on the pipeline that a stock one does not have."""
+    found = []
+    for name, component in pipe.components.items():
+        if isinstance(component, nn.Module):
+            for path, module in component.named_modules():
+                found += [f"{name}.{path}.{kind}" for kind in HOOKS if getattr(module, kind)]
+                found += [f"{name}.{path}.{word}" for word in ("forward", "__call__") if word in vars(module)]
+    found += [f"scheduler.{key}" for key, value in vars(pipe.scheduler).items() if callable(value)]
+    found += [f"pipe.{key}" for key, value in vars(pipe).items() if callable(value) and key not in pipe.components]
+    return found
+
+
+def branch(recording: Any, name: str, step: int) -> Tensor:
+    """A recorded prediction as a tensor."""
+    return torch.from_numpy(recording.prediction(name).isel(step=step).values)
