@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import re
 
-BRANCH_COLOURS = {"cond": "#000000", "uncond": "#E69F00", "skip": "#0072B2", "cfg": "#D55E00", "guided": "#009E73"}
-_FURTHER = ("#CC79A7", "#56B4E9", "#8C6D31", "#F0E442")
-
-WORDS = {
-    "cond": "conditional",
-    "uncond": "unconditional",
-    "cfg": "CFG",
-    "guided": "guided",
-}
+FIXED = {"cond": "#000000", "uncond": "#E69F00", "cfg": "#D55E00", "guided": "#009E73"}
+WEAK = ("#0072B2", "#CC79A7", "#56B4E9", "#8C6D31", "#7F3C8D")  # weak models, in the order of their branches
 
 
 def colour(branch: str, branches: list[str]) -> str:
-    """The colour of a branch; weak models beyond the first take further colours in order."""
-    if branch in BRANCH_COLOURS:
-        return BRANCH_COLOURS[branch]
-    others = [b for b in branches if b not in BRANCH_COLOURS]
-    if branch in others and "skip" not in branches:
-        others = others[1:] if others[0] != branch else [branch]
-        if others == [branch]:
-            return BRANCH_COLOURS["skip"]
-    return _FURTHER[others.index(branch) % len(_FURTHER)]
+    """The colour of a branch among its recording's branches."""
+    if branch in FIXED:
+        return FIXED[branch]
+    weak = [b for b in branches if b not in FIXED]
+    return WEAK[weak.index(branch) % len(WEAK)]
 
 
 def describe_weak(specification: str) -> str:

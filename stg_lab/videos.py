@@ -26,7 +26,7 @@ def tile(video: np.ndarray, *, columns: int | None = None, gap: int = 2, height:
     batch, frames, h, w, _ = video.shape
     columns = columns or int(np.ceil(np.sqrt(batch)))
     rows = -(-batch // columns)
-    canvas = np.full((frames, rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    canvas = np.zeros((frames, rows * (h + gap) - gap, columns * (w + gap) - gap, 3), np.uint8)
     for i, clip in enumerate(to_bytes(video)):
         y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
         canvas[:, y : y + h, x : x + w] = clip

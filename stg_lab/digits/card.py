@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SAMPLES = 32  # on the card's contact sheet, unpicked
 JUDGED = 200  # for the card's accuracies
 STEPS, SCALE = 24, 4.0
+HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the transformer is stored in float16
 
 
 def export(trainer: Trainer, folder: Path) -> None:
@@ -34,7 +35,10 @@ def export(trainer: Trainer, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipe = trainer.averaged_pipeline()
+    if sum(p.numel() for p in pipe.transformer.parameters()) > HALF_ABOVE:
+        pipe.transformer.half()  # diffusers loads it back as float32; what is judged below is what ships
     pipe.save_pretrained(partial)
+    pipe.transformer.float()
     shutil.copy(trainer.out / "loss.csv", partial / "loss.csv")
     held_out = trainer.validate()
     labels = world.draw(JUDGED, seed=0, split="test").labels

@@ -63,7 +63,7 @@ class Recipe:
 #: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything.
 RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-joint": {
-        "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 6_500))),
+        "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 4_800))),
         "gpu": Recipe(
             stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
             architecture=Architecture(blocks=10, heads=6),

@@ -56,7 +56,7 @@ class Trainer:
         self.optimisers = self._optimisers()
         self.update, self.seconds = 0, 0.0
         self.text_bias = _bias_padding(self.pipe.transformer)
-        self.forward = torch.compile(self.pipe.transformer) if compile else self.pipe.transformer
+        self.forward = torch.compile(self.pipe.transformer, dynamic=False) if compile else self.pipe.transformer
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         r = self.recipe

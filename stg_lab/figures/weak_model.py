@@ -75,8 +75,7 @@ def _rows(
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
             rows.append((f"weak model:\n{describe_weak(words)}", picture(recording.x0(name))))
     if UNCOND in recording.branches:
-        x0 = recording.ds.x0_sample * recording.ds.x_t + recording.ds.x0_prediction * recording.reweight(CFG(scale))
-        rows.append((f"CFG {scale:g}", picture(x0.transpose("step", "sample", ...))))
+        rows.append((f"CFG {scale:g}", picture(recording.x0(recording.reweight(CFG(scale))))))
     if weak:
         rows.append(("guided:\n" + recording.settings["guidance_text"], picture(recording.x0(GUIDED))))
     if baseline is not None:

@@ -75,16 +75,20 @@ class Recording:
             )
         return self.ds.prediction.sel(branch=branch).astype(np.float32)
 
-    def x0(self, branch: str = COND) -> xr.DataArray:
-        """The one-step prediction of a branch at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
+    def x0(self, branch: str | xr.DataArray = COND) -> xr.DataArray:
+        """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
+
+        Args:
+            branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
 
         Raises:
             GuidanceError: no such branch.
         """
+        prediction = self.prediction(branch) if isinstance(branch, str) else branch
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
-        return step(self.ds.x_t.astype(np.float32), self.prediction(branch)).transpose(*dims).rename(f"x0 of {branch}")
+        return step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims).rename(f"x0 of {prediction.name if branch is prediction else branch}")
 
     def delta(self, weak: str = "skip") -> xr.DataArray:
         """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.

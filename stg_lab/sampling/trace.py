@@ -244,16 +244,34 @@ def attach(
             _guided.add(pipe)
             stack.callback(_guided.discard, pipe)
         trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
-        with tapped(pipe, trace.family, trace):
-            yield trace
+        try:
+            with tapped(pipe, trace.family, trace):
+                yield trace
+        except BaseException as error:
+            _tell_what_is_kept(trace, error)
+            raise
+
+
+def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
+    """A run that fails on the way leaves its whole steps; say where, and do not let a temporary folder vanish."""
+    if trace.recorder is None or not trace.recorder.written:
+        return
+    if trace._keep is not None:
+        trace._keep.keep()
+    where = str(trace.recorder.path)
+    error.add_note(f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r}).")
 
 
 class TemporaryFolder:
-    """A folder that goes when nothing refers to this object any more."""
+    """A folder that goes when nothing refers to this object any more, unless it is told to stay."""
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="stg_lab-")
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Leave the folder where it is."""
+        self._remove.detach()
 
 
 def make_recorder(

@@ -17,9 +17,9 @@ from PIL import Image
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
+from stg_lab.palette import colour, describe_weak
 from stg_lab.recording import Recording
 from stg_lab.sheets import to_bytes
-from stg_lab.x0 import OneStep
 
 ALONE = "cfg"  # the row of CFG alone, rebuilt from cond and uncond
 BUDGET = 6_000_000  # pixels of one sheet; above it pictures are made smaller, or a page would not hold them
@@ -37,6 +37,16 @@ class Sprites:
 
     view: dict[str, Any]
     sheets: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all sheets."""
+        return sum(map(len, self.sheets.values()))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one sheet."""
+        return len(self.view["steps"]) * self.view["frames"] * self.view["height"] * self.view["width"]
 
     def samples(self, count: int) -> Sprites:
         """The same with the first `count` samples only."""
@@ -66,9 +76,15 @@ def final_video(source: Any) -> np.ndarray | None:
 
 
 def make_sprites(
-    source: Any, *, branches: Iterable[str] | None = None, cfg: bool = True, baseline: Any = None, fps: float = 8
+    source: Any,
+    *,
+    branches: Iterable[str] | None = None,
+    cfg: bool = True,
+    baseline: Any = None,
+    fps: float = 8,
+    budget: float = BUDGET,
 ) -> Sprites:
-    """Pictures of every branch at every step; arguments as for `x0_explorer`."""
+    """Pictures of every branch at every step; arguments as for `x0_explorer`, and the pixels that a sheet may have."""
     recording = recording_of(source)
     chosen = _chosen(recording, branches)
     videos = {name: _one_step_videos(recording, name) for name in chosen}
@@ -78,7 +94,7 @@ def make_sprites(
     rows = [_row(recording, name, videos[name], alone) for name in _ordered(videos)]
     finals = _finals(recording, source, baseline, like=videos[chosen[0]])
     shape = videos[chosen[0]].shape  # [step, sample, frame, height, width, 3]
-    shrink = math.ceil(math.sqrt(math.prod(shape[:1] + shape[2:5]) / BUDGET))
+    shrink = math.ceil(math.sqrt(math.prod(shape[:1] + shape[2:5]) / budget))
     sheets = {
         f"{name}/{i}": _sheet_png(_shrunk(video[:, i], shrink))
         for name, video in {**videos, **{row["name"]: video[None] for row, video in finals}}.items()
@@ -133,28 +149,22 @@ def _cfg_of(recording: Recording) -> Guidance | None:
 
 
 def _alone_videos(recording: Recording, guidance: Guidance) -> np.ndarray:
-    prediction, ds, preview = recording.reweight(guidance), recording.ds, recording._preview
-    assert preview is not None  # rec.video has already raised where there is none
-    slices = []
-    for k in range(recording.steps):
-        at = ds.isel(step=k)
-        step = OneStep(np.float32(at.x0_sample), np.float32(at.x0_prediction))
-        slices.append(preview.decode(step(at.x_t.values.astype(np.float32), prediction.isel(step=k).values)))
-    return np.stack(slices)
+    x0 = recording.x0(recording.reweight(guidance))
+    return np.stack([recording.preview(x0.isel(step=k).values) for k in range(recording.steps)])
 
 
 def _row(recording: Recording, name: str, video: np.ndarray, alone: Guidance | None) -> dict[str, Any]:
     """Name, words and colour of a branch, and at which steps it was computed."""
     weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
-    labels = {
-        COND: (COND, "conditional", "cond"),
-        UNCOND: (UNCOND, _uncond_note(recording), "uncond"),
-        ALONE: ("CFG", _cfg_note(alone), "cfg"),
-        GUIDED: (GUIDED, _guided_note(recording, bool(weak)), "guided"),
+    words = {
+        COND: (COND, "conditional"),
+        UNCOND: (UNCOND, _uncond_note(recording)),
+        ALONE: ("CFG", _cfg_note(alone)),
+        GUIDED: (GUIDED, _guided_note(recording, bool(weak))),
     }
-    label, note, accent = labels.get(name) or (name, _weak_note(recording, name), f"weak{weak.index(name) % 3}")
+    label, note = words.get(name) or (name, f"weak model: {describe_weak(_specification(recording, name))}")
     computed = [not bool(np.isnan(step).any()) for step in video]
-    return {"name": name, "label": label, "note": note, "accent": accent, "computed": computed}
+    return {"name": name, "label": label, "note": note, "colour": colour(name, weak), "computed": computed}
 
 
 def _uncond_note(recording: Recording) -> str:
@@ -163,7 +173,7 @@ def _uncond_note(recording: Recording) -> str:
 
 
 def _cfg_note(alone: Guidance | None) -> str:
-    return "" if alone is None else f"no weak model: u + {number(alone.cfg_scale())} (c − u)"
+    return "" if alone is None else f"no weak model: u + {number(alone.cfg_scale())} (c\u00a0−\u00a0u)"
 
 
 def _guided_note(recording: Recording, weak: bool) -> str:
@@ -174,18 +184,10 @@ def _guided_note(recording: Recording, weak: bool) -> str:
     return f"{' + '.join(names) or 'no guidance'}, what the sampler used"
 
 
-def _weak_note(recording: Recording, branch: str) -> str:
-    """`skip:block:5` in words; any other specification as it is written."""
+def _specification(recording: Recording, branch: str) -> str:
+    """The weak model behind a branch, as `skip:block:5`; a branch bears its kind, or all of it where two would clash."""
     given = [t["weak"] for t in recording.settings.get("guidance", {}).get("terms", []) if "weak" in t]
-    spec = next((s for s in given if s == branch), next((s for s in given if s.startswith(f"{branch}:")), branch))
-    kind, _, rest = spec.partition(":")
-    part, colon, rest = rest.partition(":")
-    if kind != "skip" or not colon:
-        return f"weak model: {spec}"
-    layers, _, axis = rest.partition("@")
-    blocks = f"block{'' if layers.isdigit() else 's'} {layers.replace('-', '–').replace(',', ', ')}"
-    what = blocks if part == "block" else f"{part.replace('_', ' ')} of {blocks}"
-    return f"weak model: {what} skipped{f', {axis} axis' if axis else ''}"
+    return next((s for s in given if branch in (s, s.partition(":")[0])), branch)
 
 
 def _finals(
@@ -193,11 +195,11 @@ def _finals(
 ) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Rows of the final videos that are there, each with its pictures `(sample, frame, height, width, 3)`."""
     text = str(recording.settings.get("guidance_text") or "the sampler's own")
-    found = [("final", text, "guided", final_video(source))]
+    found = [("final", text, GUIDED, final_video(source))]
     if baseline is not None:
-        found.append(("baseline", "without the weak model", "cfg", final_video(baseline)))
+        found.append(("baseline", "CFG alone, same seed", ALONE, final_video(baseline)))
     rows = []
-    for name, note, accent, video in found:
+    for name, note, like_branch, video in found:
         if video is None:
             continue
         if video.shape != like.shape[1:]:
@@ -205,7 +207,7 @@ def _finals(
                 f"the {name} video is {_size(video.shape)}, but the recording holds {_size(like.shape[1:])}. "
                 "Give the run of the same call: baseline=run.baseline."
             )
-        rows.append(({"name": name, "label": name, "note": note, "accent": accent}, video))
+        rows.append(({"name": name, "label": name, "note": note, "colour": colour(like_branch, [])}, video))
     return rows
 
 

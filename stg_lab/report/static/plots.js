@@ -1,0 +1,45 @@
+// Unpack plotly.js, once for all figures, then draw them in the page's own colours.
+const { config, figures } = JSON.parse(document.getElementById("plot-data").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+async function unpack(text) {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+/** The figure's layout; on a dark page with text, grid and background that can be read there. */
+function themed(layout) {
+  if (!dark.matches) return { ...layout, paper_bgcolor: "rgba(0,0,0,0)" };
+  const lines = { gridcolor: "#363a43", zerolinecolor: "#4b505c", linecolor: "#4b505c" };
+  const axes = new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))]);
+  const own = Object.fromEntries([...axes].map((key) => [key, { ...layout[key], ...lines }]));
+  const clear = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
+  return { ...layout, ...own, ...clear, font: { ...layout.font, color: "#eceef2" } };
+}
+
+/** Black lines stay visible on a dark page. */
+function visible(trace) {
+  const black = /^(#000(000)?|black)$/i;
+  if (!dark.matches) return trace;
+  const lift = (part) => (part && black.test(part.color ?? "") ? { ...part, color: "#eceef2" } : part);
+  return { ...trace, ...(trace.line && { line: lift(trace.line) }), ...(trace.marker && { marker: lift(trace.marker) }) };
+}
+
+function draw() {
+  for (const node of document.querySelectorAll(".plotly-figure")) {
+    const { data, layout } = structuredClone(figures[+node.dataset.figure]);
+    Plotly.react(node, data.map(visible), themed(layout), config);
+  }
+}
+
+try {
+  const script = document.createElement("script");
+  script.textContent = await unpack(document.getElementById("plotly-js").textContent);
+  document.head.append(script);
+  draw();
+  dark.addEventListener("change", draw);
+} catch (error) {
+  console.error(error);
+  for (const node of document.querySelectorAll(".plotly-figure")) node.textContent = `The plot could not be drawn: ${error.message}`;
+}

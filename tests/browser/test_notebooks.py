@@ -1,0 +1,93 @@
+"""Notebooks in JupyterLab in a browser: the explorer answers, and stays where it was after a reload."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import stg_lab as lab
+from stg_lab.sheets import to_bytes
+
+pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.slow]
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+FIRST = NOTEBOOKS / "01_first_light.ipynb"
+RED = "() => +getComputedStyle(document.querySelector('.stg-x0')).backgroundColor.match(/\\d+/)[0]"
+READOUT = "() => document.querySelector('.stg-readout b')?.textContent"
+
+
+@pytest.fixture
+def small_notebook(recorded, tmp_path):
+    run, baseline = recorded
+    folder = tmp_path / "small"
+    folder.mkdir()
+    code = (
+        "import stg_lab as lab\n"
+        f"run, baseline = lab.open({str(run.recording.path)!r}), lab.open({str(baseline.recording.path)!r})\n"
+        "explorer = lab.widgets.x0_explorer(run, baseline=baseline)\n"
+        "explorer"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "small.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def press_until(seen, key, step):
+    seen.page.locator(".stg-step").focus()
+    seen.page.keyboard.press(key)
+    seen.page.wait_for_function(f"() => ({READOUT})() === '{step}'")
+
+
+def test_the_explorer_lives_in_jupyterlab(run_notebook, small_notebook, recorded, tmp_path):
+    seen = run_notebook(small_notebook)
+    page, recording = seen.page, recorded[0].recording
+    page.wait_for_selector(".stg-x0[data-ready]")
+    assert (page.evaluate(READOUT), seen.ask("explorer.step")) == ("2", "2")
+
+    press_until(seen, "ArrowRight", 3)
+    assert seen.ask("explorer.step") == "3"
+    np.testing.assert_array_equal(seen.tile("skip", 5), to_bytes(recording.video("skip", step=3))[0, 5])
+
+    seen.ask("explorer.set_trait('step', 1)")  # and the other way round
+    page.wait_for_function(f"() => ({READOUT})() === '1'")
+    np.testing.assert_array_equal(seen.tile("cond", 0), to_bytes(recording.video("cond", step=1))[0, 0])
+    assert page.evaluate(
+        "() => document.querySelector('.stg-x0').scrollWidth <= document.querySelector('.stg-x0').clientWidth"
+    )
+    page.screenshot(path=tmp_path / "light.png")
+
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function(f"() => ({RED})() < 60")  # the notebook's theme, though the system's look is light
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    page.screenshot(path=tmp_path / "dark.png")
+
+    page.locator(".stg-difference").click()
+    page.wait_for_selector(".stg-difference[aria-pressed=true]")
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.reload(wait_until="domcontentloaded")
+    page.wait_for_selector(".stg-x0[data-ready]")
+    assert page.evaluate(READOUT) == "1"
+    assert page.locator(".stg-difference").get_attribute("aria-pressed") == "true"
+    assert seen.outside == []
+
+
+@pytest.mark.skipif(not FIRST.exists(), reason=f"{FIRST.name} is not there yet")
+def test_first_light(run_notebook, tmp_path):
+    if "digits-joint" not in lab.embedded():
+        pytest.skip("the embedded model digits-joint is not in data/models: make train")
+    seen = run_notebook(FIRST, seconds=420, height=1400)
+    page = seen.page
+    page.locator(".stg-x0").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".stg-x0[data-ready]")
+    before, step = seen.tile("cond", 0), int(page.evaluate(READOUT))
+    press_until(seen, *(("ArrowLeft", step - 1) if step else ("ArrowRight", 1)))
+    assert (seen.tile("cond", 0) != before).any()
+    page.screenshot(path=tmp_path / "first_light.png")
+
+    plot = page.locator(".js-plotly-plot").first
+    plot.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')?._fullData?.length > 0")
+    assert seen.outside == []

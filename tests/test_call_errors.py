@@ -1,0 +1,160 @@
+"""Calls that cannot work are refused with what to type instead, before any compute is spent."""
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from diffusers import FirstBlockCacheConfig
+from kit.watch import denoisers, left_behind
+
+import stg_lab as lab
+from stg_lab.errors import ModelNotFoundError, UnsupportedPipelineError
+
+
+@contextlib.contextmanager
+def no_compute(pipe):
+    """Any forward pass of any model fails the test."""
+
+    def fail(module, args):
+        pytest.fail(f"{type(module).__name__} was run before the error")
+
+    handles = [m.register_forward_pre_hook(fail) for m in (*denoisers(pipe), pipe.text_encoder)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+OK = {"guidance": lab.CFG(4)}
+ERRORS = {
+    "layer out of range": (
+        {"guidance": lab.STG(1, lab.skip([1, 3, 7]))},
+        r"layer 3, 7 is out of range.*has 3 blocks, 0 to 2.*Type for example lab.skip\(\[1\], part='block'\)",
+    ),
+    "axis that the model lacks": (
+        {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1], part="attention", axis="temporal"))},
+        r"axis 'temporal' is not there in Wan models.*joint.*Type lab.skip\(\[1\], part='attention'\)",
+    ),
+    "unknown argument": ({**OK, "num_infrence_steps": 3}, "Did you mean 'num_inference_steps'.*It takes: prompt"),
+    "argument of another pipeline": ({**OK, "stg_scale": 1}, "WanPipeline takes no argument 'stg_scale'"),
+    "two scales": ({**OK, "guidance_scale": 5.0}, r"guidance_scale=5 and CFG\(4\) disagree; say it once"),
+    "seed and generator": (
+        {**OK, "seed": 1, "generator": torch.Generator()},
+        "both seed= and generator= were given; choose one",
+    ),
+    "too few generators": ({**OK, "generator": [torch.Generator()] * 3}, "3 generators for 1 samples"),
+    "no prompt": ({**OK, "prompt": None}, "no prompt was given"),
+    "empty list of prompts": ({**OK, "prompt": []}, "prompt is an empty list"),
+    "negative prompts do not match": (
+        {**OK, "prompt": ["a red one growing"] * 3, "negative_prompt": ["", ""]},
+        "2 negative prompts for 3 prompts",
+    ),
+    "negative list for one prompt": ({**OK, "negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
+    "one negative in a list": ({**OK, "negative_prompt": ["a"]}, "is a list but prompt is a string"),
+    "caption outside the grammar": (
+        {**OK, "prompt": "a purple seven moving left"},
+        "'purple' is not a colour.*Allowed there: red, green, blue, yellow, white",
+    ),
+    "one caption of several": (
+        {**OK, "prompt": ["a red seven moving left", "a red seven flying"]},
+        "'flying' is not a motion",
+    ),
+    "unknown dtype": (
+        {**OK, "record_dtype": "int8"},
+        "record_dtype 'int8' is unknown; choose one of: float32, float16",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_call_that_cannot_work_is_refused_before_any_compute(tiny, case):
+    call, says = ERRORS[case]
+    with no_compute(tiny.pipe), pytest.raises(lab.LabError, match=f"(?s){says}"):
+        tiny.sample(**call)
+    assert left_behind(tiny.pipe) == []
+
+
+@pytest.mark.parametrize("case", ["layer out of range", "axis that the model lacks"])
+def test_attach_refuses_the_same_weak_models_at_once(tiny, case):
+    call, says = ERRORS[case]
+    with pytest.raises(lab.GuidanceError, match=says), lab.attach(tiny.pipe, **call):
+        pytest.fail("attach let it in")
+
+
+def test_the_empty_caption_is_allowed(tiny):
+    assert tiny.sample(lab.CFG(4), prompt="", record=False, num_inference_steps=1).captions == [""]
+
+
+def test_a_step_cache_is_refused_for_guidance_and_allowed_for_recording(tiny):
+    rig = tiny.copy()
+    rig.pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.0))
+    with (
+        no_compute(rig.pipe),
+        pytest.raises(lab.GuidanceError, match=r"a step cache is active.*pipe.transformer.disable_cache\(\)"),
+    ):
+        rig.sample(lab.CFG(4) + lab.STG(1, lab.skip([1])))
+    stock = rig.stock(guidance_scale=4.0)
+    assert torch.equal(rig.sample(lab.CFG(4)).output.frames, stock)
+    rig.pipe.transformer.disable_cache()
+    rig.sample(lab.CFG(4) + lab.STG(1, lab.skip([1])), record=False)
+
+
+def test_a_pipeline_of_no_known_family_is_refused():
+    class StrangerPipeline:
+        pass
+
+    for use in (lab.describe, lambda pipe: lab.sample(pipe, prompt="a red seven moving left"), _enter):
+        with pytest.raises(UnsupportedPipelineError, match=r"StrangerPipeline is of no family.*WanPipeline.*lab.load"):
+            use(StrangerPipeline())
+
+
+def _enter(pipe):
+    with lab.attach(pipe):
+        pass
+
+
+def test_a_subclass_of_a_known_pipeline_is_known(tiny):
+    kind = type(tiny.pipe)
+    child = type("MyWanPipeline", (kind,), {})
+    pipe = copy.copy(tiny.pipe)
+    pipe.__class__ = child
+    assert lab.describe(pipe).layers == {"transformer": 3}
+
+
+def test_an_unknown_model_gets_a_hint(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("STG_LAB_MODELS", str(tmp_path))
+    tiny.pipe.save_pretrained(tmp_path / "digits-joint")
+    with pytest.raises(ModelNotFoundError, match=r"'digits-jont' is no embedded model.*Did you mean 'digits-joint'\?"):
+        lab.load("digits-jont")
+    assert lab.embedded() == ["digits-joint"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelNotFoundError, match=r"without a model_index.json"):
+        lab.load(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["", ".", "./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_what_is_no_model_name_is_refused_without_asking_the_network(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFoundError):
+        lab.load(name)
+
+
+def test_describe_says_what_can_be_skipped(tiny):
+    description = lab.describe(tiny.pipe)
+    text = str(description)
+    for fact in (
+        "WanPipeline",
+        "3 blocks (0 to 2)",
+        "attention_zero",
+        "joint",
+        "FlowMatchEuler",
+        "max_sequence_length=8",
+    ):
+        assert fact in text
+        assert fact in description._repr_html_()
+    assert (description.parts, description.axes) == (
+        ("block", "attention", "attention_zero", "feedforward"),
+        ("joint",),
+    )

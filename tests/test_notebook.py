@@ -1,0 +1,57 @@
+"""The notebooks run from top to bottom, and what they show is really there."""
+
+import copy
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request, digits):
+    """A notebook, executed here and now."""
+    notebook = copy.deepcopy(nbformat.read(request.param, as_version=4))
+    for cell in notebook.cells:
+        cell.pop("outputs", None) if cell.cell_type == "markdown" else None
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    resources = {"metadata": {"path": str(request.param.parent)}}
+    return NotebookClient(notebook, timeout=300, resources=resources, store_widget_state=False).execute()
+
+
+def outputs(notebook, kind):
+    """All outputs of a mime type."""
+    return [o.data[kind] for c in notebook.cells if c.cell_type == "code" for o in c.outputs if kind in o.get("data", {})]
+
+
+@pytest.mark.notebook
+def test_pictures_plots_and_explorers_appear(executed):
+    assert outputs(executed, "image/png")
+    figures = outputs(executed, "application/vnd.plotly.v1+json")
+    assert figures
+    assert all(len(trace.get("y", trace.get("z", []))) for figure in figures for trace in figure["data"])
+    assert outputs(executed, "application/vnd.jupyter.widget-view+json")
+
+
+@pytest.mark.notebook
+def test_nothing_complains(executed):
+    streams = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"]
+    complaints = [o.text for o in streams if o.name == "stderr" and "Warning" in o.text]
+    assert not complaints
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_committed_notebook_is_executed_light_and_readable(path):
+    notebook = json.loads(path.read_text())
+    cells = notebook["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert all(c["execution_count"] for c in code), "commit notebooks executed from the top"
+    assert not any(o["output_type"] == "error" for c in code for o in c["outputs"])
+    assert all("".join(c["source"]).count("\n") < 10 for c in code), "code cells have at most ten lines"
+    assert "widgets" not in notebook["metadata"]
+    assert path.stat().st_size < 1_500_000
