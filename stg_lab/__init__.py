@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from stg_lab._version import __version__
 
 if TYPE_CHECKING:
-    from stg_lab import analysis, digits, figures, plots, widgets
+    import stg_lab.widgets as widgets
+    from stg_lab import analysis, digits, figures, plots
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.guidance import CFG, STG, Guidance

@@ -64,7 +64,8 @@ class Term:
 
     def active(self, step: int, steps: int) -> bool:
         """Whether the term acts at step `step` (from 0) of `steps`."""
-        return self.start * steps <= step < self.stop * steps
+        position = step + 1e-9  # 0.28 * 25 is 7.000000000000001, and step 7 is meant
+        return self.start * steps <= position < self.stop * steps
 
     def __add__(self, other: Term | Guidance) -> Guidance:
         return Guidance((self,)) + other
@@ -242,7 +243,7 @@ def combine(
         guidance: the sum.
         predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
         step, steps: where in the run, for terms with a window.
-        cfg_scale: the pipeline's own CFG scale, where the sum itself has no CFG term.
+        cfg_scale: the CFG scale in force at this step, where it is not the sum's own.
 
     Returns:
         An array like `predictions["cond"]`, of the same dtype. Terms of weight 0 are left out, not added as zeros, so "off"
@@ -252,7 +253,7 @@ def combine(
         GuidanceError: a branch that acts at this step is missing.
     """
     cond = predictions[COND]
-    scale = guidance.cfg_scale(step, steps) if guidance.has_cfg or cfg_scale is None else cfg_scale
+    scale = guidance.cfg_scale(step, steps) if cfg_scale is None else cfg_scale
     guided = cond if scale == 1 else combine_cfg(cond, _branch(predictions, UNCOND), scale)
     for term in guidance.terms:
         if term.weak_model is not None and term.weight != 0 and term.active(step, steps):

@@ -28,7 +28,8 @@ def embedded() -> list[str]:
     folder = models_folder()
     if not folder.is_dir():
         return []
-    return sorted(p.name for p in folder.iterdir() if (p / "model_index.json").is_file())
+    whole = (p for p in folder.iterdir() if p.suffix != ".partial")  # an export on its way is none yet
+    return sorted(p.name for p in whole if (p / "model_index.json").is_file())
 
 
 def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:

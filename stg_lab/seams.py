@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from stg_lab.families import Family
 
+_MISSING = object()
+
 
 @dataclass
 class Call:
@@ -38,7 +40,11 @@ class Observer(Protocol):
         ...
 
     def on_step(self, scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-        """Before every scheduler step; returns the prediction to step with."""
+        """At every scheduler step: returns the prediction to step with, or the one given."""
+        ...
+
+    def before_step(self, scheduler: Any, prediction: Tensor, timestep: Any, sample: Tensor) -> None:
+        """Before every scheduler step, with the prediction that it will really step with."""
         ...
 
     def after_step(self, sample: Tensor) -> None:
@@ -68,26 +74,39 @@ def _forward_hook(
 
 
 class _Step:
-    """Stands for `scheduler.step` on one scheduler instance.
+    """Stands for `scheduler.step` on one scheduler instance, with everyone who listens there.
 
     Pipelines read the signature of `step` to decide what to pass, so it is kept. Pipelines that deep-copy their scheduler
     get a copy that steps as stock: what is observed is this instance alone.
     """
 
-    def __init__(self, scheduler: Any, observer: Observer) -> None:
-        self._scheduler, self._observer, self._inner = scheduler, observer, scheduler.step
-        self.__signature__ = inspect.signature(self._inner)
-        functools.update_wrapper(self, self._inner)
+    def __init__(self, scheduler: Any) -> None:
+        functools.update_wrapper(self, scheduler.step, updated=())
+        self.__signature__ = inspect.signature(scheduler.step)
+        self.observers: list[Observer] = []
+        self._scheduler, self._inner = scheduler, scheduler.step
+        self._before = scheduler.__dict__.get("step", _MISSING)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
-        given = bound.arguments
-        given["model_output"] = self._observer.on_step(
-            self._scheduler, given["model_output"], given["timestep"], given["sample"]
-        )
+        given, listeners = bound.arguments, list(self.observers)
+        stock, timestep, sample = given["model_output"], given["timestep"], given["sample"]
+        # All are asked about the pipeline's own prediction; one of them at most answers with another.
+        answers = [o.on_step(self._scheduler, stock, timestep, sample) for o in listeners]
+        given["model_output"] = next((answer for answer in answers if answer is not stock), stock)
+        for observer in listeners:
+            observer.before_step(self._scheduler, given["model_output"], timestep, sample)
         result = self._inner(*bound.args, **bound.kwargs)
-        self._observer.after_step(result[0] if isinstance(result, tuple) else result.prev_sample)
+        for observer in listeners:
+            observer.after_step(result[0] if isinstance(result, tuple) else result.prev_sample)
         return result
+
+    def restore(self) -> None:
+        """Put back what `step` was before."""
+        if self._before is _MISSING:
+            del self._scheduler.step
+        else:
+            self._scheduler.step = self._before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = memo[id(self._scheduler)]
@@ -96,13 +115,13 @@ class _Step:
 
 @contextlib.contextmanager
 def _patched_step(scheduler: Any, observer: Observer) -> Iterator[None]:
-    missing = object()
-    before = scheduler.__dict__.get("step", missing)
-    scheduler.step = _Step(scheduler, observer)
+    step = scheduler.__dict__.get("step")
+    if not isinstance(step, _Step):
+        step = scheduler.step = _Step(scheduler)
+    step.observers.append(observer)
     try:
         yield
     finally:
-        if before is missing:
-            del scheduler.step
-        else:
-            scheduler.step = before
+        step.observers.remove(observer)
+        if not step.observers:
+            step.restore()

@@ -15,8 +15,8 @@ from stg_lab import cli
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "xarray", "zarr", "matplotlib", "plotly", "sklearn", "PIL")
 
 
-def stg_lab(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "stg_lab", *arguments], capture_output=True, text=True)
+def stg_lab(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "stg_lab", *arguments], capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["--version"]])
@@ -48,8 +48,8 @@ print([m for m in {HEAVY!r} if m in sys.modules])
         (["demo", "--model", "digits-joit"], "Did you mean 'digits-joint'?"),
     ],
 )
-def test_bad_arguments_give_one_clear_line_and_exit_code_2(arguments, says):
-    done = stg_lab(*arguments)
+def test_bad_arguments_give_one_clear_line_and_exit_code_2(arguments, says, tmp_path):
+    done = stg_lab(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -84,10 +84,11 @@ def test_guidance_is_linear_in_its_scales(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_without_a_cfg_term_the_pipelines_own_scale_acts(seed):
+def test_a_scale_in_force_at_a_step_stands_in_for_the_sums_own(seed):
+    """The pipeline's own CFG without a term of ours, or the second scale of Wan 2.2."""
     b, (g, s, _) = predictions(seed), scales(seed)
     assert np.array_equal(one(lab.STG(s, A), b, cfg_scale=g), one(lab.CFG(g) + lab.STG(s, A), b))
-    assert np.array_equal(one(lab.CFG(g), b, cfg_scale=g + 1), one(lab.CFG(g), b))  # a term says it itself
+    assert np.array_equal(one(lab.CFG(g), b, cfg_scale=g + 1), one(lab.CFG(g + 1), b))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -25,7 +25,9 @@ def executed(request, digits):
 
 def outputs(notebook, kind):
     """All outputs of a mime type."""
-    return [o.data[kind] for c in notebook.cells if c.cell_type == "code" for o in c.outputs if kind in o.get("data", {})]
+    return [
+        o.data[kind] for c in notebook.cells if c.cell_type == "code" for o in c.outputs if kind in o.get("data", {})
+    ]
 
 
 @pytest.mark.notebook

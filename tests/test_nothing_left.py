@@ -125,6 +125,7 @@ def test_sampling_with_guidance_inside_a_guided_attach_is_an_error(clean):
         clean.sample(GUIDANCE)
 
 
+@pytest.mark.filterwarnings("ignore:.*recording only")
 def test_recording_inside_a_guided_attach_changes_nothing(clean):
     expected = clean.sample(GUIDANCE, record=False).output.frames
     with lab.attach(clean.pipe, guidance=GUIDANCE), lab.attach(clean.pipe, record=True) as inner:
@@ -134,6 +135,7 @@ def test_recording_inside_a_guided_attach_changes_nothing(clean):
     assert torch.equal(torch.from_numpy(inner.recording.ds.final.values), frames)
 
 
+@pytest.mark.filterwarnings("ignore:.*recording only")
 def test_recording_inside_a_guided_attach_holds_what_the_sampler_stepped_with(tiny):
     """`guided` is the prediction of the step: with Euler, its last x0 is the final sample."""
     with lab.attach(tiny.pipe, guidance=GUIDANCE), lab.attach(tiny.pipe, record=True) as inner:

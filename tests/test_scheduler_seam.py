@@ -28,6 +28,9 @@ class Listener:
         self.steps.append((model_output, timestep, sample))
         return model_output + self.add
 
+    def before_step(self, scheduler, prediction, timestep, sample):
+        pass
+
     def after_step(self, sample):
         self.after.append(sample)
 

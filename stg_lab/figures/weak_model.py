@@ -65,13 +65,12 @@ def _rows(
         return _decode(recording, pipe, latents.isel(step=step, sample=[sample]).values)[0]
 
     weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
-    specifications = [t["weak"] for t in recording.settings["guidance"]["terms"] if "weak" in t]
     scale = recording.settings["guidance_scale"]
     rows = [("conditional", picture(recording.x0(COND)))]
     if UNCOND in recording.branches:
         rows.append(("unconditional", picture(recording.x0(UNCOND))))
     for name in weak:
-        words = specifications[0] if len(weak) == 1 else name
+        words = recording.settings["weak"][name]
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
             rows.append((f"weak model:\n{describe_weak(words)}", picture(recording.x0(name))))
     if UNCOND in recording.branches:

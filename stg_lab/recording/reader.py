@@ -13,7 +13,7 @@ import numpy as np
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, Guidance, Term, as_guidance, combine
 from stg_lab.preview import Preview
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.x0 import OneStep
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Recording:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
         self.settings: dict[str, Any] = ds.attrs["settings"]
         self._preview = preview
-        self._keep: Any = None  # whatever must live as long as this object (a temporary folder)
 
     @property
     def branches(self) -> list[str]:
@@ -88,7 +87,11 @@ class Recording:
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
-        return step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims).rename(f"x0 of {prediction.name if branch is prediction else branch}")
+        return (
+            step(self.ds.x_t.astype(np.float32), prediction)
+            .transpose(*dims)
+            .rename(f"x0 of {prediction.name if branch is prediction else branch}")
+        )
 
     def delta(self, weak: str = "skip") -> xr.DataArray:
         """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.
@@ -113,15 +116,28 @@ class Recording:
         import xarray as xr
 
         guidance = as_guidance(guidance)
+        recorded = self._branches_for(guidance)
         slices = []
         for k in range(self.steps):
             at = self.ds.prediction.isel(step=k).astype(np.float32)
-            arrays = {name: at.sel(branch=name).values for name in self.branches}
+            arrays = {name: at.sel(branch=branch).values for name, branch in recorded.items()}
             slices.append(combine(guidance, arrays, step=k, steps=self.planned))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
+
+    def _branches_for(self, guidance: Guidance) -> dict[str, str]:
+        """The recorded branch behind each name that a guidance uses; weak models are told apart by what they are."""
+        weak = {specification: branch for branch, specification in self.settings.get("weak", {}).items()}
+        names = {b: b for b in self.branches if b not in weak.values()}
+        for name, model in guidance.weak.items():
+            if str(model) not in weak:
+                raise GuidanceError(
+                    f"the weak model {model} was not recorded in this run. It has: {', '.join(weak) or 'none'}."
+                )
+            names[name] = weak[str(model)]
+        return names
 
     def video(self, branch: str | None = None, *, step: int | None = None) -> np.ndarray:
         """Pictures without a model: the final video, or a branch's one-step prediction at a step.
@@ -139,7 +155,7 @@ class Recording:
         """
         if branch is None:
             final = self.ds.final.values
-            if not self.complete or np.isnan(final).all():
+            if not self.complete:
                 raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final video.")
             return self.preview(final)
         if step is None:
@@ -211,8 +227,12 @@ def is_recording(path: Path) -> bool:
         return False
 
 
-def open_recording(path: str | Path) -> Recording:
+def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     """Open a recording. No model, no GPU and no torch are needed from here on.
+
+    Args:
+        path: the folder.
+        keep: anything that must live as long as the recording or an array read from it: the temporary folder it lies in.
 
     Warns:
         IncompleteRecordingWarning: the run was cut off; the whole steps are there.
@@ -226,7 +246,7 @@ def open_recording(path: str | Path) -> Recording:
     if not is_recording(path):
         raise RecordingError(f"{path} is not a recording of the lab (no zarr.json with {MARK!r} in it).")
     try:
-        ds, whole, finished = _read(path)
+        ds, whole, finished = _read(path, keep)
     except RecordingError:
         raise
     except Exception as error:  # zarr and xarray raise many kinds for a folder with holes
@@ -245,21 +265,37 @@ def open_recording(path: str | Path) -> Recording:
     return Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
 
 
-def _read(path: Path) -> tuple[xr.Dataset, int, bool]:
+def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     import xarray as xr
+    from zarr.storage import LocalStore
 
-    ds = xr.open_zarr(path, consolidated=False, chunks={})
+    store = LocalStore(path, read_only=True)
+    store._keep = keep  # type: ignore[attr-defined]  # lazy arrays refer to the store, and through it to the folder
+    ds = xr.open_zarr(store, consolidated=False, chunks={})
     if ds.attrs[MARK] > FORMAT:
         raise RecordingError(
             f"{path} was written by a newer stg_lab (format {ds.attrs[MARK]}, this one reads {FORMAT})."
         )
     whole, finished = (int(v) for v in ds[PROGRESS].values)
-    missing = [k for k in range(whole) if not (path / "x_t" / f"c.{k}.0.0.0.0.0").exists()]
-    if missing:
-        raise RecordingError(f"{path} is damaged: the data of step {missing[0]} is gone.")
+    _check_whole(path, ds, whole, bool(finished))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
     return ds, whole, bool(finished)
+
+
+def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None:
+    """Every array and every chunk that the writer counted must be there; a missing chunk would read as NaN, silently."""
+    absent = [name for name in ("x_t", "prediction", "final", "branch", "step", *STEP_COORDS) if name not in ds]
+    if absent:
+        raise RecordingError(f"{path} is damaged: {', '.join(absent)} is gone.")
+    zeros = ".0" * ds.final.ndim
+    chunks = [f"x_t/c.{k}{zeros}" for k in range(whole)]
+    chunks += [f"prediction/c.{k}.{b}{zeros}" for k in range(whole) for b in range(ds.sizes["branch"])]
+    chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
+    chunks += [f"final/c{zeros}"] if finished else []
+    gone = next((chunk for chunk in chunks if not (path / chunk).exists()), None)
+    if gone is not None:
+        raise RecordingError(f"{path} is damaged: the data of {gone} is gone.")
 
 
 def _preview(ds: xr.Dataset) -> Preview | None:

@@ -80,9 +80,7 @@ class Recorder:
             warnings.simplefilter("ignore")  # zarr's notes on strings in the v3 format: both ends are ours
             self.path.parent.mkdir(parents=True, exist_ok=True)
             template.to_zarr(self.path, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding)
-            import zarr
-
-            self._group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+            self._group = self._open()
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -103,8 +101,9 @@ class Recorder:
         k = self.written
         with _explained(self, f"written at step {k}"):
             self._group["x_t"][k] = x_t.astype(self.dtype)
-            for name, prediction in predictions.items():
-                self._group["prediction"][k, self._branches.index(name)] = prediction.astype(self.dtype)
+            nothing = np.full_like(x_t, np.nan)
+            for b, name in enumerate(self._branches):
+                self._group["prediction"][k, b] = predictions.get(name, nothing).astype(self.dtype)
             for name in STEP_COORDS:
                 self._group[name][k] = level[name]
             self._group[PROGRESS][:] = [k + 1, 0]
@@ -122,6 +121,15 @@ class Recorder:
     @property
     def started(self) -> bool:
         return self._group is not None
+
+    def _open(self) -> dict[str, Any]:
+        """The arrays to write into. Chunks of nothing but NaN are written too, so that a missing one means damage."""
+        import zarr
+
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+            names = ("x_t", "prediction", "final", PROGRESS, *STEP_COORDS)
+            return {name: group[name] for name in names}
 
     def _template(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> Any:
         import dask.array as da

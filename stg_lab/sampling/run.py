@@ -40,7 +40,7 @@ class Run:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
         self._recording, self._again = recording, again
-        self.video = to_video(pipe, output)
+        self.video = to_video(pipe, output, call.get("output_type") or "np")
 
     @property
     def recording(self) -> Recording:
@@ -69,14 +69,14 @@ class Run:
         return f'<div><code>{self!r}</code><br><img src="data:image/png;base64,{png}" style="max-width:100%"></div>'
 
 
-def to_video(pipe: Any, output: Any) -> np.ndarray:
+def to_video(pipe: Any, output: Any, output_type: str = "np") -> np.ndarray:
     """Whatever a video pipeline returned, as float32 `(batch, frame, height, width, 3)` in [0, 1]."""
     frames = output.frames if hasattr(output, "frames") else output[0] if isinstance(output, tuple) else output
-    if isinstance(frames, torch.Tensor):
-        if frames.ndim == 5 and frames.shape[2] == 3:  # output_type="pt": (batch, frame, 3, height, width)
-            return frames.permute(0, 1, 3, 4, 2).float().cpu().numpy()
-        return decode(pipe, frames)  # output_type="latent"
-    if isinstance(frames, list):  # output_type="pil": lists of pictures
+    if output_type == "latent":
+        return decode(pipe, frames)
+    if output_type == "pt":  # (batch, frame, 3, height, width)
+        return frames.permute(0, 1, 3, 4, 2).float().cpu().numpy()
+    if isinstance(frames, list):  # "pil": lists of pictures
         frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in frames])
     return np.asarray(frames, np.float32)
 

@@ -7,6 +7,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stg_lab.errors import CallError
 from stg_lab.families import family_of
 from stg_lab.guidance import CFG, Guidance, Term, as_guidance
@@ -59,7 +61,9 @@ def sample(
         "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
         "seed": seeds,
         "captions": texts,
+        "guidance_given": wanted is not None,
     }
+    fresh = _clones(call.get("generator"))  # the run uses up the user's own
     with attach(
         pipe, guidance=wanted, record=record, record_dtype=record_dtype, overwrite=overwrite, settings=settings
     ) as trace:
@@ -70,10 +74,20 @@ def sample(
             family.scale_argument, inspect.signature(pipe.__call__).parameters[family.scale_argument].default
         )
         alone = CFG(wanted.cfg_scale() if wanted is not None and wanted.has_cfg else max(own, 1.0))
-        return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **call)
+        same = {**call, "generator": fresh} if fresh is not None else call
+        return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
     recording = None if trace.recorder is None else trace.recording
     return Run(pipe, output, wanted, arguments, recording, texts, again)
+
+
+def _clones(generator: Any) -> Any:
+    """Generators in the same state, or None where none was given."""
+    if generator is None:
+        return None
+    if isinstance(generator, list):
+        return [_clones(g) for g in generator]
+    return torch.Generator(generator.device).set_state(generator.get_state())
 
 
 def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
@@ -96,6 +110,7 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
             why += f" (made from {s['model']})"
         raise CallError(f"this run cannot be made again: {why}. Call lab.sample with the arguments yourself.")
     guidance = Guidance.from_dict(s["guidance"], parse)
-    arguments.setdefault("guidance", guidance if guidance.terms else None)
-    arguments.setdefault("seed", s["seed"])
+    arguments |= {"guidance": guidance if s["guidance_given"] else None, "seed": s["seed"]}
+    if as_guidance(changes.get("guidance")).has_cfg:
+        arguments.pop("guidance_scale", None)  # the new sum says it
     return sample(load(s["model"]) if pipe is None else pipe, **{**arguments, **changes})

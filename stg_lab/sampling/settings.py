@@ -48,6 +48,7 @@ def pipeline_settings(pipe: Any, family: Family, guidance: Guidance) -> dict[str
         "scheduler": {"class": type(pipe.scheduler).__name__, **plain(dict(pipe.scheduler.config))},
         "guidance": guidance.to_dict(),
         "guidance_text": str(guidance),
+        "weak": {name: str(model) for name, model in guidance.weak.items()},
         "versions": versions(),
     }
 

@@ -61,8 +61,7 @@ class Trace:
         if not self.recorder.written:
             raise RecordingError("nothing was recorded: the pipeline finished no step inside the `with`.")
         if self._recording is None or self._recording.steps < self.recorder.written:
-            self._recording = open_recording(self.recorder.path)
-            self._recording._keep = self._keep
+            self._recording = open_recording(self.recorder.path, keep=self._keep)
         return self._recording
 
     # ---- what the seams call ----
@@ -87,10 +86,11 @@ class Trace:
         own = self.family.scale(self.pipe, self._denoiser)
         if self._step == 0:
             self._check_rebuilt(model_output, own)
-        guided = self._guide(model_output, own)
+        return self._guide(model_output, own)
+
+    def before_step(self, scheduler: Any, prediction: Tensor, timestep: Any, sample: Tensor) -> None:
         if self.recorder is not None:
-            self._record(noise_level(scheduler, timestep), sample, guided, own)
-        return guided
+            self._record(noise_level(scheduler, timestep), sample, prediction)
 
     def after_step(self, sample: Tensor) -> None:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
@@ -122,11 +122,13 @@ class Trace:
 
     def _guide(self, model_output: Tensor, own: float) -> Tensor:
         step, steps, g = self._step, self._steps, self.guidance
+        # Where CFG acts in full the pipeline's own scale is in force: Wan 2.2 may have another for its second transformer.
+        scale = g.cfg_scale(step, steps)
+        scale = own if not g.has_cfg or scale == g.cfg_scale() else scale
         vectors = any(t.weak_model is not None and t.weight and t.active(step, steps) for t in g.terms)
-        same_cfg = not g.has_cfg or g.cfg_scale(step, steps) == own
-        if not vectors and not g.phi and same_cfg:
+        if not vectors and not g.phi and scale == own:
             return model_output  # nothing of ours acts at this step: the pipeline's own bits
-        guided = combine(g, self._predictions, step=step, steps=steps, cfg_scale=own)
+        guided = combine(g, self._predictions, step=step, steps=steps, cfg_scale=scale)
         return guided.to(model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
     def _check_rebuilt(self, model_output: Tensor, own: float) -> None:
@@ -145,10 +147,10 @@ class Trace:
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
         warnings.warn(f"{problem}; recording only.", stacklevel=2)
 
-    def _record(self, level: Any, sample: Tensor, guided: Tensor, own: float) -> None:
+    def _record(self, level: Any, sample: Tensor, guided: Tensor) -> None:
         assert self.recorder is not None
         if not self.recorder.started:
-            self._start_recording(sample, own)
+            self._start_recording(sample)
         coordinates = {
             "timestep": level.timestep,
             "sigma": level.sigma,
@@ -158,12 +160,12 @@ class Trace:
         arrays = {name: self._to_numpy(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
         self.recorder.write(coordinates, self._to_numpy(sample), arrays)
 
-    def _start_recording(self, sample: Tensor, own: float) -> None:
+    def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
         shape = tuple(self.family.unpack(sample, self.pipe).shape)
         settings = {
             **pipeline_settings(self.pipe, self.family, self.guidance),
-            "guidance_scale": own,
+            "guidance_scale": self.family.scale(self.pipe, self._denoiser),
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
             **self.settings,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stg_lab.errors import GuidanceError
-from stg_lab.families import Family
+
+if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
+    from torch import Tensor, nn
+
+    from stg_lab.families import Family
 
 
 class Weak(Protocol):
@@ -60,6 +61,8 @@ def run_weak(weak: Weak, family: Family, denoiser: nn.Module, args: tuple, kwarg
     Raises:
         GuidanceError: an interception was never reached, or the pass came out equal to the conditional one.
     """
+    import torch
+
     with weak.perturb(family, denoiser) as hits, torch.no_grad():
         prediction = family.prediction(denoiser.forward(*args, **kwargs))
     unreached = [place for place, count in hits.items() if count == 0]

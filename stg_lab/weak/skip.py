@@ -11,15 +11,18 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
-from stg_lab.families import Family
 from stg_lab.weak.base import replaced_forward
+
+if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
+    from torch import nn
+
+    from stg_lab.families import Family
 
 PARTS = ("block", "attention", "attention_zero", "feedforward")
 AXES = ("joint", "spatial", "temporal")
@@ -94,17 +97,27 @@ def skip(layers: int | Iterable[int], *, part: str = "block", axis: str = "joint
     >>> str(skip([3, 4, 5, 8], part="attention"))
     'skip:attention:3-5,8'
     """
-    given = [layers] if isinstance(layers, int) else list(layers)
-    if not given:
-        raise GuidanceError("skip needs at least one layer, got none. Type for example lab.skip([5]).")
-    if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in given):
-        raise GuidanceError(f"layers are whole numbers from 0, got {given}. Type for example lab.skip([5]).")
+    given = _whole_numbers(layers)
     for kind, value, allowed in (("part", part, PARTS), ("axis", axis, AXES)):
         if value not in allowed:
             raise GuidanceError(
                 f"{kind} {value!r} is unknown.{did_you_mean(value, allowed)} Known: {', '.join(allowed)}."
             )
     return Skip(tuple(sorted(set(given))), part, axis)
+
+
+def _whole_numbers(layers: Any) -> list[int]:
+    """One layer or several as plain integers; numpy's are welcome, anything that is no layer is refused."""
+    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]
+    if not given:
+        raise GuidanceError("skip needs at least one layer, got none. Type for example lab.skip([5]).")
+    try:
+        numbers = [operator.index(layer) for layer in given if not isinstance(layer, bool)]
+    except TypeError:
+        numbers = []
+    if len(numbers) != len(given) or min(numbers) < 0:
+        raise GuidanceError(f"layers are whole numbers from 0, got {layers!r}. Type for example lab.skip([5]).")
+    return numbers
 
 
 def format_layers(layers: Iterable[int]) -> str:
