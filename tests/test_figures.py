@@ -102,6 +102,22 @@ def test_the_norms_plot_draws_each_vectors_mean_over_samples(run):
     np.testing.assert_allclose(skip, values.norm.sel(vector="skip").mean("sample", skipna=False), rtol=1e-6)
 
 
+def test_the_norm_map_has_a_row_for_each_weak_model(run):
+    look = lab.STG(0.0, lab.skip([1])) + lab.STG(0.0, lab.skip([2, 3], part="attention"))
+    rec = lab.sample(run.pipe, guidance=look, prompt="a red seven moving left", num_inference_steps=2).recording
+    (heat,) = lab.plots.norm_map(rec).data
+    assert list(heat.y) == ["block 1 skipped", "attention of blocks 2,3 skipped"]
+    cond = rec.prediction("cond").values[:, 0]
+    for row, branch in zip(heat.z, ["skip:block:1", "skip:attention:2,3"], strict=True):
+        apart = cond - rec.prediction(branch).values[:, 0]
+        expected = [np.linalg.norm(a) / np.linalg.norm(c) for a, c in zip(apart, cond, strict=True)]
+        np.testing.assert_allclose(row, expected, rtol=1e-4)
+    with pytest.raises(lab.RecordingError, match="no weak model"):
+        lab.plots.norm_map(run.baseline.recording)
+    with pytest.raises(lab.RecordingError, match="sample 1 is out of range"):
+        lab.plots.norm_map(rec, sample=1)
+
+
 def test_branches_have_colours_of_their_own():
     names = ["cond", "uncond", "skip:block:1", "skip:block:2", "skip:attention:3", "guided"]
     assert len({palette.colour(n, names) for n in names}) == len(names)

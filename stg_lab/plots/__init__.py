@@ -1,5 +1,5 @@
 """Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too."""
 
-from stg_lab.plots.norms import norms
+from stg_lab.plots.norms import norm_map, norms
 
-__all__ = ["norms"]
+__all__ = ["norm_map", "norms"]

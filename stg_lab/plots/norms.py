@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stg_lab import analysis, palette
-from stg_lab.guidance import GUIDED, UNCOND
+from stg_lab.errors import RecordingError
+from stg_lab.guidance import COND, GUIDED, UNCOND
+from stg_lab.palette import describe_weak
 from stg_lab.recording import Recording
 
 if TYPE_CHECKING:
@@ -59,6 +61,47 @@ def norms(recording: Recording, *, relative: bool = False, height: int = 380) ->
         },
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.35},
         hovermode="x unified",
+    )
+    return figure
+
+
+def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.Figure:
+    """How far each weak model is from the conditional prediction, step by step: a heat map, weak models as rows.
+
+    Args:
+        recording: a run with several weak models, for example recorded at scale 0.
+        sample: which sample of the batch.
+        height: of the figure, in pixels.
+
+    Returns:
+        A plotly figure of RMS(cond - weak) / RMS(cond).
+
+    Raises:
+        RecordingError: no such sample, or no weak model in the recording.
+    """
+    import plotly.graph_objects as go
+
+    weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
+    count = recording.ds.sizes["sample"]
+    if not weak or not 0 <= sample < count:
+        what = f"sample {sample} is out of range: 0 to {count - 1}" if weak else "this recording has no weak model"
+        raise RecordingError(f"{what}. Record one with lab.STG(0, lab.skip([5])).")
+    values = analysis.norms(recording).relative.sel(vector=weak).isel(sample=sample)
+    heat = go.Heatmap(
+        z=values.values,
+        x=recording.ds.step.values,
+        y=[describe_weak(recording.settings["weak"][name]) for name in weak],
+        colorscale="Viridis",
+        colorbar={"title": {"text": "length<br>/ cond"}},
+        hovertemplate="%{y}<br>step %{x}: %{z:.3f}<extra></extra>",
+    )
+    figure = go.Figure(heat)
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 10, "r": 10, "t": 10, "b": 44},
+        xaxis={"title": "step", "dtick": _tick(recording.steps)},
+        yaxis={"autorange": "reversed", "automargin": True},
     )
     return figure
 
