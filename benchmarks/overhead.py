@@ -14,7 +14,7 @@ import torch
 
 import stg_lab as lab
 
-ROUNDS, STEPS, BATCH = 7, 12, 4
+ROUNDS, STEPS, BATCH = 5, 12, 4
 
 
 def measure() -> dict[str, Any]:
