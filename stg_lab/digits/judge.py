@@ -74,7 +74,7 @@ def features(video: np.ndarray) -> dict[str, np.ndarray]:
     xx, yy, xy = ((ink * m).sum((2, 3)) / mass for m in (dx * dx, dy * dy, dx * dy))
     middle = frames // 2
     chosen = sorted({0, middle, frames - 1})
-    crops = np.stack([_crop(ink[i, f], cx[i, f], cy[i, f]) for i in range(batch) for f in chosen])
+    crops = np.stack([_crop(ink[i, f], float(cx[i, f]), float(cy[i, f])) for i in range(batch) for f in chosen])
     colour = (video * ink[..., None]).sum((1, 2, 3)) / (ink.sum((1, 2, 3)) + 1e-3)[:, None]
     # Second moments instead of an angle: a round digit has no angle, and its moments stay calm when its outline wobbles.
     spread = (xx + yy).mean(1, keepdims=True) + 1e-3

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import WanPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -162,6 +163,13 @@ class Trainer:
         self.update, self.seconds = state["update"], state["seconds"]
         return True
 
+    def start_from(self, folder: Path) -> None:
+        """Begin with the weights of a saved pipeline of the same architecture, instead of random ones."""
+        saved = WanPipeline.from_pretrained(folder)
+        for name, module in (("transformer", saved.transformer), ("text", saved.text_encoder)):
+            self.model[name].load_state_dict(module.state_dict(), strict=False)  # the padding's bias is ours alone
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
     def averaged_pipeline(self) -> Any:
         """A fresh pipeline in eval mode that holds the averaged weights."""
         pipe = build_joint(self.recipe.architecture, seed=self.recipe.seed)
@@ -235,13 +243,24 @@ def write_sheet(trainer: Trainer, path: Path, steps: int = 24, scale: float = 3.
 
 
 def train(
-    recipe: Recipe, out: Path, *, device: str = "cpu", compile: bool = True, seconds: float | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "cpu",
+    compile: bool = True,
+    seconds: float | None = None,
+    init: Path | None = None,
 ) -> Trainer:
-    """Train until the recipe is done (or for `seconds`), writing state, loss curve and sample sheets into `out`."""
+    """Train until the recipe is done (or for `seconds`), writing state, loss curve and sample sheets into `out`.
+
+    A run that has state in `out` goes on from it; a new one starts from the saved pipeline `init`, or from random weights.
+    """
     torch.set_float32_matmul_precision("high")
     trainer = Trainer(recipe, out, device, compile)
     if trainer.restore():
         print(f"going on from update {trainer.update} of {recipe.updates} in {out}")
+    elif init is not None:
+        trainer.start_from(init)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=1))
     log = _open_log(out / "loss.csv", trainer.update)
@@ -270,7 +289,7 @@ def train(
 
 def _open_log(path: Path, update: int):
     """The loss curve on disk, cut back to `update` so that a resumed run does not repeat rows."""
-    rows = list(csv.reader(path.open())) if path.exists() else []
+    rows = list(csv.reader(path.read_text().splitlines())) if path.exists() else []
     kept = [row for row in rows if len(row) == 4 and row[0].isdigit() and int(row[0]) <= update]
     file = path.open("w", newline="", buffering=1)
     writer = csv.writer(file)
@@ -286,13 +305,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recipe", choices=["cpu", "gpu"], help="which recipe (default: by device)")
     parser.add_argument("--scale", type=float, default=1.0, help="make every stage this many times as long")
     parser.add_argument("--minutes", type=float, help="stop after this long; call again to go on")
+    parser.add_argument("--init", type=Path, help="begin with the weights of this saved pipeline, not random ones")
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
     parser.add_argument("--export", type=Path, help="write the averaged model as a diffusers folder when done")
     a = parser.parse_args(arguments)
     recipe = RECIPES[a.model][a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")].scaled(a.scale)
     out = a.out or Path("runs") / a.model
     seconds = None if a.minutes is None else a.minutes * 60
-    trainer = train(recipe, out, device=a.device, compile=not a.no_compile, seconds=seconds)
+    trainer = train(recipe, out, device=a.device, compile=not a.no_compile, seconds=seconds, init=a.init)
     if a.export:
         from stg_lab.digits.card import export
 
