@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_lab.errors import RecordingError
 from stg_lab.figures.style import print_style
-from stg_lab.guidance import CFG, COND, GUIDED, UNCOND
+from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
 from stg_lab.palette import describe_weak
 from stg_lab.recording import Recording
 from stg_lab.sampling import Run, decode
@@ -64,23 +64,22 @@ def _rows(
     def picture(latents: Any) -> np.ndarray:
         return _decode(recording, pipe, latents.isel(step=step, sample=[sample]).values)[0]
 
-    weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
     scale = recording.settings["guidance_scale"]
     rows = [("conditional", picture(recording.x0(COND)))]
     if UNCOND in recording.branches:
         rows.append(("unconditional", picture(recording.x0(UNCOND))))
-    for name in weak:
-        words = recording.settings["weak"][name]
+    for name, words in recording.weak.items():
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
             rows.append((f"weak model:\n{describe_weak(words)}", picture(recording.x0(name))))
     if UNCOND in recording.branches:
-        rows.append((f"CFG {scale:g}", picture(recording.x0(recording.reweight(CFG(scale))))))
-    if weak:
+        cfg = combine_cfg(recording.prediction(COND), recording.prediction(UNCOND), scale)  # lazy: one step is read
+        rows.append((f"CFG {scale:g}", picture(recording.x0(cfg))))
+    if recording.weak:
         rows.append(("guided:\n" + recording.settings["guidance_text"], picture(recording.x0(GUIDED))))
     if baseline is not None:
         rows.append((f"final video,\nCFG {scale:g} alone", _final(baseline, sample)))
     if recording.complete:
-        label = recording.settings["guidance_text"] if not weak else "guided"
+        label = recording.settings["guidance_text"] if not recording.weak else "guided"
         rows.append((f"final video,\n{label}", _final(source, sample)))
     return rows
 

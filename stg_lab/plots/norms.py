@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_lab import analysis, palette
 from stg_lab.errors import RecordingError
-from stg_lab.guidance import COND, GUIDED, UNCOND
+from stg_lab.guidance import GUIDED, UNCOND
 from stg_lab.palette import describe_weak
 from stg_lab.recording import Recording
 
@@ -81,16 +81,16 @@ def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.
     """
     import plotly.graph_objects as go
 
-    weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
+    weak = recording.weak
     count = recording.ds.sizes["sample"]
     if not weak or not 0 <= sample < count:
         what = f"sample {sample} is out of range: 0 to {count - 1}" if weak else "this recording has no weak model"
         raise RecordingError(f"{what}. Record one with lab.STG(0, lab.skip([5])).")
-    values = analysis.norms(recording).relative.sel(vector=weak).isel(sample=sample)
+    values = analysis.norms(recording).relative.sel(vector=list(weak)).isel(sample=sample)
     heat = go.Heatmap(
         z=values.values,
         x=recording.ds.step.values,
-        y=[describe_weak(recording.settings["weak"][name]) for name in weak],
+        y=[describe_weak(specification) for specification in weak.values()],
         colorscale="Viridis",
         colorbar={"title": {"text": "length<br>/ cond"}},
         hovertemplate="%{y}<br>step %{x}: %{z:.3f}<extra></extra>",

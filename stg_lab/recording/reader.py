@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
-from stg_lab.guidance import COND, Guidance, Term, as_guidance, combine
+from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term, as_guidance, combine
 from stg_lab.preview import Preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.x0 import OneStep
@@ -50,6 +50,12 @@ class Recording:
     def branches(self) -> list[str]:
         """Names of the recorded predictions: `cond`, `uncond`, the weak models, `guided`."""
         return [str(b) for b in self.ds.branch.values]
+
+    @property
+    def weak(self) -> dict[str, str]:
+        """The weak models' branches, in order, each with its specification such as `skip:block:5`."""
+        known = self.settings.get("weak", {})
+        return {b: known.get(b, b) for b in self.branches if b not in (COND, UNCOND, GUIDED)}
 
     @property
     def steps(self) -> int:
@@ -129,7 +135,7 @@ class Recording:
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:
         """The recorded branch behind each name that a guidance uses; weak models are told apart by what they are."""
-        weak = {specification: branch for branch, specification in self.settings.get("weak", {}).items()}
+        weak = {specification: branch for branch, specification in self.weak.items()}
         names = {b: b for b in self.branches if b not in weak.values()}
         for name, model in guidance.weak.items():
             if str(model) not in weak:

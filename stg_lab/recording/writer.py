@@ -101,9 +101,10 @@ class Recorder:
         k = self.written
         with _explained(self, f"written at step {k}"):
             self._group["x_t"][k] = x_t.astype(self.dtype)
-            nothing = np.full_like(x_t, np.nan)
             for b, name in enumerate(self._branches):
-                self._group["prediction"][k, b] = predictions.get(name, nothing).astype(self.dtype)
+                self._group["prediction"][k, b] = (
+                    predictions[name].astype(self.dtype) if name in predictions else np.nan
+                )
             for name in STEP_COORDS:
                 self._group[name][k] = level[name]
             self._group[PROGRESS][:] = [k + 1, 0]

@@ -155,16 +155,16 @@ def _alone_videos(recording: Recording, guidance: Guidance) -> np.ndarray:
 
 def _row(recording: Recording, name: str, video: np.ndarray, alone: Guidance | None) -> dict[str, Any]:
     """Name, words and colour of a branch, and at which steps it was computed."""
-    weak = [b for b in recording.branches if b not in (COND, UNCOND, GUIDED)]
+    weak = recording.weak
     words = {
         COND: (COND, "conditional"),
         UNCOND: (UNCOND, _uncond_note(recording)),
         ALONE: ("CFG", _cfg_note(alone)),
         GUIDED: (GUIDED, _guided_note(recording, bool(weak))),
     }
-    label, note = words.get(name) or (name, f"weak model: {describe_weak(_specification(recording, name))}")
+    label, note = words.get(name) or (name, f"weak model: {describe_weak(weak.get(name, name))}")
     computed = [not bool(np.isnan(step).any()) for step in video]
-    return {"name": name, "label": label, "note": note, "colour": colour(name, weak), "computed": computed}
+    return {"name": name, "label": label, "note": note, "colour": colour(name, list(weak)), "computed": computed}
 
 
 def _uncond_note(recording: Recording) -> str:
@@ -182,12 +182,6 @@ def _guided_note(recording: Recording, weak: bool) -> str:
     has_cfg = any(t["method"] == "CFG" for t in terms) or scaled > 1
     names = [name for name, there in (("CFG", has_cfg), ("STG", weak)) if there]
     return f"{' + '.join(names) or 'no guidance'}, what the sampler used"
-
-
-def _specification(recording: Recording, branch: str) -> str:
-    """The weak model behind a branch, as `skip:block:5`; a branch bears its kind, or all of it where two would clash."""
-    given = [t["weak"] for t in recording.settings.get("guidance", {}).get("terms", []) if "weak" in t]
-    return next((s for s in given if branch in (s, s.partition(":")[0])), branch)
 
 
 def _finals(
