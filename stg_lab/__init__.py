@@ -21,22 +21,25 @@ if TYPE_CHECKING:
     from stg_lab import analysis, digits, figures, plots
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
-    from stg_lab.guidance import CFG, STG, Guidance
+    from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording
     from stg_lab.recording import open_recording as open
     from stg_lab.sampling import Run, Trace, attach, decode, rerun, sample  # type: ignore[no-redef]
-    from stg_lab.weak import skip
+    from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
 
 #: Public name -> (module, name there). A name of None is the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "embedded": ("stg_lab.loading", "embedded"),
     "load": ("stg_lab.loading", "load"),
     "describe": ("stg_lab.families", "describe_pipeline"),
-    "skip": ("stg_lab.weak", "skip"),
     "CFG": ("stg_lab.guidance", "CFG"),
+    "CFGpp": ("stg_lab.guidance", "CFGpp"),
     "STG": ("stg_lab.guidance", "STG"),
+    "Probe": ("stg_lab.guidance", "Probe"),
     "Guidance": ("stg_lab.guidance", "Guidance"),
+    "convention": ("stg_lab.guidance", "convention"),
+    "weak": ("stg_lab.weak", None),
     "sample": ("stg_lab.sampling", "sample"),
     "attach": ("stg_lab.sampling", "attach"),
     "rerun": ("stg_lab.sampling", "rerun"),
@@ -61,9 +64,9 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _PUBLIC and (name.startswith("_") or name not in _weak_models()):
         raise AttributeError(f"module 'stg_lab' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
+    module, attribute = _PUBLIC.get(name, ("stg_lab.weak", name))
     value = importlib.import_module(module)
     if attribute is not None:
         value = getattr(value, attribute)
@@ -71,5 +74,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _weak_models() -> list[str]:
+    """Names of the weak models, one file each in `weak/`: `lab.skip`, `lab.blur`, ..."""
+    return list(importlib.import_module("stg_lab.weak").KINDS)
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_weak_models()})

@@ -32,6 +32,17 @@ class Call:
     prediction: Tensor
 
 
+@dataclass
+class Step:
+    """One call of `scheduler.step`, as the pipeline made it."""
+
+    scheduler: Any
+    model_output: Tensor
+    timestep: Any
+    sample: Tensor
+    rest: dict[str, Any]  # every other argument, by name
+
+
 class Observer(Protocol):
     """Who listens at the seams."""
 
@@ -39,17 +50,35 @@ class Observer(Protocol):
         """After every denoiser call of the pipeline's own."""
         ...
 
-    def on_step(self, scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+    def on_step(self, step: Step) -> Tensor:
         """At every scheduler step: returns the prediction to step with, or the one given."""
         ...
 
-    def before_step(self, scheduler: Any, prediction: Tensor, timestep: Any, sample: Tensor) -> None:
+    def before_step(self, step: Step, prediction: Tensor) -> None:
         """Before every scheduler step, with the prediction that it will really step with."""
         ...
 
-    def after_step(self, sample: Tensor) -> None:
-        """After every scheduler step, with the sample that it returned."""
+    def after_step(self, step: Step, sample: Tensor) -> Tensor:
+        """After every scheduler step, with the sample that it returned: returns the sample to go on with, or the same."""
         ...
+
+
+#: Observers that make calls of their own (Restart); while they do, nobody else listens.
+_alone: list[Observer] = []
+
+
+@contextlib.contextmanager
+def alone(observer: Observer) -> Iterator[None]:
+    """Inside the `with` only this observer hears of calls and steps: it is making extra ones."""
+    _alone.append(observer)
+    try:
+        yield
+    finally:
+        _alone.remove(observer)
+
+
+def _listens(observer: Observer) -> bool:
+    return not _alone or _alone[-1] is observer
 
 
 @contextlib.contextmanager
@@ -70,7 +99,8 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
 def _forward_hook(
     name: str, family: Family, observer: Observer, module: nn.Module, args: tuple, kwargs: dict, output: Any
 ) -> None:
-    observer.on_call(Call(name, module, args, kwargs, family.prediction(output)))
+    if _listens(observer):
+        observer.on_call(Call(name, module, args, kwargs, family.prediction(output)))
 
 
 class _Step:
@@ -89,16 +119,24 @@ class _Step:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
-        given, listeners = bound.arguments, list(self.observers)
-        stock, timestep, sample = given["model_output"], given["timestep"], given["sample"]
+        given, listeners = bound.arguments, [o for o in self.observers if _listens(o)]
+        named = ("model_output", "timestep", "sample")
+        step = Step(self._scheduler, *(given[n] for n in named), {k: v for k, v in given.items() if k not in named})
         # All are asked about the pipeline's own prediction; one of them at most answers with another.
-        answers = [o.on_step(self._scheduler, stock, timestep, sample) for o in listeners]
+        stock = step.model_output
+        answers = [o.on_step(step) for o in listeners]
         given["model_output"] = next((answer for answer in answers if answer is not stock), stock)
         for observer in listeners:
-            observer.before_step(self._scheduler, given["model_output"], timestep, sample)
+            observer.before_step(step, given["model_output"])
         result = self._inner(*bound.args, **bound.kwargs)
+        sample = stepped = result[0] if isinstance(result, tuple) else result.prev_sample
         for observer in listeners:
-            observer.after_step(result[0] if isinstance(result, tuple) else result.prev_sample)
+            sample = observer.after_step(step, sample)
+        if sample is stepped:
+            return result
+        if isinstance(result, tuple):
+            return (sample, *result[1:])
+        result.prev_sample = sample
         return result
 
     def restore(self) -> None:

@@ -72,3 +72,43 @@ def one_step(prediction_type: str, *, sigma: float = math.nan, alpha: float = ma
     if prediction_type == "v_prediction_sigma":
         return OneStep(1 / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5)
     return OneStep(0.0, 1.0)
+
+
+def process(prediction_type: str, *, sigma: float = math.nan, alpha: float = math.nan) -> tuple[float, float]:
+    """Signal and noise level (A, B) of `x_t = A x0 + B eps` at a noise level; NaN for type "sample", which leaves it open."""
+    if prediction_type == "flow":
+        return 1.0 - sigma, sigma
+    if prediction_type == "flow_reversed":
+        return sigma, 1.0 - sigma
+    if prediction_type in ("epsilon", "v_prediction"):
+        return alpha**0.5, (1 - alpha) ** 0.5
+    if prediction_type in ("epsilon_sigma", "v_prediction_sigma"):
+        return 1.0, sigma
+    return math.nan, math.nan
+
+
+def renoise_weight(now: tuple[float, float], after: tuple[float, float]) -> float:
+    """What CFG++ multiplies its strength by on a sampler that steps with `x' = A' x0 + B' eps`.
+
+    CFG++ takes x0 from the guided prediction `u + lambda (c - u)` and eps from the unconditional one. Both are linear in the
+    prediction, so the same step follows from the single prediction `u + lambda w (c - u)` with `w = A' B / (A' B - A B')`.
+
+    Args:
+        now: (A, B) before the step.
+        after: (A', B') after it.
+    """
+    (a, b), (a1, b1) = now, after
+    return a1 * b / (a1 * b - a * b1)
+
+
+def noise_up(low: tuple[float, float], high: tuple[float, float]) -> tuple[float, float]:
+    """Coefficients that carry a sample from a lower noise level to a higher one: `x_high = signal * x_low + noise * eps`.
+
+    The forward process between the two: for flow, for variance-preserving and for variance-exploding models alike.
+
+    Args:
+        low, high: (A, B) of the two levels.
+    """
+    (a, b), (a1, b1) = low, high
+    signal = a1 / a
+    return signal, math.sqrt(b1 * b1 - signal * signal * b * b)

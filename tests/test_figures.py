@@ -103,7 +103,7 @@ def test_the_norms_plot_draws_each_vectors_mean_over_samples(run):
 
 
 def test_the_norm_map_has_a_row_for_each_weak_model(run):
-    look = lab.STG(0.0, lab.skip([1])) + lab.STG(0.0, lab.skip([2, 3], part="attention"))
+    look = lab.Probe(lab.skip([1])) + lab.Probe(lab.skip([2, 3], part="attention"))
     rec = lab.sample(run.pipe, guidance=look, prompt="a red seven moving left", num_inference_steps=2).recording
     (heat,) = lab.plots.norm_map(rec).data
     assert list(heat.y) == ["block 1 skipped", "attention of blocks 2,3 skipped"]

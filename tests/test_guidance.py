@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import stg_lab as lab
-from stg_lab.guidance import Guidance, as_guidance, combine
+from stg_lab.guidance import Guidance, Moment, as_guidance, combine
 from stg_lab.weak import parse
 
 A, B = lab.skip([1]), lab.skip([2, 3], part="attention")
@@ -25,7 +25,8 @@ def scales(seed):
 
 
 def one(guidance, arrays, **rest):
-    return combine(as_guidance(guidance), arrays, **{"step": 0, "steps": 1, **rest})
+    scale = rest.pop("cfg_scale", None)
+    return combine(as_guidance(guidance), arrays, Moment(**{"step": 0, "steps": 1, **rest}), cfg_scale=scale)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -61,7 +61,7 @@ def test_two_weak_models_in_one_run_each_with_its_vector(tiny):
     near, far = lab.skip([1]), lab.skip([2], part="attention")
     recording = tiny.sample(lab.CFG(4) + lab.STG(1, near) + lab.STG(-0.5, far)).recording
     assert recording.branches == ["cond", "uncond", "skip:block:1", "skip:attention:2", "guided"]
-    alone = tiny.sample(lab.CFG(4) + lab.STG(0, far)).recording  # the same first state
+    alone = tiny.sample(lab.CFG(4) + lab.Probe(far)).recording  # the same first state
     assert torch.equal(branch(recording, "skip:attention:2", 0), branch(alone, "skip", 0))
     for step in range(recording.steps):
         b = branches(recording, step)

@@ -24,15 +24,16 @@ class Listener:
     def on_call(self, call):
         pass
 
-    def on_step(self, scheduler, model_output, timestep, sample):
-        self.steps.append((model_output, timestep, sample))
-        return model_output + self.add
+    def on_step(self, step):
+        self.steps.append((step.model_output, step.timestep, step.sample))
+        return step.model_output + self.add
 
-    def before_step(self, scheduler, prediction, timestep, sample):
+    def before_step(self, step, prediction):
         pass
 
-    def after_step(self, sample):
+    def after_step(self, step, sample):
         self.after.append(sample)
+        return sample
 
 
 @pytest.fixture

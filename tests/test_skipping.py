@@ -111,7 +111,7 @@ def test_the_four_parts_are_four_different_weak_models(tiny):
     parts = ["block", "attention", "attention_zero", "feedforward"]
     guidance = lab.CFG(1)
     for part in parts:
-        guidance = guidance + lab.STG(0, lab.skip([1], part=part))
+        guidance = guidance + lab.Probe(lab.skip([1], part=part))
     recording = tiny.sample(guidance, num_inference_steps=1).recording
     seen = [branch(recording, f"skip:{part}:1", 0) for part in parts]
     assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(seen) for b in seen[:i])

@@ -31,12 +31,12 @@ def test_cfg_from_the_lab_is_the_pipelines_own_cfg(each):
 
 @pytest.mark.parametrize("part", ["block", "attention"])
 def test_stg_of_scale_zero_is_cfg_alone(each, part):
-    run = each.sample(lab.CFG(4) + lab.STG(0, lab.skip([1], part=part)), record=False)
+    run = each.sample(lab.CFG(4) + lab.Probe(lab.skip([1], part=part)), record=False)
     assert torch.equal(run.output.frames, each.stock(guidance_scale=4.0))
 
 
 def test_stg_of_scale_zero_is_recorded_all_the_same(tiny):
-    recording = tiny.sample(lab.CFG(4) + lab.STG(0, lab.skip([1]))).recording
+    recording = tiny.sample(lab.CFG(4) + lab.Probe(lab.skip([1]))).recording
     assert recording.branches == ["cond", "uncond", "skip", "guided"]
     assert not np.isnan(recording.prediction("skip")).any()
 
@@ -92,7 +92,7 @@ def test_text_exchanged_by_a_callback_reaches_the_weak_pass(tiny):
         return {"prompt_embeds": torch.zeros_like(given["prompt_embeds"])}
 
     extra = {"callback_on_step_end": silence, "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"]}
-    recording = tiny.sample(lab.STG(0, lab.skip([1])), **extra).recording
+    recording = tiny.sample(lab.Probe(lab.skip([1])), **extra).recording
     twin = tiny.copy()
     twin.pipe.transformer.blocks[1].forward = lambda hidden_states, *_: hidden_states
     x_t = torch.from_numpy(recording.ds.x_t.isel(step=2).values)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
-from stg_lab.families.base import Family
+from stg_lab.families.base import Family, Grid
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.wan import Wan
 
 FAMILIES: tuple[Family, ...] = (Wan(),)
 
-__all__ = ["FAMILIES", "Description", "Family", "describe_pipeline", "family_of"]
+__all__ = ["FAMILIES", "Description", "Family", "Grid", "describe_pipeline", "family_of"]
 
 
 def family_of(pipe: Any) -> Family:

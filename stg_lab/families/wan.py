@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.families.base import Family, no_such_part, zeros_like_first
+from stg_lab.families.base import Family, Grid
 from stg_lab.families.pixels import codec_defaults, codec_preview
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.preview import Preview
@@ -28,16 +28,24 @@ class Wan(Family):
     def blocks(self, denoiser: Any) -> list[Any]:
         return list(denoiser.blocks)
 
-    def bypass(self, block: Any, part: str) -> tuple[nn.Module, Callable[..., Any]]:
-        if part == "block":
-            return block, lambda hidden_states, *args, **kwargs: hidden_states
-        if part == "attention":
-            return block.attn1, lambda hidden_states, *args, **kwargs: _value_path(block.attn1, hidden_states)
-        if part == "attention_zero":
-            return block.attn1, zeros_like_first
-        if part == "feedforward":
-            return block.ffn, zeros_like_first
-        raise no_such_part(self, part)
+    def sublayer(self, block: Any, part: str) -> nn.Module:
+        return {"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ffn}[part]
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        latents = args[0] if args else kwargs["hidden_states"]
+        patch = denoiser.config.patch_size
+        return Grid(*(size // p for size, p in zip(latents.shape[2:], patch, strict=True)))
+
+    def without_caption(self, pipe: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        text = kwargs["encoder_hidden_states"]
+        empty, _ = pipe.encode_prompt(
+            "",
+            do_classifier_free_guidance=False,
+            max_sequence_length=text.shape[1],
+            device=text.device,
+            dtype=text.dtype,
+        )
+        return args, {**kwargs, "encoder_hidden_states": empty.expand(text.shape[0], -1, -1)}
 
     def branch(self, call: int) -> str:
         return COND if call == 0 else UNCOND
@@ -64,12 +72,3 @@ class Wan(Family):
 
     def preview(self, pipe: Any) -> Preview | None:
         return codec_preview(pipe)
-
-
-def _value_path(attention: Any, hidden_states: Tensor) -> Tensor:
-    """Self-attention whose map is the identity: what is left is `to_out(to_v(x))` (eq. 17)."""
-    if getattr(attention, "fused_projections", False):
-        value = attention.to_qkv(hidden_states).chunk(3, dim=-1)[2]
-    else:
-        value = attention.to_v(hidden_states)
-    return attention.to_out[1](attention.to_out[0](value))

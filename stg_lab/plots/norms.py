@@ -85,7 +85,7 @@ def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.
     count = recording.ds.sizes["sample"]
     if not weak or not 0 <= sample < count:
         what = f"sample {sample} is out of range: 0 to {count - 1}" if weak else "this recording has no weak model"
-        raise RecordingError(f"{what}. Record one with lab.STG(0, lab.skip([5])).")
+        raise RecordingError(f"{what}. Record one with lab.Probe(lab.skip([5])).")
     values = analysis.norms(recording).relative.sel(vector=list(weak)).isel(sample=sample)
     heat = go.Heatmap(
         z=values.values,

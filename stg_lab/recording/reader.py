@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
-from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term, as_guidance, combine
+from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.x0 import OneStep
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Recording:
             - `prediction (step, branch, sample, channel, frame, y, x)`: what each branch predicted from them; NaN where a
               branch was not computed at a step,
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
-            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample.
+            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
+              `run_step`, the scheduler's own step, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
@@ -123,14 +124,28 @@ class Recording:
 
         guidance = as_guidance(guidance)
         recorded = self._branches_for(guidance)
-        slices = []
+        slices, memory = [], {}
         for k in range(self.steps):
-            at = self.ds.prediction.isel(step=k).astype(np.float32)
-            arrays = {name: at.sel(branch=branch).values for name, branch in recorded.items()}
-            slices.append(combine(guidance, arrays, step=k, steps=self.planned))
+            now = self.ds.prediction.isel(step=k).astype(np.float32)
+            arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
+            slices.append(combine(guidance, arrays, self._moment(k, guidance, memory)))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
+        )
+
+    def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
+        """Row k as the guidance saw it when it was sampled."""
+        row = self.ds.isel(step=k)
+        weight = float(row.next_weight)
+        return Moment(
+            step=int(row.run_step),
+            steps=self.settings.get("steps", self.planned),
+            sigma=float(row.sigma),
+            next_weight=None if np.isnan(weight) else weight,
+            one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
+            x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
+            memory=memory,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:
@@ -284,6 +299,11 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
         )
     whole, finished = (int(v) for v in ds[PROGRESS].values)
     _check_whole(path, ds, whole, bool(finished))
+    row = np.arange(ds.sizes["step"], dtype=float)
+    for name, otherwise in LATER_COORDS.items():
+        values = ds[name].values if name in ds else np.full(len(row), otherwise)
+        ds[name] = ("step", np.where(np.isnan(values), row, values) if name == "run_step" else values)
+    ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
     return ds, whole, bool(finished)
@@ -298,6 +318,7 @@ def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None
     chunks = [f"x_t/c.{k}{zeros}" for k in range(whole)]
     chunks += [f"prediction/c.{k}.{b}{zeros}" for k in range(whole) for b in range(ds.sizes["branch"])]
     chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
+    chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
     chunks += [f"final/c{zeros}"] if finished else []
     gone = next((chunk for chunk in chunks if not (path / chunk).exists()), None)
     if gone is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 
 DTYPES = ("float32", "float16")
 
@@ -72,7 +72,7 @@ class Recorder:
             "x_t": (1, *shape),
             "prediction": (1, 1, *shape),
             "final": shape,
-            **dict.fromkeys(STEP_COORDS, (1,)),
+            **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), (1,)),
         }
         flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
         encoding = {name: {"chunks": size, "chunk_key_encoding": flat} for name, size in chunks.items()}
@@ -86,7 +86,7 @@ class Recorder:
         """Append one whole step.
 
         Args:
-            level: the step's coordinates: timestep, sigma, x0_sample, x0_prediction.
+            level: the step's coordinates: timestep, sigma, x0_sample, x0_prediction, and any of `LATER_COORDS`.
             x_t: (sample, channel, frame, y, x).
             predictions: arrays like x_t by branch; a branch that was not computed at this step is left out and reads NaN.
 
@@ -107,6 +107,8 @@ class Recorder:
                 )
             for name in STEP_COORDS:
                 self._group[name][k] = level[name]
+            for name, otherwise in LATER_COORDS.items():
+                self._group[name][k] = level.get(name, otherwise)
             self._group[PROGRESS][:] = [k + 1, 0]
         self.written += 1
 
@@ -129,7 +131,7 @@ class Recorder:
 
         with zarr.config.set({"array.write_empty_chunks": True}):
             group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            names = ("x_t", "prediction", "final", PROGRESS, *STEP_COORDS)
+            names = ("x_t", "prediction", "final", PROGRESS, *STEP_COORDS, *LATER_COORDS)
             return {name: group[name] for name in names}
 
     def _template(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> Any:
@@ -152,7 +154,7 @@ class Recorder:
             coords={
                 "step": np.arange(n),
                 "branch": np.array(self._branches, dtype=object),
-                **{name: ("step", np.full(n, np.nan)) for name in STEP_COORDS},
+                **{name: ("step", np.full(n, np.nan)) for name in (*STEP_COORDS, *LATER_COORDS)},
                 **{
                     k: ("sample", np.array(v, dtype=object if isinstance(v[0], str) else None))
                     for k, v in samples.items()

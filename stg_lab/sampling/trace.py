@@ -14,14 +14,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import GuidanceError, RecordingError
+from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import noise_level
-from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term, as_guidance, combine, combine_cfg, number
+from stg_lab.guidance import (
+    CFG,
+    COND,
+    GUIDED,
+    UNCOND,
+    Guidance,
+    Moment,
+    Term,
+    as_guidance,
+    combine,
+    combine_cfg,
+    number,
+)
 from stg_lab.recording import Recorder, Recording, open_recording
+from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.settings import pipeline_settings
-from stg_lab.seams import Call, tapped
-from stg_lab.weak import Weak, run_weak
+from stg_lab.seams import Call, Step, alone, tapped
+from stg_lab.weak import Pass, Weak, run_weak
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -46,8 +59,12 @@ class Trace:
         self._keep: Any = None  # the temporary folder, if there is one
         self._recording: Recording | None = None
         self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
-        self._step, self._calls, self._denoiser = 0, 0, ""
+        self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
+        self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}
+        self._memory: dict[Any, Any] = {}
+        self._rounds: Rounds | None = None
+        self._round = 0  # of Restart; 0 is the pipeline's own way down
 
     @property
     def recording(self) -> Recording:
@@ -72,30 +89,52 @@ class Trace:
         branch = self.family.branch(self._calls)
         self._calls += 1
         self._predictions[branch] = call.prediction
-        self._denoiser = call.denoiser
-        if branch == COND:
-            for name, model in self.guidance.needed(self._step, self._steps).items():
-                weak = cast(Weak, model)
-                self._predictions[name] = run_weak(
-                    weak, self.family, call.module, call.args, call.kwargs, call.prediction
-                )
+        self._component = call.denoiser
+        if self._rounds is not None and not self._round:
+            self._rounds.note_call(self._step, call)
+        for name, model in self._sum.needed(self._moment()).items():
+            weak = cast(Weak, model)
+            if branch == (UNCOND if weak.prompt == "negative" else COND):
+                at = Pass(
+                    self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, call.prediction,
+                    self._step, self._steps,
+                )  # fmt: skip
+                self._predictions[name] = run_weak(weak, at)
 
-    def on_step(self, scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+    def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
-        own = self.family.scale(self.pipe, self._denoiser)
+        own = self.family.scale(self.pipe, self._component)
         if self._step == 0:
-            self._check_rebuilt(model_output, own)
-        return self._guide(model_output, own)
+            self._check_rebuilt(step.model_output, own)
+        if self._rounds is not None and not self._round:
+            self._rounds.note_step(self._step, step)
+        return self._guide(step, own)
 
-    def before_step(self, scheduler: Any, prediction: Tensor, timestep: Any, sample: Tensor) -> None:
+    def before_step(self, step: Step, prediction: Tensor) -> None:
         if self.recorder is not None:
-            self._record(noise_level(scheduler, timestep), sample, prediction)
+            self._record(noise_level(step.scheduler, step.timestep), step.sample, prediction)
 
-    def after_step(self, sample: Tensor) -> None:
+    def after_step(self, step: Step, sample: Tensor) -> Tensor:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
+        if self._rounds is not None and not self._round and self._step == self._rounds.end:
+            with alone(self):
+                sample = self._rounds.play(sample, self)
+            self._round = 0
         if self._step == self._steps and self.recorder is not None:
             self.recorder.finish(self._to_numpy(sample))
+        return sample
+
+    # ---- what the rounds of Restart ask for ----
+
+    def begin_extra(self, step: int, restart: int) -> None:
+        """The next calls are step `step` again, in round `restart`."""
+        self._step, self._round = step, restart
+
+    def stock_prediction(self) -> Tensor:
+        """What the pipeline itself would step with, from the predictions of the step."""
+        own = self.family.scale(self.pipe, self._component)
+        return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), own)
 
     # ---- their parts ----
 
@@ -109,27 +148,61 @@ class Trace:
             raise RecordingError(
                 f"{self.recorder.path} keeps one pipeline call, and this is another. Open a new lab.attach(...) around it."
             )
-        self._timesteps = self.pipe.scheduler.timesteps
-        self._step, self._calls, self._predictions = 0, 0, {}
+        scheduler = self.pipe.scheduler
+        self._timesteps = scheduler.timesteps
+        self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
-        own, asked = self.family.scale(self.pipe, call.denoiser), self.guidance.cfg_scale()
-        if self.guidance.has_cfg and asked != own:
-            argument = self.family.scale_argument
+        self._check_scales(call)
+        self._sum = self.guidance.resolved(self._steps)
+        restart = self.guidance.restarts
+        self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
+        self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
+        if self.recorder is not None:
+            noise_level(scheduler, self._timesteps[0])
+
+    def _check_scales(self, call: Call) -> None:
+        """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it."""
+        g, argument = self.guidance, self.family.scale_argument
+        own, asked = self.family.scale(self.pipe, call.denoiser), g.cfg_scale()
+        if g.has_cfg and g.plain_cfg and asked != own:
             raise GuidanceError(
                 f"guidance says CFG({number(asked)}), but the pipeline was called with {argument}={number(own)}. "
                 f"Call it with {argument}={number(asked)}."
             )
+        if (g.needs_uncond or not g.plain_cfg) and not self.family.has_uncond(self.pipe):
+            raise GuidanceError(
+                f"{g} needs the unconditional prediction, which the pipeline does not compute with {argument}={number(own)}. "
+                "Add lab.CFG(scale) with a scale above 1."
+            )
+        scales = {self.family.scale(self.pipe, name) for name in self.family.denoisers(self.pipe)}
+        if not g.plain_cfg and len(scales) > 1:
+            raise GuidanceError(
+                f"the pipeline was called with different CFG scales for its denoisers ({', '.join(map(number, sorted(scales)))}), "
+                f"which {g} would replace at every step. Leave the second scale out."
+            )
 
-    def _guide(self, model_output: Tensor, own: float) -> Tensor:
-        step, steps, g = self._step, self._steps, self.guidance
+    def _moment(self, sample: Tensor | None = None) -> Moment:
+        """Where in the run the current step is, as far as its scheduler tells."""
+        scheduler, g = self.pipe.scheduler, self._sum
+        try:
+            level = noise_level(scheduler, self._timesteps[self._step])  # type: ignore[index]
+        except UnsupportedPipelineError:
+            if g.space == "x0" or self.recorder is not None:
+                raise
+            return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
+        return Moment(self._step, self._steps, level.sigma, level.next_weight, level.one_step, sample, self._memory)
+
+    def _guide(self, step: Step, own: float) -> Tensor:
+        g, at = self._sum, self._moment(step.sample)
         # Where CFG acts in full the pipeline's own scale is in force: Wan 2.2 may have another for its second transformer.
-        scale = g.cfg_scale(step, steps)
-        scale = own if not g.has_cfg or scale == g.cfg_scale() else scale
-        vectors = any(t.weak_model is not None and t.weight and t.active(step, steps) for t in g.terms)
-        if not vectors and not g.phi and scale == own:
-            return model_output  # nothing of ours acts at this step: the pipeline's own bits
-        guided = combine(g, self._predictions, step=step, steps=steps, cfg_scale=scale)
-        return guided.to(model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
+        scale = g.cfg_scale(at)
+        scale = own if not g.has_cfg or (g.plain_cfg and scale == g.cfg_scale()) else scale
+        acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
+        rules = any(t.rules for t in g.terms)
+        if not acts and not rules and not g.phi and scale == own:
+            return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
+        guided = combine(g, self._predictions, at, cfg_scale=scale)
+        return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
     def _check_rebuilt(self, model_output: Tensor, own: float) -> None:
         """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
@@ -143,7 +216,7 @@ class Trace:
             f"{type(self.pipe).__name__} does not step with u + scale (c - u) of the predictions that the lab recorded "
             "(is another guidance at work inside the call?)"
         )
-        if self.guidance.terms:
+        if self.guidance != Guidance():
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
         warnings.warn(f"{problem}; recording only.", stacklevel=2)
 
@@ -156,6 +229,9 @@ class Trace:
             "sigma": level.sigma,
             "x0_sample": level.one_step.sample,
             "x0_prediction": level.one_step.prediction,
+            "run_step": self._step,
+            "restart": self._round,
+            "next_weight": float("nan") if level.next_weight is None else level.next_weight,
         }
         arrays = {name: self._to_numpy(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
         self.recorder.write(coordinates, self._to_numpy(sample), arrays)
@@ -164,8 +240,9 @@ class Trace:
         assert self.recorder is not None
         shape = tuple(self.family.unpack(sample, self.pipe).shape)
         settings = {
-            **pipeline_settings(self.pipe, self.family, self.guidance),
-            "guidance_scale": self.family.scale(self.pipe, self._denoiser),
+            **pipeline_settings(self.pipe, self.family, self._sum),
+            "steps": self._steps,
+            "guidance_scale": self.family.scale(self.pipe, self._component),
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
             **self.settings,
@@ -176,8 +253,8 @@ class Trace:
             samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
         own_branches = [b for b in (COND, UNCOND) if b in self._predictions]
         self.recorder.start(
-            steps=self._steps,
-            branches=(*own_branches, *self.guidance.weak, GUIDED),
+            steps=self._steps + (0 if self._rounds is None else self._rounds.extra),
+            branches=(*own_branches, *self._sum.weak, GUIDED),
             shape=shape,
             settings=settings,
             samples=samples,
@@ -197,7 +274,7 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
     """
     for name, module in denoisers.items():
         for model in guidance.weak.values():
-            cast(Weak, model).check(family, module)
+            cast(Weak, model).check(family, name, module)
         if guidance.weak and getattr(module, "is_cache_enabled", False):
             raise GuidanceError(
                 f"a step cache is active on {name}; it would answer for skipped blocks. "

@@ -1,7 +1,31 @@
-"""How a weak model is made. One idea a file; `parse` reads back what `str` wrote."""
+# ruff: noqa: F401
+"""How a weak model is made. One idea a file; `parse` reads back what `str` wrote.
 
-from stg_lab.weak.base import Weak, run_weak
-from stg_lab.weak.skip import PARTS, Skip, skip
-from stg_lab.weak.spec import parse
+Every module here is imported, and every class with a `kind` becomes known under that name: to `parse`, as `lab.<kind>`, and
+in specifications. Adding a weak model is adding one file.
+"""
 
-__all__ = ["PARTS", "Skip", "Weak", "parse", "run_weak", "skip"]
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from stg_lab.weak.base import PROMPTS, Pass, Weak, run_weak
+from stg_lab.weak.spec import KINDS, parse
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+from stg_lab.weak.skip import PARTS  # noqa: E402
+
+globals().update(KINDS)  # after the modules of the same names
+
+if TYPE_CHECKING:  # for editors; new kinds work without a line here
+    from stg_lab.weak.blur import Blur as blur
+    from stg_lab.weak.checkpoint import Checkpoint as checkpoint
+    from stg_lab.weak.drop import Drop as drop
+    from stg_lab.weak.per_step import PerStep as per_step
+    from stg_lab.weak.shuffle import Shuffle as shuffle
+    from stg_lab.weak.skip import Skip as skip
+    from stg_lab.weak.window import Window as window
+
+__all__ = ["KINDS", "PARTS", "PROMPTS", "Pass", "Weak", "parse", "run_weak", *KINDS]  # noqa: PLE0604

@@ -3,40 +3,181 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from stg_lab.errors import GuidanceError
+from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.weak.layers import whole_numbers
+from stg_lab.weak.spec import own_values, register, write
 
 if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
     from torch import Tensor, nn
 
-    from stg_lab.families import Family
+    from stg_lab.families import Family, Grid
+
+PROMPTS = {
+    "caption": "the caption, as the conditional pass (peers' convention A)",
+    "negative": "the negative prompt, as the unconditional pass (conventions B and C)",
+    "none": "the empty caption",
+}
+AXES = ("joint", "spatial", "temporal")
+
+Hits = dict[str, int]  # how often each interception has acted, by its place
 
 
-class Weak(Protocol):
-    """A weak model made from the model itself. `str()` gives a specification that `weak.parse` reads back."""
+@dataclass(frozen=True)
+class Pass:
+    """The pipeline's own denoiser call that a weak pass repeats, and where in the run it is made.
+
+    Attributes:
+        family, pipe: whose call it is.
+        component: name of the denoiser in the pipeline, "transformer" for most.
+        denoiser: the module.
+        args, kwargs: what it was called with.
+        prediction: what it predicted, `(batch, channel, frame, y, x)` or the family's own layout.
+        step, steps: which step of how many.
+    """
+
+    family: Family
+    pipe: Any
+    component: str
+    denoiser: nn.Module
+    args: tuple
+    kwargs: Mapping[str, Any]
+    prediction: Tensor
+    step: int
+    steps: int
+
+    @property
+    def grid(self) -> Grid:
+        """How the video tokens of this call lie."""
+        return self.family.grid(self.denoiser, self.args, self.kwargs)
+
+
+@dataclass(frozen=True, repr=False)
+class Weak:
+    """Base of the weak models. `str()` gives a specification that `weak.parse` reads back.
+
+    Subclasses are frozen dataclasses that give `check` and `perturb`; a `kind` makes them known to `parse` and to `lab`.
+
+    Attributes:
+        prompt: what the weak pass carries, one of `PROMPTS`.
+    """
+
+    kind: ClassVar[str] = ""
+    positional: ClassVar[tuple[str, ...]] = ("layers",)  # fields that a specification gives without their name
+    example: ClassVar[str] = ""  # what to type, for error messages
+    axis: ClassVar[str] = "joint"
+
+    prompt: str = field(default="caption", kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        register(cls)
+
+    def __post_init__(self) -> None:
+        one_of("prompt", self.prompt, PROMPTS)
 
     @property
     def name(self) -> str:
         """Branch name in recordings."""
-        ...
+        return self.kind
 
-    def check(self, family: Family, denoiser: nn.Module) -> None:
+    def __str__(self) -> str:
+        return write(self)
+
+    def __repr__(self) -> str:
+        shown = [repr(value) for name, value in own_values(self) if name in self.positional and name != "part"]
+        shown += [f"{k}={v!r}" for k, v in own_values(self, changed=True) if k not in self.positional or k == "part"]
+        return f"lab.{self.kind}({', '.join(shown)})"
+
+    def acts(self, step: int, steps: int) -> bool:
+        """Whether there is anything to run at a step."""
+        return True
+
+    def module(self, at: Pass) -> nn.Module:
+        """Whose forward the weak pass calls: the denoiser itself, unless the weak model is another one."""
+        return at.denoiser
+
+    def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""
-        ...
+        raise NotImplementedError
 
-    def perturb(self, family: Family, denoiser: nn.Module) -> contextlib.AbstractContextManager[dict[str, int]]:
-        """Perturb the denoiser inside a `with`; yields how often each interception has acted, by its place."""
-        ...
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        """Perturb the module inside a `with`; yields how often each interception has acted, by its place."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, repr=False)
+class Layered(Weak):
+    """Base of the weak models that change chosen layers.
+
+    Attributes:
+        layers: block numbers from 0, in the order in which the model runs them.
+    """
+
+    layers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "layers", whole_numbers(self.layers, "layers", self.example))
+
+    def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
+        count = len(family.layers(denoiser))
+        outside = [layer for layer in self.layers if layer >= count]
+        if outside:
+            raise GuidanceError(
+                f"layer {', '.join(map(str, outside))} is out of range: {type(denoiser).__name__} has {count} blocks, "
+                f"0 to {count - 1}. Type for example {self.example.replace('[5]', f'[{count // 2}]')}."
+            )
+
+    def blocks(self, at: Pass) -> list[tuple[int, str, nn.Module]]:
+        """The chosen blocks as (layer, native axis, block): every block of the layer, or those along `axis`."""
+        layers = at.family.layers(at.denoiser)
+        return [
+            (layer, axis, block)
+            for layer in self.layers
+            for axis, block in layers[layer].items()
+            if axis == "joint" or self.axis in ("joint", axis)
+        ]
+
+
+def one_of(what: str, value: str, allowed: Any) -> None:
+    """Raise `GuidanceError` with a hint where a value is not one of the allowed ones."""
+    if value not in allowed:
+        raise GuidanceError(
+            f"{what} {value!r} is unknown.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}."
+        )
+
+
+def in_range(what: str, value: float, low: float, high: float) -> None:
+    """Raise `GuidanceError` unless low < value <= high."""
+    if not low < value <= high:
+        raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {value!r}.")
 
 
 @contextlib.contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give one module another `forward` inside the `with`; an instance attribute that was there before comes back."""
+def replaced_forward(
+    module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]], hits: Hits, place: str
+) -> Iterator[None]:
+    """Give one module another `forward` inside the `with`; an instance attribute that was there before comes back.
+
+    Args:
+        make: takes the module's forward and returns the one to use.
+        hits, place: where its calls are counted.
+    """
+    hits.setdefault(place, 0)
     missing = object()
     before = module.__dict__.get("forward", missing)
-    module.forward = forward
+    forward = make(module.forward)
+
+    @functools.wraps(module.forward)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        hits[place] += 1
+        return forward(*args, **kwargs)
+
+    module.forward = counted
     try:
         yield
     finally:
@@ -46,34 +187,33 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             module.forward = before
 
 
-def run_weak(weak: Weak, family: Family, denoiser: nn.Module, args: tuple, kwargs: dict, cond: Tensor) -> Tensor:
-    """The weak model's prediction at exactly the state of the conditional call.
+def run_weak(weak: Weak, at: Pass) -> Tensor:
+    """The weak model's prediction at exactly the state of the pipeline's call.
 
-    Calls `denoiser.forward` with the very same arguments: forward hooks do not see it, offloading and caches do.
-
-    Args:
-        args, kwargs: of the conditional call.
-        cond: its prediction, `(batch, channel, frame, y, x)` or the family's own layout.
+    Calls `forward` with the very same arguments: forward hooks do not see it, offloading and caches do.
 
     Returns:
-        A prediction of the same shape and dtype.
+        A prediction of the shape and dtype of `at.prediction`.
 
     Raises:
-        GuidanceError: an interception was never reached, or the pass came out equal to the conditional one.
+        GuidanceError: an interception was never reached, or the pass came out equal to the one that it weakens.
     """
     import torch
 
-    with weak.perturb(family, denoiser) as hits, torch.no_grad():
-        prediction = family.prediction(denoiser.forward(*args, **kwargs))
+    args, kwargs = (at.args, at.kwargs)
+    if weak.prompt == "none":
+        args, kwargs = at.family.without_caption(at.pipe, at.args, at.kwargs)
+    with weak.perturb(at) as hits, torch.no_grad():
+        prediction = at.family.prediction(weak.module(at).forward(*args, **kwargs))
     unreached = [place for place, count in hits.items() if count == 0]
     if unreached:
         raise GuidanceError(
             f"weak model {weak}: {', '.join(unreached)} was never reached during the pass, so nothing was weakened there. "
             "The pipeline bypasses it (a step cache or another attention backend?)."
         )
-    if torch.equal(prediction, cond):
+    if torch.equal(prediction, at.prediction):
         raise GuidanceError(
-            f"weak model {weak} changed nothing: its prediction equals the conditional one bit for bit. "
+            f"weak model {weak} changed nothing: its prediction equals the one it was to weaken bit for bit. "
             "Choose other layers or another part, or drop the term."
         )
     return prediction

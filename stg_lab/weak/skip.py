@@ -3,148 +3,136 @@
 | part | what happens in the chosen layers | also known as |
 |---|---|---|
 | `block` | the block returns its input (eq. 15); attention, cross-attention and feed-forward are all left out | STG-R, SLG |
-| `attention` | self-attention map = identity: the output is the value projection (eq. 17) | STG-A, PAG |
+| `attention` | self-attention map = identity for all tokens: the output is the value projection (eq. 17) | STG-A, PAG |
+| `attention_video` | the same for video tokens; text tokens in the same attention attend as before | |
+| `attention_diagonal` | video tokens attend to themselves and the text, text tokens attend as before | |
 | `attention_zero` | the self-attention's residual branch is zero | |
+| `cross_attention_zero` | the cross-attention's residual branch is zero | |
 | `feedforward` | the feed-forward's residual branch is zero | |
+
+The three readings of identity attention differ only where text and video share one attention. `attention` is the default
+because it is eq. 17 taken literally, costs no attention at all, and is what diffusers' own PAG mode and LTX-2 compute.
+
+Along an axis: models with factorised attention have blocks (or units) for space and for time, and `axis` chooses among them
+(paper, eq. 18-20). Where one attention spans the video, `axis="temporal"` lets every token attend within its own frame alone
+(temporal mixing is skipped) and `axis="spatial"` to its own position across frames alone (spatial mixing is skipped). Both
+together leave a token itself: `axis="joint"`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import operator
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from stg_lab.errors import GuidanceError, did_you_mean
-from stg_lab.weak.base import replaced_forward
+from stg_lab.errors import GuidanceError
+from stg_lab.weak import places
+from stg_lab.weak.attention import Attention, AttentionEdit
+from stg_lab.weak.base import Hits, Pass, one_of, replaced_forward
 
-if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
-    from torch import nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
     from stg_lab.families import Family
 
-PARTS = ("block", "attention", "attention_zero", "feedforward")
-AXES = ("joint", "spatial", "temporal")
+EDITS = {
+    "attention": places.identity,
+    "attention_video": places.identity_video,
+    "attention_diagonal": places.diagonal,
+}
+#: Part of a skip -> the sub-layer whose residual branch becomes zero.
+ZEROED = {"attention_zero": "attention", "cross_attention_zero": "cross_attention", "feedforward": "feedforward"}
+PARTS = ("block", *EDITS, *ZEROED)
 
 
-@dataclass(frozen=True)
-class Skip:
-    """The same model with `part` of `layers` left out along `axis`. Make it with `lab.skip`."""
-
-    layers: tuple[int, ...]
-    part: str = "block"
-    axis: str = "joint"
-
-    @property
-    def name(self) -> str:
-        return "skip"
-
-    def __str__(self) -> str:
-        axis = "" if self.axis == "joint" else f"@{self.axis}"
-        return f"skip:{self.part}:{format_layers(self.layers)}{axis}"
-
-    def check(self, family: Family, denoiser: nn.Module) -> None:
-        """Raise `GuidanceError` for a layer out of range or an axis or part that the family lacks."""
-        count = len(family.blocks(denoiser))
-        outside = [layer for layer in self.layers if layer >= count]
-        if outside:
-            raise GuidanceError(
-                f"layer {', '.join(map(str, outside))} is out of range: {type(denoiser).__name__} has {count} blocks, "
-                f"0 to {count - 1}. Type for example lab.skip([{count // 2}], part={self.part!r})."
-            )
-        if self.axis not in family.axes:
-            raise GuidanceError(
-                f"axis {self.axis!r} is not there in {family.name} models, whose attention is {', '.join(family.axes)}. "
-                f"Type lab.skip({list(self.layers)}, part={self.part!r})."
-            )
-        if self.part not in family.parts:
-            raise GuidanceError(
-                f"part {self.part!r} cannot be skipped in {family.name} models: {', '.join(family.parts)}."
-            )
-
-    @contextlib.contextmanager
-    def perturb(self, family: Family, denoiser: nn.Module) -> Iterator[dict[str, int]]:
-        blocks, hits = family.blocks(denoiser), {}
-        with contextlib.ExitStack() as stack:
-            for layer in self.layers:
-                place = f"{self.part} {layer}"
-                hits[place] = 0
-                module, forward = family.bypass(blocks[layer], self.part)
-                stack.enter_context(replaced_forward(module, _counted(forward, hits, place)))
-            yield hits
-
-
-def _counted(forward: Any, hits: dict[str, int], place: str) -> Any:
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        hits[place] += 1
-        return forward(*args, **kwargs)
-
-    return counted
-
-
-def skip(layers: int | Iterable[int], *, part: str = "block", axis: str = "joint") -> Skip:
+@dataclass(frozen=True, repr=False)
+class Skip(AttentionEdit):
     """A weak model that skips layers of the model itself.
 
     Args:
         layers: block numbers from 0, in the order in which the model runs them.
-        part: what to leave out: "block", "attention", "attention_zero" or "feedforward" (see the module's table).
-        axis: "joint", or "spatial" or "temporal" in models whose attention is factorised.
+        part: what to leave out, see the module's table.
+        axis: "joint", or "spatial" or "temporal" alone.
+        heads: for the attention parts, the heads to change; None for all.
+        strength: 1 skips fully; t between 0 and 1 mixes: `(1 - t)` of the part as it is, t of it skipped.
+        prompt: what the weak pass carries: "caption", "negative" or "none".
 
     Raises:
-        GuidanceError: no layers, a negative or fractional one, an unknown part or axis.
+        GuidanceError: no layers, a negative or fractional one, or an unknown part, axis or prompt.
 
-    >>> str(skip([3, 4, 5, 8], part="attention"))
+    >>> str(Skip([3, 4, 5, 8], part="attention"))
     'skip:attention:3-5,8'
     """
-    given = _whole_numbers(layers)
-    for kind, value, allowed in (("part", part, PARTS), ("axis", axis, AXES)):
-        if value not in allowed:
+
+    kind: ClassVar[str] = "skip"
+    positional: ClassVar[tuple[str, ...]] = ("part", "layers")
+    example: ClassVar[str] = "lab.skip([5])"
+
+    part: str = field(default="block", kw_only=True)
+
+    def __post_init__(self) -> None:
+        one_of("part", self.part, PARTS)
+        super().__post_init__()
+        if self.heads is not None and self.part not in EDITS:
+            raise GuidanceError(f"heads are for the attention parts ({', '.join(EDITS)}), not for part={self.part!r}.")
+
+    def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
+        """Raise `GuidanceError` for a layer or head out of range, or an axis or part that the family lacks."""
+        super().check(family, component, denoiser)
+        if self.part not in family.parts:
             raise GuidanceError(
-                f"{kind} {value!r} is unknown.{did_you_mean(value, allowed)} Known: {', '.join(allowed)}."
+                f"part {self.part!r} cannot be skipped in {family.name} models: {', '.join(family.parts)}."
             )
-    return Skip(tuple(sorted(set(given))), part, axis)
+        if self.part in ("attention_video", "attention_diagonal") and family.text_tokens == "none":
+            raise GuidanceError(
+                f"part {self.part!r} is for models that keep text in their self-attention. {family.name} models do not, "
+                f"so it is the same as {replace(self, part='attention')}. Type part='attention'."
+            )
+        if self.axis not in ("joint", *family.axes) and self.part != "attention":
+            raise GuidanceError(
+                f"axis {self.axis!r} is not there for part {self.part!r} in {family.name} models, whose attention is "
+                f"{', '.join(family.axes)}. Type lab.skip({list(self.layers)}, part='attention', axis={self.axis!r}), "
+                f"which restricts the attention, or leave the axis out."
+            )
+
+    def edit(self, attention: Attention, at: Pass) -> Tensor:
+        if self.axis == "joint" or self.axis in at.family.axes:
+            return EDITS[self.part](attention)
+        return places.within_frames(attention) if self.axis == "temporal" else places.within_positions(attention)
+
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        return super().perturb(at) if self.part in EDITS else self._left_out(at)
+
+    @contextlib.contextmanager
+    def _left_out(self, at: Pass) -> Iterator[Hits]:
+        hits: Hits = {}
+        with contextlib.ExitStack() as stack:
+            for layer, axis, block in self.blocks(at):
+                module = block if self.part == "block" else at.family.sublayer(block, ZEROED[self.part])
+                place = f"{self.part} {layer}" + ("" if axis == "joint" else f" ({axis})")
+                make = left_out(at.family, ZEROED.get(self.part, "block"), self.strength)
+                stack.enter_context(replaced_forward(module, make, hits, place))
+            yield hits
 
 
-def _whole_numbers(layers: Any) -> list[int]:
-    """One layer or several as plain integers; numpy's are welcome, anything that is no layer is refused."""
-    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]
-    if not given:
-        raise GuidanceError("skip needs at least one layer, got none. Type for example lab.skip([5]).")
-    try:
-        numbers = [operator.index(layer) for layer in given if not isinstance(layer, bool)]
-    except TypeError:
-        numbers = []
-    if len(numbers) != len(given) or min(numbers) < 0:
-        raise GuidanceError(f"layers are whole numbers from 0, got {layers!r}. Type for example lab.skip([5]).")
-    return numbers
+def left_out(family: Family, part: str, strength: float = 1.0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What makes, of a block's or sub-layer's forward, one that leaves it out: a block passes its input on, a sub-layer
+    adds nothing to it. A strength below 1 goes only that share of the way."""
+
+    def make(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def skipped(*args: Any, **kwargs: Any) -> Any:
+            without = family.without(part, *args, **kwargs)
+            if strength == 1:
+                return without
+            return _towards(forward(*args, **kwargs), without, strength)
+
+        return skipped
+
+    return make
 
 
-def format_layers(layers: Iterable[int]) -> str:
-    """Layers as a short text: runs of three and more are written with a dash.
-
-    >>> format_layers([0, 1, 3, 4, 5])
-    '0,1,3-5'
-    """
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs)
-
-
-def parse_layers(text: str) -> list[int]:
-    """Read `format_layers` back.
-
-    Raises:
-        GuidanceError: the text is not a list of layers.
-    """
-    layers: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise GuidanceError(f"{text!r} is not a list of layers. Type for example 5 or 3-5,8.")
-        layers += range(int(first), int(last if dash else first) + 1)
-    return layers
+def _towards(output: Any, without: Any, strength: float) -> Any:
+    if isinstance(output, tuple):
+        return tuple(_towards(o, w, strength) for o, w in zip(output, without, strict=True))
+    return output + strength * (without - output)

@@ -42,7 +42,7 @@ def test_recording_alone_changes_no_bit(rig, scale):
 
 
 def test_stg_of_scale_zero_is_cfg_alone(rig):
-    run = rig.sample(lab.CFG(4) + lab.STG(0, lab.skip([2])), record=False)
+    run = rig.sample(lab.CFG(4) + lab.Probe(lab.skip([2])), record=False)
     assert torch.equal(run.output.frames, rig.stock(guidance_scale=4.0))
 
 

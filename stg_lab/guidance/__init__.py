@@ -1,0 +1,45 @@
+"""Guidance as one sum: the conditional prediction plus weighted guidance vectors.
+
+    guided = cond + sum_i  w_i * D_i          D_i = cond - weak_i
+
+Classifier-free guidance is the vector to the unconditional prediction with w = scale - 1 (Ho and Salimans 2022, in
+diffusers' convention); Spatiotemporal Skip Guidance is the vector to the same model with layers skipped, w = scale
+(Hyung et al. 2025, eq. 13 and 20). Everything here is plain arithmetic on arrays whose first dimension is the sample;
+torch tensors and numpy arrays are treated alike.
+"""
+
+from stg_lab.guidance.conventions import CONVENTIONS, convention
+from stg_lab.guidance.moment import Moment
+from stg_lab.guidance.restart import Restart
+from stg_lab.guidance.rules import APG, RULES, Magnitude, Rule, Tangential, ZeroStar
+from stg_lab.guidance.terms import CFG, COND, GUIDED, REFERENCES, STG, UNCOND, CFGpp, Probe, Term, WeakModel, number
+from stg_lab.guidance.total import Guidance, Orthogonal, as_guidance, combine, combine_cfg
+
+__all__ = [
+    "APG",
+    "CFG",
+    "COND",
+    "CONVENTIONS",
+    "GUIDED",
+    "REFERENCES",
+    "RULES",
+    "STG",
+    "UNCOND",
+    "CFGpp",
+    "Guidance",
+    "Magnitude",
+    "Moment",
+    "Orthogonal",
+    "Probe",
+    "Restart",
+    "Rule",
+    "Tangential",
+    "Term",
+    "WeakModel",
+    "ZeroStar",
+    "as_guidance",
+    "combine",
+    "combine_cfg",
+    "convention",
+    "number",
+]

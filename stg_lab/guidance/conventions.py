@@ -1,0 +1,52 @@
+"""What other tools call skip guidance: three different sums, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stg_lab.errors import GuidanceError
+from stg_lab.guidance.terms import CFG, STG, number
+from stg_lab.guidance.total import Guidance
+
+CONVENTIONS = {
+    "A": "weak pass with the caption, u + w (c - u) + s (c - p): the paper, diffusers, SD3.5, ComfyUI's SkipLayerGuidanceDiT",
+    "B": "weak pass in place of the unconditional one, p + w (c - p) with p under the negative prompt: the SLG nodes for Wan",
+    "C": "weak pass with the negative prompt against CFG's result, g + s (g - p): the authors' Wan pipeline",
+}
+
+
+def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) -> Guidance:
+    """A skip guidance in the convention of another tool.
+
+    Args:
+        name: "A", "B" or "C", see `CONVENTIONS`.
+        weak: the weak model, without a prompt of its own: the convention says which prompt its pass carries.
+        cfg: CFG scale w, above 1 for B and C, which need the pipeline's unconditional call.
+        scale: scale s of A and C; B has none, its strength is tied to w.
+
+    Returns:
+        A sum of `CFG` and `STG`. B is CFG plus (w - 1) times the vector from the weak unconditional prediction to the
+        unconditional one.
+
+    Raises:
+        GuidanceError: unknown convention, a scale for B or none for A and C, or no CFG for B and C.
+    """
+    if name not in CONVENTIONS:
+        raise GuidanceError(
+            f"convention {name!r} is unknown. Known: " + "; ".join(f"{k}: {v}" for k, v in CONVENTIONS.items())
+        )
+    if (scale is None) != (name == "B"):
+        raise GuidanceError(
+            "convention B has no scale of its own, its strength is cfg - 1; leave scale out."
+            if name == "B"
+            else f"convention {name} needs scale=..., the weight of its vector."
+        )
+    if name == "A":
+        return CFG(cfg) + STG(scale, weak)
+    if cfg <= 1:
+        raise GuidanceError(f"convention {name} needs CFG above 1, got cfg={number(cfg)}.")
+    weak = replace(weak, prompt="negative")
+    if name == "B":
+        return CFG(cfg) + STG(cfg - 1, weak, reference="uncond")
+    return CFG(cfg) + STG(scale, weak, reference="cfg")

@@ -1,0 +1,52 @@
+"""Where in a run a guidance is asked for its prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stg_lab.errors import GuidanceError
+from stg_lab.x0 import OneStep
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of a run.
+
+    Attributes:
+        step: which step, from 0.
+        steps: how many steps the run has.
+        sigma: noise level at which the step starts, as the scheduler has it; NaN where it is not known.
+        next_weight: how strongly CFG++ weighs its vector at this step (`x0.renoise_weight`); None where the sampler does
+            not allow it.
+        one_step: coefficients of x0, for guidance in x0 space.
+        x_t: the latents before the step, for guidance in x0 space.
+        memory: what methods with a momentum carry from step to step; a new run brings a new one.
+    """
+
+    step: int
+    steps: int
+    sigma: float = math.nan
+    next_weight: float | None = None
+    one_step: OneStep | None = None
+    x_t: Any = None
+    memory: dict[Any, Any] = field(default_factory=dict, compare=False)
+
+    def to_x0(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The one-step predictions of every branch."""
+        step, x_t = self._x0()
+        return {name: step(x_t, prediction) for name, prediction in predictions.items()}
+
+    def from_x0(self, x0: Any) -> Any:
+        """The prediction whose one-step prediction is `x0`."""
+        step, x_t = self._x0()
+        return (x0 - step.sample * x_t) / step.prediction
+
+    def _x0(self) -> tuple[OneStep, Any]:
+        if self.one_step is None or self.x_t is None:
+            raise GuidanceError("guidance in x0 space needs the step's x_t and its coefficients of x0.")
+        if self.one_step.prediction == 0:
+            raise GuidanceError(f"step {self.step} has no noise, so its prediction does not matter for x0.")
+        return self.one_step, self.x_t

@@ -1,0 +1,58 @@
+"""Restart sampling as a value; `sampling.restart` carries it out (paper, Alg. 3; Xu et al. 2023, arXiv 2306.14878)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stg_lab.errors import GuidanceError
+
+
+@dataclass(frozen=True)
+class Restart:
+    """When the sample has come down to `t_min`, noise it up to `t_max` again and sample down, `times` times.
+
+    Attributes:
+        t_min, t_max: noise times as shares of the training timesteps, 0 < t_min < t_max <= 1.
+        times: K of the paper.
+        seed: of the restart noise; sample i has its own generator seeded `seed + i`.
+    """
+
+    t_min: float
+    t_max: float
+    times: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t_min < self.t_max <= 1:
+            raise GuidanceError(
+                "restart(t_min, t_max) takes shares of the training timesteps with 0 < t_min < t_max <= 1, "
+                f"got t_min={self.t_min}, t_max={self.t_max}."
+            )
+        if self.times < 1 or self.times != int(self.times):
+            raise GuidanceError(f"restart(times=K) takes 1, 2, 3, ..., got {self.times}.")
+
+    def interval(self, times: Sequence[float]) -> tuple[int, int]:
+        """The steps to do again: first and one past the last.
+
+        Args:
+            times: at which noise time each step of the run starts, as shares, falling.
+
+        Raises:
+            GuidanceError: no step of the run lies between t_min and t_max.
+        """
+
+        def nearest(t: float) -> int:
+            return min(range(len(times)), key=lambda k: abs(times[k] - t))
+
+        first, end = nearest(self.t_max), nearest(self.t_min)
+        if first >= end:
+            raise GuidanceError(
+                f"restart between t={self.t_min:g} and t={self.t_max:g} holds no step of this run, whose steps start at "
+                f"{', '.join(f'{t:.3f}' for t in times)}. Take a wider interval or more steps."
+            )
+        return first, end
+
+    def __str__(self) -> str:
+        seed = f", seed={self.seed}" if self.seed else ""
+        return f".restart({self.t_min:g}, {self.t_max:g}, {self.times}{seed})"

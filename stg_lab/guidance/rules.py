@@ -1,0 +1,142 @@
+"""What a method does to one term of the sum, beyond weighing its vector.
+
+A rule acts at one of three places: on the weak prediction before the vector is taken, on the vector, or on the finished
+prediction. Rules are frozen values, so they print, compare and go into a file; `term.apg(eta=0)` puts one on a term.
+Adding a rule is one class here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stg_lab.errors import GuidanceError
+from stg_lab.guidance.moment import Moment
+from stg_lab.guidance.vectors import along_first_direction, clip_norm, inner, norm, orthogonal, parallel
+
+RULES: dict[str, type[Rule]] = {}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base: does nothing at any of the three places."""
+
+    def __init_subclass__(cls) -> None:
+        RULES[cls.__name__.lower()] = cls
+
+    def on_weak(self, weak: Any, cond: Any) -> Any:
+        """Another weak prediction in place of `weak`."""
+        return weak
+
+    def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        """Another vector in place of `cond - weak`; `key` tells terms apart in `at.memory`."""
+        return vector
+
+    def on_guided(self, guided: Any, at: Moment) -> Any:
+        """Another guided prediction."""
+        return guided
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return {"rule": type(self).__name__.lower(), **asdict(self)}
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{k}={v}" for k, v in asdict(self).items())
+        return f".{type(self).__name__.lower()}({given})"
+
+
+def rule_from_dict(values: dict[str, Any]) -> Rule:
+    """Read `Rule.to_dict` back."""
+    rest = dict(values)
+    return RULES[rest.pop("rule")](**rest)
+
+
+@dataclass(frozen=True)
+class APG(Rule):
+    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): momentum, bounded norm, less of the parallel part.
+
+    The formula is that of public code which cites the paper's Alg. 1; it is unverified against the paper's own text. In this order: `m <- vector + momentum * m`, shortened to at most `norm`, then split along the conditional prediction
+    into parallel and orthogonal; `orthogonal + eta * parallel` remains. The paper applies it to x0: add `.in_x0()` to the sum.
+
+    Args:
+        eta: share of the parallel part that is kept; 1 keeps all.
+        norm: longest vector, per sample; infinity for no bound.
+        momentum: weight of the vectors before; negative pushes away from where the steps before pulled.
+    """
+
+    eta: float = 0.0
+    norm: float = math.inf
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.norm > 0 or not math.isfinite(self.eta) or not -1 < self.momentum < 1:
+            raise GuidanceError(
+                f"apg takes a finite eta, norm > 0 and -1 < momentum < 1, got eta={self.eta}, norm={self.norm}, "
+                f"momentum={self.momentum}."
+            )
+
+    def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        if self.momentum:
+            before = at.memory.get((key, "apg"))
+            vector = vector if before is None else vector + self.momentum * before
+            at.memory[key, "apg"] = vector
+        if math.isfinite(self.norm):
+            vector = clip_norm(vector, self.norm)
+        if self.eta == 1:
+            return vector
+        return orthogonal(vector, cond) + self.eta * parallel(vector, cond)
+
+
+@dataclass(frozen=True)
+class ZeroStar(Rule):
+    """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the weak prediction is scaled to fit, and the first steps stand still.
+
+    The weak prediction u becomes `s* u`, with `s* = <c, u> / ||u||^2` per sample, its least-squares fit to c.
+
+    Args:
+        zero_steps: how many first steps predict zero. For flow models, where zero means standing still.
+    """
+
+    zero_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.zero_steps < 0 or self.zero_steps != int(self.zero_steps):
+            raise GuidanceError(f"zero_star(zero_steps) takes 0, 1, 2, ... steps, got {self.zero_steps}.")
+
+    def on_weak(self, weak: Any, cond: Any) -> Any:
+        return parallel(cond, weak)
+
+    def on_guided(self, guided: Any, at: Moment) -> Any:
+        return guided * 0 if at.step < self.zero_steps else guided
+
+
+@dataclass(frozen=True)
+class Tangential(Rule):
+    """Tangential damping, TCFG (Kwon et al. 2025, arXiv 2503.18137): of the weak prediction only its part along the first
+    singular direction of both predictions is kept."""
+
+    def on_weak(self, weak: Any, cond: Any) -> Any:
+        return along_first_direction(weak, cond)
+
+
+@dataclass(frozen=True)
+class Magnitude(Rule):
+    """Magnitude-aware guidance, MaMBO-G: the vector is damped where it is long beside the weak prediction.
+
+    The vector is multiplied by `exp(-alpha * ||c - u|| / ||u||)`, per sample.
+
+    Args:
+        alpha: strength; 0 is off.
+    """
+
+    alpha: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < math.inf:
+            raise GuidanceError(f"magnitude(alpha) takes a finite number from 0, got {self.alpha}.")
+
+    def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        length = norm(weak)
+        ratio = inner(cond - weak, cond - weak) ** 0.5 / (length + (length == 0))
+        return vector * math.e ** (-self.alpha * ratio)

@@ -1,0 +1,358 @@
+"""The sum of the terms, as a value, and the one equation that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from stg_lab.errors import GuidanceError
+from stg_lab.guidance.moment import Moment
+from stg_lab.guidance.restart import Restart
+from stg_lab.guidance.rules import rule_from_dict
+from stg_lab.guidance.terms import CFG, COND, STG, UNCOND, CFGpp, Probe, Term, WeakModel, number
+from stg_lab.guidance.vectors import orthogonal, rescale
+
+TERMS: dict[str, type[Term]] = {"CFG": CFG, "CFGpp": CFGpp, "STG": STG, "Probe": Probe}
+SPACES = ("native", "x0")
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Which of the spatial and temporal vectors loses its part along the other one, and over what (paper, eq. 21)."""
+
+    loses: str = "temporal"
+    per: str = "sample"
+
+    @property
+    def keeps(self) -> str:
+        return "spatial" if self.loses == "temporal" else "temporal"
+
+    def __str__(self) -> str:
+        given = [f"loses={self.loses!r}"] * (self.loses != "temporal") + [f"per={self.per!r}"] * (self.per != "sample")
+        return f".orthogonalize({', '.join(given)})"
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A sum of terms and what is done to the sum. Immutable; build it by adding terms.
+
+    Attributes:
+        terms: the vectors with their weights.
+        phi, per: strength of the rescaling, and whether the deviation is taken per "sample" or per "batch".
+        orthogonalized: how spatial and temporal vectors are made orthogonal, or None.
+        space: "native" combines what the model predicts, "x0" the one-step predictions.
+        restarts: Restart sampling, or None.
+    """
+
+    terms: tuple[Term, ...] = ()
+    phi: float = 0.0
+    per: str = "sample"
+    orthogonalized: Orthogonal | None = None
+    space: str = "native"
+    restarts: Restart | None = None
+
+    def __add__(self, other: Term | Guidance) -> Guidance:
+        if isinstance(other, Term):
+            return replace(self, terms=(*self.terms, other))
+        if not isinstance(other, Guidance):
+            return NotImplemented
+        empty, merged = Guidance(), {}
+        for name in ("phi", "per", "orthogonalized", "space", "restarts"):
+            mine, theirs, default = getattr(self, name), getattr(other, name), getattr(empty, name)
+            if mine != theirs and default not in (mine, theirs):
+                raise GuidanceError(f"two sums with different {name} ({mine} and {theirs}) cannot be added.")
+            merged[name] = theirs if mine == default else mine
+        return Guidance(self.terms + other.terms, **merged)
+
+    # ---- what is done to the sum ----
+
+    def rescale(self, phi: float, *, per: str = "sample") -> Guidance:
+        """Pull the guided prediction's standard deviation back to the conditional one's (paper, Alg. 4; Lin et al. 2023).
+
+        Args:
+            phi: 0 is off, 1 is full.
+            per: "sample", so that samples of a batch do not touch each other (diffusers), or "batch": one deviation for all
+                (the STGuidance repository).
+        """
+        if not 0 <= phi <= 1:
+            raise GuidanceError(f"rescale(phi) takes 0 (off) to 1 (full), got {phi}.")
+        if per not in ("sample", "batch"):
+            raise GuidanceError(f"rescale(per=...) takes 'sample' or 'batch', got {per!r}.")
+        return replace(self, phi=float(phi), per=per if phi else "sample")
+
+    def orthogonalize(self, *, loses: str = "temporal", per: str = "sample") -> Guidance:
+        """Take from the temporal vector its part along the spatial one (paper, eq. 21 and Alg. 5).
+
+        The sum needs one weak model with axis="spatial" and one with axis="temporal".
+
+        Args:
+            loses: "temporal" as in the paper, or "spatial" for the other order.
+            per: "sample", over everything of a sample, or "frame", for each frame by itself.
+
+        Raises:
+            GuidanceError: the two weak models are not there, or an unknown argument.
+        """
+        if loses not in ("temporal", "spatial") or per not in ("sample", "frame"):
+            raise GuidanceError(
+                "orthogonalize takes loses='temporal' or 'spatial' and per='sample' or 'frame', "
+                f"got loses={loses!r}, per={per!r}."
+            )
+        axes = [m.axis for m in self.weak.values()]
+        if axes.count("spatial") != 1 or axes.count("temporal") != 1:
+            raise GuidanceError(
+                "orthogonalize needs one spatial and one temporal weak model in the sum, for example "
+                "lab.STG(1, lab.skip([5], part='attention', axis='spatial')) + "
+                f"lab.STG(1, lab.skip([5], part='attention', axis='temporal')). This sum has: {self}."
+            )
+        return replace(self, orthogonalized=Orthogonal(loses, per))
+
+    def in_x0(self) -> Guidance:
+        """Combine one-step predictions instead of what the model predicts.
+
+        The sum without rescaling or other rules is the same in both spaces, since its coefficients add up to one.
+        """
+        return replace(self, space="x0")
+
+    def restart(self, t_min: float, t_max: float, times: int = 1, *, seed: int = 0) -> Guidance:
+        """Restart sampling: back up from `t_min` to `t_max` with fresh noise, and down again (paper, Alg. 3).
+
+        Args:
+            t_min, t_max: noise times as shares of the training timesteps, 0 < t_min < t_max <= 1; the nearest of the run's own
+                steps are taken.
+            times: K, how often.
+            seed: of the restart noise; sample i gets its own generator seeded `seed + i`.
+        """
+        return replace(self, restarts=Restart(t_min, t_max, times, seed))
+
+    # ---- what it needs ----
+
+    @property
+    def weak(self) -> dict[str, WeakModel]:
+        """The weak models by branch name. A name is the model's own, or its full specification where two would clash."""
+        models = list(dict.fromkeys(t.weak_model for t in self.terms if t.weak_model is not None and not t.never))
+        names = [m.name for m in models]
+        return {(m.name if names.count(m.name) == 1 else str(m)): m for m in models}
+
+    def branch(self, term: Term) -> str:
+        """Name of the branch that a term points away from."""
+        if term.weak_model is None:
+            return UNCOND
+        return next(name for name, model in self.weak.items() if model == term.weak_model)
+
+    def needed(self, at: Moment) -> dict[str, WeakModel]:
+        """The weak models to run at a step: those whose terms act there, and probes."""
+        running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
+        return {name: model for name, model in self.weak.items() if name in running}
+
+    @property
+    def has_cfg(self) -> bool:
+        return any(t.weak_model is None for t in self.terms)
+
+    @property
+    def needs_uncond(self) -> bool:
+        """Whether an unconditional call of the pipeline must be there, by CFG itself or by a weak model's prompt."""
+        passes = [t for t in self.terms if t.weak_model is not None and not t.never]
+        return any(t.reference == UNCOND or t.weak_model.prompt == "negative" for t in passes)  # type: ignore[union-attr]
+
+    @property
+    def plain_cfg(self) -> bool:
+        """Whether CFG acts, if at all, as the pipeline does it itself: one scale at all steps."""
+        terms = [t for t in self.terms if isinstance(t, CFG)]
+        return all(t.plain and not callable(t.scale) and not isinstance(t.scale, tuple) for t in terms)
+
+    def cfg_scale(self, at: Moment | None = None) -> float:
+        """CFG scale in diffusers' convention: of the plain terms at a step; without a step, what to call the pipeline with."""
+        terms = [t for t in self.terms if isinstance(t, CFG)]
+        if at is not None:
+            acting = [t for t in terms if t.plain and t.inside(at)]
+            if len(acting) == 1:
+                return acting[0].scale_at(at.step, at.steps)  # exactly the number that was typed
+            return 1.0 + sum(t.weight(at) for t in acting)
+        if self.plain_cfg:
+            return terms[0].scale if len(terms) == 1 else 1.0 + sum(t.scale - 1 for t in terms)
+        # Any number above 1 makes the pipeline compute the unconditional prediction; the largest scale says most.
+        known = [s for t in terms if not callable(t.scale) for s in t._known_scales()]
+        scale = max(known, default=1.0)
+        return scale if scale > 1 else 2.0
+
+    @property
+    def linear(self) -> bool:
+        """Whether the guided prediction is a weighted sum with coefficients that add up to one."""
+        return not self.phi and self.orthogonalized is None and not any(t.rules for t in self.terms)
+
+    def resolved(self, steps: int) -> Guidance:
+        """The same guidance with every schedule as plain numbers, for a run of `steps` steps.
+
+        Raises:
+            GuidanceError: a list of scales or of weak models that is not as long as the run.
+        """
+        for model in self.weak.values():
+            model.acts(0, steps)
+        return replace(self, terms=tuple(t.resolved(steps) for t in self.terms))
+
+    # ---- as a file and as text ----
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a file; `Guidance.from_dict` reads them back.
+
+        Raises:
+            GuidanceError: a scale is a function; `resolved(steps)` makes it numbers.
+        """
+        return {
+            "terms": [_term_to_dict(t) for t in self.terms],
+            "rescale": self.phi,
+            "rescale_per": self.per,
+            "orthogonalize": asdict(self.orthogonalized) if self.orthogonalized else None,
+            "space": self.space,
+            "restart": asdict(self.restarts) if self.restarts else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], parse: Callable[[str], WeakModel]) -> Guidance:
+        """Read `to_dict` back; `parse` turns a weak model's specification into the model."""
+        terms = tuple(_term_from_dict(value, parse) for value in values["terms"])
+        total = cls(terms).rescale(values["rescale"], per=values.get("rescale_per", "sample"))
+        if values.get("orthogonalize"):
+            total = replace(total, orthogonalized=Orthogonal(**values["orthogonalize"]))
+        if values.get("restart"):
+            total = replace(total, restarts=Restart(**values["restart"]))
+        return replace(total, space=values.get("space", "native"))
+
+    def __str__(self) -> str:
+        total = " + ".join(map(str, self.terms)) or "cond"
+        after = str(self.orthogonalized or "")
+        after += ".in_x0()" if self.space == "x0" else ""
+        if self.phi:
+            after += f".rescale({number(self.phi)}{', per=' + repr(self.per) if self.per != 'sample' else ''})"
+        after += str(self.restarts or "")
+        return f"({total}){after}" if after else total
+
+
+def _term_to_dict(term: Term) -> dict[str, Any]:
+    if callable(term.scale):
+        raise GuidanceError(f"{term} has a function as its scale; .resolved(steps) turns it into numbers for a file.")
+    values: dict[str, Any] = {
+        "method": type(term).__name__,
+        "scale": list(term.scale) if isinstance(term.scale, tuple) else term.scale,
+        "start": term.start,
+        "stop": term.stop,
+    }
+    optional = {
+        "sigma": list(term.sigma) if term.sigma else None,
+        "weak": None if term.weak_model is None else str(term.weak_model),
+        "reference": None if term.reference == COND else term.reference,
+        "rules": [rule.to_dict() for rule in term.rules],
+    }
+    return values | {name: value for name, value in optional.items() if value}
+
+
+def _term_from_dict(values: Mapping[str, Any], parse: Callable[[str], WeakModel]) -> Term:
+    given = dict(values)
+    kind = TERMS[given.pop("method")]
+    if "weak" in given:
+        given["weak"] = parse(given["weak"])
+    if "rules" in given:
+        given["rules"] = tuple(rule_from_dict(rule) for rule in given["rules"])
+    if kind is Probe:
+        del given["scale"]
+    return kind(**given)
+
+
+def as_guidance(guidance: Guidance | Term | None) -> Guidance:
+    """A single term or a sum as a sum; None is the empty sum.
+
+    Raises:
+        GuidanceError: anything else.
+    """
+    if guidance is None:
+        return Guidance()
+    if isinstance(guidance, Term):
+        return Guidance((guidance,))
+    if isinstance(guidance, Guidance):
+        return guidance
+    raise GuidanceError(f"guidance must be a sum such as lab.CFG(4) + lab.STG(1, lab.skip([5])), got {guidance!r}.")
+
+
+def combine_cfg(cond: Any, uncond: Any, scale: float) -> Any:
+    """`u + scale (c - u)`, written as diffusers writes it so that the bits agree; scale 1 returns `cond` itself."""
+    return cond if scale == 1 else uncond + scale * (cond - uncond)
+
+
+def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: float | None = None) -> Any:
+    """The guided prediction of one step (DESIGN's one equation; paper eq. 13, 20, 21 and Alg. 4).
+
+    Args:
+        guidance: the sum.
+        predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
+        at: which step it is.
+        cfg_scale: the CFG scale in force at this step, where it is not the sum's own.
+
+    Returns:
+        An array like `predictions["cond"]`. Terms that do not act are left out, not added as zeros, so "off" is exactly off.
+        What is not linear is computed in float32 at least.
+
+    Raises:
+        GuidanceError: a branch that acts at this step is missing.
+    """
+    if not guidance.linear:
+        predictions = {name: _at_least_float32(p) for name, p in predictions.items()}
+    if guidance.space == "x0":
+        return at.from_x0(_total(guidance, at.to_x0(predictions), at, cfg_scale))
+    return _total(guidance, predictions, at, cfg_scale)
+
+
+def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: float | None) -> Any:
+    cond = predictions[COND]
+    scale = g.cfg_scale(at) if cfg_scale is None else cfg_scale
+    alone = cond if scale == 1 else combine_cfg(cond, _branch(predictions, UNCOND), scale)
+    acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
+    for key, term in acting:
+        if isinstance(term, CFG) and not term.plain:
+            alone = alone + term.weight(at) * _vector(g, term, predictions, at, key, alone)
+    vectors = {key: _vector(g, t, predictions, at, key, alone) for key, t in acting if not isinstance(t, CFG)}
+    if g.orthogonalized is not None:
+        vectors = _orthogonalized(g, vectors)
+    guided = alone
+    for key, vector in vectors.items():
+        guided = guided + g.terms[key].weight(at) * vector
+    if g.phi and guided is not cond:
+        guided = rescale(guided, cond, g.phi, g.per)
+    for term in g.terms:
+        for rule in term.rules:
+            guided = rule.on_guided(guided, at)
+    return guided
+
+
+def _vector(g: Guidance, term: Term, predictions: Mapping[str, Any], at: Moment, key: int, alone: Any) -> Any:
+    """The guidance vector of one term, from its weak prediction to its reference, after the term's rules."""
+    weak = _branch(predictions, g.branch(term))
+    reference = alone if term.reference == "cfg" else _branch(predictions, term.reference)
+    for rule in term.rules:
+        weak = rule.on_weak(weak, reference)
+    vector = reference - weak
+    for rule in term.rules:
+        vector = rule.on_vector(vector, reference, weak, at, key)
+    return vector
+
+
+def _orthogonalized(g: Guidance, vectors: dict[int, Any]) -> dict[int, Any]:
+    """Equation 21. Where the vector to be orthogonal to does not act at this step, there is nothing to take away."""
+    how = g.orthogonalized
+    assert how is not None
+    axis = {key: g.terms[key].weak_model.axis for key in vectors}  # type: ignore[union-attr]
+    kept = next((vectors[key] for key in vectors if axis[key] == how.keeps), None)
+    if kept is None:
+        return vectors
+    return {key: orthogonal(v, kept, how.per) if axis[key] == how.loses else v for key, v in vectors.items()}
+
+
+def _at_least_float32(x: Any) -> Any:
+    """Half precision cannot hold norms and deviations; torch tensors are widened, numpy arrays come as float32 anyway."""
+    return x.float() if hasattr(x, "float") and x.dtype.itemsize < 4 else x
+
+
+def _branch(predictions: Mapping[str, Any], name: str) -> Any:
+    if name not in predictions:
+        raise GuidanceError(f"guidance needs the branch {name!r}, but only {', '.join(predictions)} are there.")
+    return predictions[name]

@@ -1,0 +1,91 @@
+"""Restart carried out: part of a run sampled again, from fresh noise, through the pipeline's own calls (paper, Alg. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stg_lab.families import Family
+from stg_lab.families.noise import level_at, rewind
+from stg_lab.guidance import Restart
+from stg_lab.seams import Call, Step
+from stg_lab.x0 import noise_up
+
+#: Added to every seed, so that restart noise is not the noise that the run began with ("restart" in ASCII).
+STREAM = 0x72657374617274
+
+
+class Sampler(Protocol):
+    """What the rounds are played to: the trace that guides and records."""
+
+    def begin_extra(self, step: int, restart: int) -> None: ...
+
+    def stock_prediction(self) -> Tensor: ...
+
+
+@dataclass
+class Rounds:
+    """Keeps the pipeline's calls of the steps between t_max and t_min, and makes them again from other latents."""
+
+    restart: Restart
+    family: Family
+    first: int
+    end: int
+    calls: dict[int, list[Call]] = field(default_factory=dict)
+    steps: dict[int, Step] = field(default_factory=dict)
+
+    @classmethod
+    def plan(cls, restart: Restart, family: Family, scheduler: Any) -> Rounds:
+        """Find the steps to do again in the run that the scheduler is set to.
+
+        Raises:
+            GuidanceError: no step lies in the interval.
+            UnsupportedPipelineError: the scheduler cannot be rewound, or its noise levels are not known.
+        """
+        rewind(scheduler, scheduler.step_index)  # before the first step this changes nothing, but it may refuse
+        times = [level_at(scheduler, k).time for k in range(len(scheduler.timesteps))]
+        return cls(restart, family, *restart.interval(times))
+
+    @property
+    def extra(self) -> int:
+        """How many steps the rounds add to the run."""
+        return self.restart.times * (self.end - self.first)
+
+    def note_call(self, step: int, call: Call) -> None:
+        """Keep a call of the pipeline if it is one to make again."""
+        if self.first <= step < self.end:
+            self.calls.setdefault(step, []).append(call)
+
+    def note_step(self, step: int, made: Step) -> None:
+        """Keep a scheduler step if it is one to make again."""
+        for call in self.calls.get(step, ()):
+            self.family.with_latents(call.args, call.kwargs, made.sample, made.sample)  # refuse before it is too late
+        if self.first <= step < self.end:
+            self.steps[step] = replace(made, sample=made.sample.clone())  # some pipelines write into theirs
+
+    def play(self, sample: Tensor, sampler: Sampler) -> Tensor:
+        """All rounds, from the sample that has come down to t_min; returns the last round's."""
+        scheduler = self.steps[self.first].scheduler
+        top, bottom = (level_at(scheduler, k).process for k in (self.first, self.end))
+        signal, noise = noise_up(bottom, top)
+        generators = [torch.Generator().manual_seed(STREAM + self.restart.seed + i) for i in range(sample.shape[0])]
+        for number in range(1, self.restart.times + 1):
+            drawn = torch.stack([torch.randn(sample.shape[1:], generator=g) for g in generators])
+            sample = (signal * sample.float() + noise * drawn.to(sample.device)).to(sample.dtype)
+            rewind(scheduler, self.first)
+            for step in range(self.first, self.end):
+                sampler.begin_extra(step, number)
+                sample = self._again(step, sample, sampler)
+        return sample
+
+    def _again(self, step: int, sample: Tensor, sampler: Sampler) -> Tensor:
+        made = self.steps[step]
+        sample = sample.to(made.sample.dtype)
+        for call in self.calls[step]:
+            args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, sample)
+            call.module(*args, **kwargs)  # through the hooks, as the pipeline's own call
+        result = made.scheduler.step(sampler.stock_prediction(), made.timestep, sample, **made.rest)
+        return result[0] if isinstance(result, tuple) else result.prev_sample

@@ -1,0 +1,103 @@
+"""Which tokens see each other: attention restricted by place, exact and without an N x N mask.
+
+Video tokens are told apart by frame and position; text tokens, where a model keeps them in the same attention, are seen by
+every video token and attend as before. The functions are edits in the sense of `weak.attention`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stg_lab.weak.attention import Attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def identity(attention: Attention) -> Tensor:
+    """A = I for every token, text too: the value projection (paper, eq. 17). Costs no attention at all."""
+    return attention.each_head(attention.value)
+
+
+def identity_video(attention: Attention) -> Tensor:
+    """A = I for the video tokens; text tokens attend as before."""
+    return attention.with_video(attention.each_head(attention.value)[:, :, attention.video])
+
+
+def diagonal(attention: Attention) -> Tensor:
+    """Every video token attends to itself and to the text, to no other video token; text tokens attend as before."""
+    import torch
+
+    query, key, value = attention.query, attention.each_head(attention.key), attention.each_head(attention.value)
+    video, words = attention.video, attention.words
+    q = query[:, :, video] * (attention.options.get("scale") or query.shape[-1] ** -0.5)
+    logits = torch.cat([(q * key[:, :, video]).sum(-1, keepdim=True), q @ key[:, :, words].transpose(-1, -2)], dim=-1)
+    mask = attention.keys_mask()
+    if mask is not None:
+        # A video token always sees itself, so only the text part of the mask says anything.
+        text = mask[..., words]
+        hidden = torch.where(text, 0.0, -torch.inf) if text.dtype == torch.bool else text
+        logits[..., 1:] += hidden
+    weight = logits.softmax(-1)
+    out = weight[..., :1] * value[:, :, video] + weight[..., 1:] @ value[:, :, words]
+    return attention.with_video(out)
+
+
+def within_frames(attention: Attention) -> Tensor:
+    """Every video token attends within its own frame (and to the text). Costs 1/F of the full attention."""
+    return _grouped(attention, by_frame=True)
+
+
+def within_positions(attention: Attention) -> Tensor:
+    """Every video token attends to its own position across all frames (and to the text). Costs 1/(H W) of the full one."""
+    return _grouped(attention, by_frame=False)
+
+
+def sliding(attention: Attention, window: int) -> Tensor:
+    """Every video token attends to the frames at most `window` before or after its own (and to the text)."""
+    import torch
+
+    mask = attention.keys_mask()
+    places = attention.grid.height * attention.grid.width
+    video, words = _span(attention.video), _span(attention.words)
+    out = []
+    for f in range(attention.grid.frames):
+        near = video[max(0, f - window) * places : (f + window + 1) * places]
+        seen = [*near, *words]
+        row = None if mask is None else mask[..., seen]
+        rows = slice(video.start + f * places, video.start + (f + 1) * places)
+        out.append(attention(attention.query[:, :, rows], attention.key[:, :, seen], attention.value[:, :, seen], row))
+    return attention.with_video(torch.cat(out, dim=2))
+
+
+def _grouped(attention: Attention, *, by_frame: bool) -> Tensor:
+    """Attention inside groups of video tokens: the tokens of a frame, or those of a position."""
+    import torch
+
+    frames, places = attention.grid.frames, attention.grid.height * attention.grid.width
+    groups = frames if by_frame else places
+
+    def split(x: Tensor) -> Tensor:
+        """(batch, head, video token, channel) to (batch * group, head, token of the group, channel)."""
+        x = x.unflatten(2, (frames, places))
+        return x.permute(0, 2, 1, 3, 4).flatten(0, 1) if by_frame else x.permute(0, 3, 1, 2, 4).flatten(0, 1)
+
+    def join(x: Tensor) -> Tensor:
+        x = x.unflatten(0, (-1, groups))
+        return x.permute(0, 2, 1, 3, 4).flatten(2, 3) if by_frame else x.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+    def seen(x: Tensor) -> Tensor:
+        """The keys (or values) of each group: its own, and the text's."""
+        words = x[:, :, attention.words].repeat_interleave(groups, dim=0)
+        return torch.cat([split(x[:, :, attention.video]), words], dim=2)
+
+    mask = attention.keys_mask()
+    if mask is not None:  # the same regrouping, of a row of keys
+        batch = attention.query.shape[0]
+        mask = seen(mask.expand(batch, -1, -1, -1).transpose(2, 3)).transpose(2, 3)
+    query = split(attention.query[:, :, attention.video])
+    return attention.with_video(join(attention(query, seen(attention.key), seen(attention.value), mask)))
+
+
+def _span(part: slice) -> range:
+    return range(part.start, part.stop)
