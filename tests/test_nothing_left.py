@@ -7,6 +7,8 @@ import torch
 from kit.watch import left_behind, processors
 
 import stg_lab as lab
+from stg_lab.families import family_of
+from stg_lab.weak import Pass
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([0, 1])) + lab.STG(1, lab.skip([1], part="attention"))
 
@@ -41,9 +43,8 @@ def test_what_a_run_puts_on_a_pipeline_would_be_seen(tiny):
     with lab.attach(tiny.pipe, guidance=GUIDANCE):
         assert left_behind(tiny.pipe) == ["transformer.._forward_hooks", "scheduler.step"]
     weak = lab.skip([1], part="attention")
-    from stg_lab.families import family_of
-
-    with weak.perturb(family_of(tiny.pipe), tiny.pipe.transformer):
+    here = Pass(family_of(tiny.pipe), tiny.pipe, "transformer", tiny.pipe.transformer, (), {}, torch.zeros(1), 0, 4)
+    with weak.perturb(here):
         assert left_behind(tiny.pipe) == ["transformer.blocks.1.attn1.forward"]
 
 
