@@ -9,10 +9,14 @@ from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.cogvideox import CogVideoX
 from stg_lab.families.describe import Description, describe
+from stg_lab.families.latte import Latte
+from stg_lab.families.mochi import Mochi
+from stg_lab.families.svd import StableVideoDiffusion
 from stg_lab.families.wan import Wan
 
-FAMILIES: tuple[Family, ...] = (Wan(),)
+FAMILIES: tuple[Family, ...] = (Wan(), Mochi(), CogVideoX(), Latte(), StableVideoDiffusion())
 
 __all__ = ["FAMILIES", "Description", "Family", "Grid", "describe_pipeline", "family_of"]
 

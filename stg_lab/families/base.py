@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
+from stg_lab.guidance import COND, UNCOND
 from stg_lab.preview import Preview
 
 
@@ -47,10 +48,12 @@ class Family:
         "joint",
     )  # of the attentions the model has: one over the video, or one each for space and time
     text_tokens: str = "none"  # where text lies in the self-attention: "none", "first" or "last"
+    batched: bool = False  # whether CFG is one call with the batch [uncond, cond], else two calls, cond first
     video_stream: int = 0  # which element is the video, where a block returns several
     cfg_form: str = ""  # for people: how the pipeline runs classifier-free guidance
     layout: str = "batch, channel, frame, y, x"  # of the latents at scheduler.step
     scale_argument: str = "guidance_scale"  # the pipeline's own name for the CFG scale
+    samples_argument: str = "num_videos_per_prompt"  # and for how many samples a prompt gets
     sources: str = ""  # settings that the method's authors used, with where that is written
 
     def denoisers(self, pipe: Any) -> dict[str, nn.Module]:
@@ -66,9 +69,15 @@ class Family:
         """The layers as people count them: each one's blocks by axis. In factorised models a layer is a pair of blocks."""
         return [{"joint": block} for block in self.blocks(denoiser)]
 
-    def sublayer(self, block: Any, part: str) -> nn.Module:
-        """The module of a block that is its "attention" (self-attention), "cross_attention" or "feedforward"."""
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        """The modules of a block that are its "attention" (self-attention), "cross_attention" or "feedforward".
+
+        Several where text and video have one each; none where this block lacks it.
+        """
         raise NotImplementedError
+
+    def sublayer(self, block: Any, part: str) -> nn.Module:
+        return self.sublayers(block, part)[0]
 
     def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
         """What a skipped "block", or a sub-layer that adds nothing, returns for the arguments it was called with."""
@@ -82,6 +91,10 @@ class Family:
         if args:
             return (change(args[0]), *args[1:]), dict(kwargs)
         return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    def places(self, grid: Grid, axis: str, tokens: int) -> Grid:
+        """How the tokens of one attention lie, given the grid of the call; U-Nets have coarser ones inside."""
+        return grid.along(axis)
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         """How the video tokens of a denoiser call lie."""
@@ -116,16 +129,26 @@ class Family:
         return ((changed, *args[1:]), dict(kwargs)) if args else (args, {**kwargs, "hidden_states": changed})
 
     def has_uncond(self, pipe: Any) -> bool:
-        """Whether the running call computes the unconditional prediction."""
-        return bool(pipe.do_classifier_free_guidance)
+        """Whether the running call computes the unconditional prediction; asked at its first denoiser call."""
+        return bool(getattr(pipe, "do_classifier_free_guidance", pipe.guidance_scale > 1))
 
-    def branch(self, call: int) -> str:
-        """Which branch the denoiser call number `call` (from 0) of a step computes."""
-        raise NotImplementedError
+    def branches(self, call: int, uncond: bool) -> tuple[str, ...]:
+        """Which branches the denoiser call number `call` (from 0) of a step computes, in the order of its batch.
+
+        Args:
+            uncond: whether the run computes the unconditional prediction.
+        """
+        if self.batched:
+            return (UNCOND, COND) if uncond else (COND,)
+        return (COND,) if call == 0 else (UNCOND,)
 
     def scale(self, pipe: Any, denoiser: str) -> float:
         """The CFG scale that the running call uses with this denoiser."""
-        return float(pipe.guidance_scale) if pipe.do_classifier_free_guidance else 1.0
+        return float(pipe.guidance_scale) if self.has_uncond(pipe) else 1.0
+
+    def scales(self, pipe: Any, denoiser: str) -> Any:
+        """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
+        return self.scale(pipe, denoiser)
 
     def prediction(self, output: Any) -> Tensor:
         """The prediction in whatever the denoiser returned."""
@@ -148,3 +171,13 @@ class Family:
     def preview(self, pipe: Any) -> Preview | None:
         """A linear decoder for these latents, where one is known without fitting."""
         return None
+
+
+def two_streams_without(part: str, *args: Any, **kwargs: Any) -> Any:
+    """`Family.without` for blocks and attentions that carry video and text side by side; a feed-forward has one stream."""
+    names = ("hidden_states", "encoder_hidden_states")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "encoder_hidden_states" not in given:
+        return torch.zeros_like(given["hidden_states"])
+    streams = tuple(given[name] for name in names)
+    return streams if part == "block" else tuple(torch.zeros_like(x) for x in streams)

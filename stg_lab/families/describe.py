@@ -39,15 +39,16 @@ class Description:
 def describe(family: Family, pipe: Any) -> Description:
     """Collect the facts about a pipeline of a known family."""
     denoisers = family.denoisers(pipe)
-    layers = {name: len(family.blocks(module)) for name, module in denoisers.items()}
+    layers = {name: len(family.layers(module)) for name, module in denoisers.items()}
     scheduler = pipe.scheduler
     rows = [("family", f"{family.name} ({type(pipe).__name__}, stock diffusers)")]
+    what = "blocks" if family.axes == ("joint",) else "layers of a spatial and a temporal block"
     for name, module in denoisers.items():
         size = sum(p.numel() for p in module.parameters()) / 1e6
         rows.append(
             (
                 name,
-                f"{type(module).__name__}, {layers[name]} blocks (0 to {layers[name] - 1}), {size:,.1f} M parameters",
+                f"{type(module).__name__}, {layers[name]} {what} (0 to {layers[name] - 1}), {size:,.1f} M parameters",
             )
         )
     rows += [
@@ -58,8 +59,7 @@ def describe(family: Family, pipe: Any) -> Description:
     ]
     if pipe.vae is not None:
         exact = ", lossless" if has_pixel_codec(pipe) else ""
-        factors = f"{pipe.vae_scale_factor_spatial} in space, {pipe.vae_scale_factor_temporal} in time"
-        rows.append(("decoder", f"{type(pipe.vae).__name__}, factors {factors}{exact}"))
+        rows.append(("decoder", f"{type(pipe.vae).__name__}{_factors(pipe)}{exact}"))
     defaults = family.defaults(pipe)
     if defaults:
         rows.append(("made for", ", ".join(f"{k}={v}" for k, v in defaults.items())))
@@ -68,3 +68,19 @@ def describe(family: Family, pipe: Any) -> Description:
     elif family.sources:
         rows.append(("settings in use", family.sources))
     return Description(f"{family.name} pipeline", tuple(rows), layers, family.parts, family.axes)
+
+
+def _factors(pipe: Any) -> str:
+    """How much smaller latents are than pixels; every pipeline keeps the numbers under names of its own."""
+    names = {
+        "space": (
+            "vae_scale_factor_spatial",
+            "vae_spatial_scale_factor",
+            "vae_spatial_compression_ratio",
+            "vae_scale_factor",
+        ),
+        "time": ("vae_scale_factor_temporal", "vae_temporal_scale_factor", "vae_temporal_compression_ratio"),
+    }
+    found = {where: next((getattr(pipe, n) for n in each if hasattr(pipe, n)), None) for where, each in names.items()}
+    said = [f"{factor} in {where}" for where, factor in found.items() if factor is not None]
+    return f", factors {', '.join(said)}" if said else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,19 @@ from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.x0 import OneStep, one_step, process, renoise_weight
 
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-SIGMA_SCHEDULERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler")
+MULTISTEP_SCHEDULERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler")
+SIGMA_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+ALPHA_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 #: Schedulers whose step is `x' = A' x0 + B' eps` and nothing else.
-SINGLE_STEP = ("FlowMatchEulerDiscreteScheduler",)
+SINGLE_STEP = ("FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler")
+#: Schedulers that `rewind` can start afresh at any step.
+REWINDABLE = (
+    *SINGLE_STEP,
+    *MULTISTEP_SCHEDULERS,
+    "EulerAncestralDiscreteScheduler",
+    "DDIMScheduler",
+    "CogVideoXDDIMScheduler",
+)
 
 
 @dataclass(frozen=True)
@@ -52,35 +63,43 @@ def noise_level(scheduler: Any, timestep: Tensor | float) -> NoiseLevel:
 
 def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None) -> NoiseLevel:
     """The noise level at which step `index` of the scheduler's run starts; see `noise_level`."""
-    prediction = _prediction_type(scheduler)
+    kind, prediction = type(scheduler).__name__, _prediction_type(scheduler)
     timestep = float(scheduler.timesteps[index] if timestep is None else timestep)
-    sigma, after = (float(s) for s in scheduler.sigmas[index : index + 2])
-    now = process(prediction, sigma=sigma)
-    single = type(scheduler).__name__ in SINGLE_STEP and not scheduler.config.get("stochastic_sampling", False)
-    return NoiseLevel(
-        timestep,
-        timestep / scheduler.config.num_train_timesteps,
-        sigma,
-        one_step(prediction, sigma=sigma),
-        now,
-        renoise_weight(now, process(prediction, sigma=after)) if single else None,
-    )
+    if kind in ALPHA_SCHEDULERS:
+        alpha = float(scheduler.alphas_cumprod[int(timestep)])
+        sigma, now = math.sqrt((1 - alpha) / alpha) if alpha else math.inf, process(prediction, alpha=alpha)
+        step, weight = one_step(prediction, alpha=alpha), None
+    else:
+        sigma, after = (float(s) for s in scheduler.sigmas[index : index + 2])
+        now, step = process(prediction, sigma=sigma), one_step(prediction, sigma=sigma)
+        plain = kind in SINGLE_STEP and not scheduler.config.get("stochastic_sampling", False)
+        weight = renoise_weight(now, process(prediction, sigma=after)) if plain else None
+    return NoiseLevel(timestep, timestep / scheduler.config.num_train_timesteps, sigma, step, now, weight)
 
 
 def _prediction_type(scheduler: Any) -> str:
+    """What the predictions are, in the words of `x0.PREDICTION_TYPES`."""
     kind, config = type(scheduler).__name__, scheduler.config
+    given = config.get("prediction_type")
     if kind in FLOW_SCHEDULERS:
         return "flow_reversed" if config.get("invert_sigmas", False) else "flow"
-    if kind in SIGMA_SCHEDULERS and config.get("prediction_type") == "flow_prediction":
+    if kind in MULTISTEP_SCHEDULERS and given == "flow_prediction":
         return "flow"
+    if kind in SIGMA_SCHEDULERS and given in ("epsilon", "v_prediction"):
+        return f"{given}_sigma"
+    if kind in ALPHA_SCHEDULERS and given in ("epsilon", "v_prediction", "sample"):
+        return given
     raise UnsupportedPipelineError(
-        f"the lab does not know how {kind} (prediction_type={config.get('prediction_type')!r}) makes x0. "
-        f"Known: {', '.join(FLOW_SCHEDULERS)}, and {', '.join(SIGMA_SCHEDULERS)} with flow_prediction."
+        f"the lab does not know how {kind} (prediction_type={given!r}) makes x0. Known: "
+        f"{', '.join((*FLOW_SCHEDULERS, *SIGMA_SCHEDULERS, *ALPHA_SCHEDULERS))}, and {', '.join(MULTISTEP_SCHEDULERS)} "
+        "with flow_prediction."
     )
 
 
 def step_index(scheduler: Any, timestep: Tensor | float) -> int:
     """The index of the coming step. `step_index` is None before the first one, even after `set_begin_index(0)`."""
+    if not hasattr(scheduler, "step_index"):  # schedulers that look everything up by the timestep
+        return int((scheduler.timesteps == int(timestep)).nonzero()[0])
     if scheduler.step_index is not None:
         return scheduler.step_index
     if scheduler.begin_index is not None:
@@ -97,12 +116,11 @@ def rewind(scheduler: Any, index: int) -> None:
         UnsupportedPipelineError: a scheduler with a state that the lab does not know.
     """
     kind = type(scheduler).__name__
-    if kind not in (*SINGLE_STEP, *SIGMA_SCHEDULERS):
-        raise UnsupportedPipelineError(
-            f"Restart cannot rewind {kind}. It knows: {', '.join((*SINGLE_STEP, *SIGMA_SCHEDULERS))}."
-        )
-    scheduler._step_index = index
-    if kind in SIGMA_SCHEDULERS:  # their memory of earlier predictions is of another trajectory
+    if kind not in REWINDABLE:
+        raise UnsupportedPipelineError(f"Restart cannot rewind {kind}. It knows: {', '.join(REWINDABLE)}.")
+    if kind not in ALPHA_SCHEDULERS:  # those have no counter
+        scheduler._step_index = index
+    if kind in MULTISTEP_SCHEDULERS:  # their memory of earlier predictions is of another trajectory
         scheduler.model_outputs = [None] * scheduler.config.solver_order
         scheduler.lower_order_nums = 0
     if kind == "UniPCMultistepScheduler":

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.pixels import codec_defaults, codec_preview
-from stg_lab.guidance import COND, UNCOND
 from stg_lab.preview import Preview
 
 
@@ -28,8 +27,8 @@ class Wan(Family):
     def blocks(self, denoiser: Any) -> list[Any]:
         return list(denoiser.blocks)
 
-    def sublayer(self, block: Any, part: str) -> nn.Module:
-        return {"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ffn}[part]
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        return [{"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ffn}[part]]
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         latents = args[0] if args else kwargs["hidden_states"]
@@ -46,9 +45,6 @@ class Wan(Family):
             dtype=text.dtype,
         )
         return args, {**kwargs, "encoder_hidden_states": empty.expand(text.shape[0], -1, -1)}
-
-    def branch(self, call: int) -> str:
-        return COND if call == 0 else UNCOND
 
     def scale(self, pipe: Any, denoiser: str) -> float:
         if not pipe.do_classifier_free_guidance:

@@ -59,10 +59,9 @@ def _rows(
     source: Run | Recording, recording: Recording, baseline: Run | Recording | None, step: int, sample: int
 ) -> list[tuple[str, np.ndarray]]:
     """Label and clip `(frame, height, width, 3)` of each row."""
-    pipe = source.pipe if isinstance(source, Run) else None
 
     def picture(latents: Any) -> np.ndarray:
-        return _decode(recording, pipe, latents.isel(step=step, sample=[sample]).values)[0]
+        return decoded(source, latents.isel(step=step, sample=[sample]).values)[0]
 
     scale = recording.settings["guidance_scale"]
     rows = [("conditional", picture(recording.x0(COND)))]
@@ -88,7 +87,14 @@ def _final(source: Run | Recording, sample: int) -> np.ndarray:
     return (source.video if isinstance(source, Run) else source.video())[sample]
 
 
-def _decode(recording: Recording, pipe: Any, latents: np.ndarray) -> np.ndarray:
+def decoded(source: Run | Recording, latents: np.ndarray) -> np.ndarray:
+    """Latents `(sample, channel, frame, y, x)` as video: by the recording's exact preview, else by the run's pipeline.
+
+    Raises:
+        RecordingError: a recording by itself, of a model with a learned decoder.
+    """
+    pipe = source.pipe if isinstance(source, Run) else None
+    recording = source.recording if isinstance(source, Run) else source
     if recording.has_preview and (pipe is None or recording.preview_exact):
         return recording.preview(latents)
     if pipe is None:

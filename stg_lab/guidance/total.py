@@ -274,9 +274,13 @@ def as_guidance(guidance: Guidance | Term | None) -> Guidance:
     raise GuidanceError(f"guidance must be a sum such as lab.CFG(4) + lab.STG(1, lab.skip([5])), got {guidance!r}.")
 
 
-def combine_cfg(cond: Any, uncond: Any, scale: float) -> Any:
-    """`u + scale (c - u)`, written as diffusers writes it so that the bits agree; scale 1 returns `cond` itself."""
-    return cond if scale == 1 else uncond + scale * (cond - uncond)
+def combine_cfg(cond: Any, uncond: Any, scale: Any) -> Any:
+    """`u + scale (c - u)`, written as diffusers writes it so that the bits agree; scale 1 returns `cond` itself.
+
+    The scale is a number, or a tensor where frames have their own (SVD).
+    """
+    off = isinstance(scale, int | float) and scale == 1
+    return cond if off else uncond + scale * (cond - uncond)
 
 
 def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: float | None = None) -> Any:
@@ -305,7 +309,8 @@ def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, c
 def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: float | None) -> Any:
     cond = predictions[COND]
     scale = g.cfg_scale(at) if cfg_scale is None else cfg_scale
-    alone = cond if scale == 1 else combine_cfg(cond, _branch(predictions, UNCOND), scale)
+    off = isinstance(scale, int | float) and scale == 1
+    alone = cond if off else combine_cfg(cond, _branch(predictions, UNCOND), scale)
     acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
     for key, term in acting:
         if isinstance(term, CFG) and not term.plain:

@@ -62,6 +62,7 @@ class Trace:
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}
+        self._uncond = False  # whether the run computes the unconditional prediction
         self._memory: dict[Any, Any] = {}
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
@@ -86,30 +87,31 @@ class Trace:
     def on_call(self, call: Call) -> None:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
-        branch = self.family.branch(self._calls)
+        branches = self.family.branches(self._calls, self._uncond)
+        pieces = call.prediction.chunk(len(branches))
         self._calls += 1
-        self._predictions[branch] = call.prediction
+        self._predictions |= dict(zip(branches, pieces, strict=True))
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
         for name, model in self._sum.needed(self._moment()).items():
             weak = cast(Weak, model)
-            if branch == (UNCOND if weak.prompt == "negative" else COND):
+            repeats = UNCOND if weak.prompt == "negative" else COND
+            if repeats in branches:
                 at = Pass(
                     self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, call.prediction,
-                    self._step, self._steps,
+                    self._step, self._steps, (branches.index(repeats), len(branches)),
                 )  # fmt: skip
                 self._predictions[name] = run_weak(weak, at)
 
     def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
-        own = self.family.scale(self.pipe, self._component)
         if self._step == 0:
-            self._check_rebuilt(step.model_output, own)
+            self._check_rebuilt(step.model_output)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
-        return self._guide(step, own)
+        return self._guide(step)
 
     def before_step(self, step: Step, prediction: Tensor) -> None:
         if self.recorder is not None:
@@ -133,8 +135,8 @@ class Trace:
 
     def stock_prediction(self) -> Tensor:
         """What the pipeline itself would step with, from the predictions of the step."""
-        own = self.family.scale(self.pipe, self._component)
-        return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), own)
+        own = self.family.scales(self.pipe, self._component)
+        return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), own if self._uncond else 1)
 
     # ---- their parts ----
 
@@ -151,6 +153,7 @@ class Trace:
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
+        self._uncond = self.family.has_uncond(self.pipe)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._check_scales(call)
         self._sum = self.guidance.resolved(self._steps)
@@ -169,7 +172,7 @@ class Trace:
                 f"guidance says CFG({number(asked)}), but the pipeline was called with {argument}={number(own)}. "
                 f"Call it with {argument}={number(asked)}."
             )
-        if (g.needs_uncond or not g.plain_cfg) and not self.family.has_uncond(self.pipe):
+        if (g.needs_uncond or not g.plain_cfg) and not self._uncond:
             raise GuidanceError(
                 f"{g} needs the unconditional prediction, which the pipeline does not compute with {argument}={number(own)}. "
                 "Add lab.CFG(scale) with a scale above 1."
@@ -192,22 +195,24 @@ class Trace:
             return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
         return Moment(self._step, self._steps, level.sigma, level.next_weight, level.one_step, sample, self._memory)
 
-    def _guide(self, step: Step, own: float) -> Tensor:
+    def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
         # Where CFG acts in full the pipeline's own scale is in force: Wan 2.2 may have another for its second transformer.
         scale = g.cfg_scale(at)
-        scale = own if not g.has_cfg or (g.plain_cfg and scale == g.cfg_scale()) else scale
+        stock = not g.has_cfg or (g.plain_cfg and scale == g.cfg_scale())
         acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
         rules = any(t.rules for t in g.terms)
-        if not acts and not rules and not g.phi and scale == own:
+        if not acts and not rules and not g.phi and stock:
             return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
-        guided = combine(g, self._predictions, at, cfg_scale=scale)
+        own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
+        guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
-    def _check_rebuilt(self, model_output: Tensor, own: float) -> None:
+    def _check_rebuilt(self, model_output: Tensor) -> None:
         """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
         expected = self._predictions[COND]
         if UNCOND in self._predictions:
+            own = self.family.scales(self.pipe, self._component)
             expected = combine_cfg(expected, self._predictions[UNCOND], own)
         self.rebuilt = torch.equal(expected, model_output)
         if self.rebuilt:

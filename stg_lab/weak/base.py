@@ -38,6 +38,7 @@ class Pass:
         args, kwargs: what it was called with.
         prediction: what it predicted, `(batch, channel, frame, y, x)` or the family's own layout.
         step, steps: which step of how many.
+        piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
     """
 
     family: Family
@@ -49,6 +50,12 @@ class Pass:
     prediction: Tensor
     step: int
     steps: int
+    piece: tuple[int, int] = (0, 1)
+
+    def concerned(self, prediction: Tensor) -> Tensor:
+        """The part of the call's batch that the weak pass is about."""
+        index, count = self.piece
+        return prediction.chunk(count)[index]
 
     @property
     def grid(self) -> Grid:
@@ -190,10 +197,12 @@ def replaced_forward(
 def run_weak(weak: Weak, at: Pass) -> Tensor:
     """The weak model's prediction at exactly the state of the pipeline's call.
 
-    Calls `forward` with the very same arguments: forward hooks do not see it, offloading and caches do.
+    Calls `forward` with the very same arguments: forward hooks do not see it, offloading and caches do. Where the pipeline
+    batches [uncond, cond], so does the weak pass: kernels round differently for other batch shapes, and the guidance vector
+    would hold that rounding, times the scale.
 
     Returns:
-        A prediction of the shape and dtype of `at.prediction`.
+        The concerned part of a prediction like `at.prediction`.
 
     Raises:
         GuidanceError: an interception was never reached, or the pass came out equal to the one that it weakens.
@@ -211,7 +220,8 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
             f"weak model {weak}: {', '.join(unreached)} was never reached during the pass, so nothing was weakened there. "
             "The pipeline bypasses it (a step cache or another attention backend?)."
         )
-    if torch.equal(prediction, at.prediction):
+    prediction = at.concerned(prediction)
+    if torch.equal(prediction, at.concerned(at.prediction)):
         raise GuidanceError(
             f"weak model {weak} changed nothing: its prediction equals the one it was to weaken bit for bit. "
             "Choose other layers or another part, or drop the term."

@@ -25,7 +25,7 @@ class PerStep(Weak):
         *models: weak models, or None, or pairs `(count, model)` for several steps on end.
 
     Raises:
-        GuidanceError: no model at all, or models with different axes or prompts.
+        GuidanceError: no model at all, or models with different prompts.
 
     >>> from stg_lab.weak.skip import Skip
     >>> str(PerStep((3, Skip([2])), (9, Skip([5])), None))
@@ -46,11 +46,11 @@ class PerStep(Weak):
         weak = [m for m in given if m is not None]
         if not weak or not all(isinstance(m, Weak) for m in weak):
             raise GuidanceError(f"per_step needs weak models, one for each step, got {models!r}. Type {self.example}.")
-        for name in ("axis", "prompt"):
-            if len({getattr(m, name) for m in weak}) > 1:
-                raise GuidanceError(f"the models of per_step must agree on {name}; put different ones into two terms.")
+        if len({m.prompt for m in weak}) > 1:
+            raise GuidanceError("the models of per_step must agree on their prompt; put different ones into two terms.")
+        axes = {m.axis for m in weak}
         object.__setattr__(self, "models", tuple(given))
-        object.__setattr__(self, "axis", weak[0].axis)
+        object.__setattr__(self, "axis", axes.pop() if len(axes) == 1 else "joint")
         object.__setattr__(self, "prompt", weak[0].prompt)
 
     def __repr__(self) -> str:

@@ -50,11 +50,11 @@ class Shuffle(Layered):
         frames, places = range(grid.frames), range(grid.height * grid.width)
         draw = random.Random(f"{self.seed}/{step}/{layer}")
         if self.axis == "joint":
-            return draw.sample(range(grid.size), grid.size)
+            return _shuffled(range(grid.size), draw)
         if self.axis == "spatial":
-            shuffled = draw.sample(places, len(places))
+            shuffled = _shuffled(places, draw)
             return [f * len(places) + p for f in frames for p in shuffled]
-        return [f * len(places) + p for f in draw.sample(frames, len(frames)) for p in places]
+        return [f * len(places) + p for f in _shuffled(frames, draw) for p in places]
 
     @contextlib.contextmanager
     def perturb(self, at: Pass) -> Iterator[Hits]:
@@ -90,3 +90,11 @@ class Shuffle(Layered):
             return shuffled
 
         return make
+
+
+def _shuffled(things: range, draw: random.Random) -> list[int]:
+    """A random order that is not the one it was: with few frames chance would often draw it, and nothing would be weakened."""
+    while True:
+        order = draw.sample(things, len(things))
+        if len(things) < 2 or order != list(things):
+            return order

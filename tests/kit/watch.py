@@ -24,7 +24,7 @@ class Calls:
 
 
 def denoisers(pipe: Any) -> list[nn.Module]:
-    found = [getattr(pipe, name, None) for name in ("transformer", "transformer_2")]
+    found = [getattr(pipe, name, None) for name in ("transformer", "transformer_2", "unet")]
     return [module for module in found if module is not None]
 
 

@@ -1,0 +1,58 @@
+"""CogVideoX: text and video in one attention, latents with frames before channels, v-prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stg_lab.families.base import Family, Grid, two_streams_without
+
+
+class CogVideoX(Family):
+    """`CogVideoXPipeline` (2B, 5B, 1.5) with the DDIM or the DPM scheduler, and its image-to-video form."""
+
+    name = "CogVideoX"
+    pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    text_tokens = "first"
+    batched = True
+    layout = "batch, frame, channel, y, x"
+    cfg_form = (
+        "one call with the batch [uncond, cond], combined in float32; use_dynamic_cfg changes the scale at every step"
+    )
+    sources = (
+        "the authors' code and diffusers' community STG pipeline default to block 11 (STG-R, scale 1 in their example)"
+    )
+
+    def blocks(self, denoiser: Any) -> list[Any]:
+        return list(denoiser.transformer_blocks)
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        return [{"attention": block.attn1, "feedforward": block.ff}[part]]
+
+    def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
+        if part == "feedforward":  # one feed-forward over text and video
+            return super().without(part, *args, **kwargs)
+        return two_streams_without(part, *args, **kwargs)
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        latents, c = kwargs["hidden_states"], denoiser.config
+        frames = -(-latents.shape[1] // (c.patch_size_t or 1))
+        return Grid(frames, latents.shape[3] // c.patch_size, latents.shape[4] // c.patch_size)
+
+    def prediction(self, output: Any) -> Tensor:
+        return super().prediction(output).float()  # as the pipeline does, before CFG
+
+    def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
+        return latents.permute(0, 2, 1, 3, 4)
+
+    def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
+        """All frames; version 1.5 pads odd clips with frames in front, which its own call drops."""
+        z = latents.to(pipe.vae.device, pipe.vae.dtype).permute(0, 2, 1, 3, 4)
+        with torch.no_grad():
+            video = pipe.decode_latents(z)
+        return pipe.video_processor.postprocess_video(video=video, output_type="np")

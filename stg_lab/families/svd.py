@@ -1,0 +1,72 @@
+"""Stable Video Diffusion: a U-Net with spatial and temporal attention, conditioned on an image, with a CFG scale per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stg_lab.families.base import Family, Grid
+
+
+class StableVideoDiffusion(Family):
+    """`StableVideoDiffusionPipeline`. A layer is one attention unit, its spatial and its temporal block."""
+
+    name = "Stable Video Diffusion"
+    pipelines = ("StableVideoDiffusionPipeline",)
+    axes = ("spatial", "temporal")
+    batched = True
+    layout = "batch, frame, channel, y, x"
+    scale_argument = "max_guidance_scale"
+    cfg_form = (
+        "one call with the batch [uncond, cond]; the scale grows from min_guidance_scale at the first frame to "
+        "max_guidance_scale at the last"
+    )
+    sources = "the paper skips layer 8 of 16, counted from 1, both axes (STG-A, scale 2, CFG 3; appendix A1.3): lab.skip([7], part='attention')"
+
+    def layers(self, denoiser: Any) -> list[dict[str, Any]]:
+        levels = [*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks]
+        units = [unit for level in levels for unit in getattr(level, "attentions", ())]
+        return [
+            {"spatial": space, "temporal": time}
+            for unit in units
+            for space, time in zip(unit.transformer_blocks, unit.temporal_transformer_blocks, strict=True)
+        ]
+
+    def blocks(self, denoiser: Any) -> list[Any]:
+        return [block for layer in self.layers(denoiser) for block in layer.values()]
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        module = {"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ff}[part]
+        return [] if module is None else [module]
+
+    def heads(self, denoiser: Any) -> int:
+        given = denoiser.config.num_attention_heads
+        return given if isinstance(given, int) else min(given)
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        latents = args[0] if args else kwargs["sample"]
+        return Grid(latents.shape[1], latents.shape[3], latents.shape[4])
+
+    def places(self, grid: Grid, axis: str, tokens: int) -> Grid:
+        while axis == "spatial" and grid.height * grid.width > tokens:  # each level of the U-Net halves the picture
+            grid = Grid(grid.frames, -(-grid.height // 2), -(-grid.width // 2))
+        return grid.along(axis)
+
+    def scale(self, pipe: Any, denoiser: str) -> float:
+        return float(pipe.guidance_scale.max())
+
+    def scales(self, pipe: Any, denoiser: str) -> Any:
+        return pipe.guidance_scale
+
+    def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
+        return latents.permute(0, 2, 1, 3, 4)
+
+    def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
+        z = latents.to(pipe.vae.device, pipe.vae.dtype).permute(0, 2, 1, 3, 4)
+        with torch.no_grad():
+            video = pipe.decode_latents(z, z.shape[1])
+        return pipe.video_processor.postprocess_video(video=video, output_type="np")

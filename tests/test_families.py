@@ -1,0 +1,228 @@
+"""What holds for every family: stock bits, the branches, the weak passes, x0 and decoding."""
+
+import contextlib
+import copy
+
+import numpy as np
+import pytest
+import torch
+from diffusers.hooks import LayerSkipConfig, apply_layer_skip
+from kit.watch import branch, captured, left_behind
+from kit.zoo import STEPS, ZOO, member
+from torch.overrides import TorchFunctionMode
+
+import stg_lab as lab
+from stg_lab.families import family_of
+
+# Where diffusers' own block-skip hook is right, and the list of blocks that it is to be told (None: it finds the only one).
+HOOKED = {"wan": "blocks", "mochi": "transformer_blocks", "cogvideox": "transformer_blocks"}
+
+
+@pytest.fixture(params=sorted(ZOO))
+def one(request):
+    return member(request.param)
+
+
+def tensor(frames):
+    return frames if isinstance(frames, torch.Tensor) else torch.as_tensor(np.asarray(frames))
+
+
+def attached(one, guidance=None, **call):
+    """A call of the pipeline's own, recorded: what it returned, and the trace."""
+    with lab.attach(one.pipe, guidance=guidance, record=True) as trace:
+        frames = one.stock(**call)
+    return tensor(frames), trace
+
+
+def test_recording_leaves_the_stock_bits(one):
+    stock = tensor(one.stock())
+    recorded, trace = attached(one)
+    assert torch.equal(recorded, stock)
+    assert trace.rebuilt
+    assert trace.recording.steps == STEPS
+    assert left_behind(one.pipe) == []
+    assert torch.equal(tensor(one.stock()), stock)
+
+
+def test_a_weak_model_that_only_is_recorded_leaves_the_stock_bits(one):
+    stock = tensor(one.stock())
+    recorded, _ = attached(one, lab.Probe(lab.skip([1])) + lab.Probe(lab.skip([0], part="attention")))
+    assert torch.equal(recorded, stock)
+    assert left_behind(one.pipe) == []
+
+
+def test_the_recorded_branches_give_the_prediction_that_was_stepped_with(one):
+    _, trace = attached(one, lab.STG(1.5, lab.skip([1])))
+    recording, family = trace.recording, family_of(one.pipe)
+    scale = family.scales(one.pipe, next(iter(family.denoisers(one.pipe))))
+    scale = scale if not isinstance(scale, torch.Tensor) else family.unpack(scale, one.pipe)
+    for step in range(STEPS):
+        c, p, guided = (branch(recording, name, step) for name in ("cond", "skip", "guided"))
+        cfg = c
+        if "uncond" in recording.branches:
+            u = branch(recording, "uncond", step)
+            cfg = u + scale * (c - u)
+        assert torch.equal(guided, cfg + 1.5 * (c - p))
+        assert not torch.equal(c, p)
+
+
+def test_the_sample_goes_where_the_scheduler_led_it(one):
+    frames, trace = attached(one, lab.STG(1.0, lab.skip([1])))
+    final = torch.from_numpy(trace.recording.ds.final.values)
+    assert torch.equal(final, family_of(one.pipe).unpack(frames, one.pipe).float())
+
+
+@pytest.mark.parametrize("name", sorted(HOOKED))
+@pytest.mark.parametrize("layers", [[0], [1], [0, 1]], ids=str)
+def test_skipping_blocks_is_diffusers_own_hook_where_that_is_right(name, layers):
+    one = member(name)
+    with captured(one.pipe) as calls:
+        _, trace = attached(one, lab.Probe(lab.skip(layers)))
+    family = family_of(one.pipe)
+    per_step = len(calls) // STEPS
+    for step in range(STEPS):
+        module, args, kwargs = calls.made[step * per_step]
+        oracle = copy.deepcopy(module)
+        apply_layer_skip(oracle, LayerSkipConfig(indices=layers, fqn=HOOKED[name]))
+        with torch.no_grad():
+            pieces = family.prediction(oracle(*args, **kwargs)).chunk(2 if family.batched else 1)
+        expected = family.unpack(pieces[-1], one.pipe).float()
+        assert torch.equal(branch(trace.recording, "skip", step), expected)
+
+
+class ValuesOnly(TorchFunctionMode):
+    """Attention whose map is the identity, by intercepting the kernel for everything inside."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return kwargs["value"] if "value" in kwargs else args[2]
+        return func(*args, **kwargs)
+
+
+def test_skipping_attention_is_an_attention_whose_map_is_the_identity(one):
+    family, layer = family_of(one.pipe), 0
+    with captured(one.pipe) as calls:
+        _, trace = attached(one, lab.Probe(lab.skip([layer], part="attention")))
+    per_step = len(calls) // STEPS
+    for step in range(STEPS):
+        module, args, kwargs = calls.made[step * per_step]
+        oracle = copy.deepcopy(module)
+        for block in family.layers(oracle)[layer].values():
+            for attention in family.sublayers(block, "attention"):
+                attention.forward = inside(ValuesOnly, attention.forward)
+        with torch.no_grad():
+            pieces = family.prediction(oracle(*args, **kwargs)).chunk(2 if family.batched else 1)
+        assert torch.equal(branch(trace.recording, "skip", step), family.unpack(pieces[-1], one.pipe).float())
+
+
+def inside(mode, forward):
+    def wrapped(*args, **kwargs):
+        with mode():
+            return forward(*args, **kwargs)
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def reported(scheduler):
+    """What a scheduler itself says x0 is, at each step where it says so."""
+    kept, step = [], scheduler.step
+
+    def keep(*args, **kwargs):
+        result = step(*args, **{**kwargs, "return_dict": True})
+        original = getattr(result, "pred_original_sample", None)
+        kept.append(None if original is None else original.clone())
+        asked = kwargs.get("return_dict", True)
+        return result if asked or isinstance(result, tuple) else result.to_tuple()
+
+    keep.__signature__ = __import__("inspect").signature(step)
+    scheduler.step = keep
+    try:
+        yield kept
+    finally:
+        del scheduler.step
+
+
+def test_x0_is_the_schedulers_own_where_it_reports_one(one):
+    with reported(one.pipe.scheduler) as own:
+        _, trace = attached(one)
+    said = [(step, x0) for step, x0 in enumerate(own) if x0 is not None]
+    if not said:
+        pytest.skip(f"{type(one.pipe.scheduler).__name__} reports no x0")
+    for step, x0 in said:
+        ours = torch.from_numpy(trace.recording.x0("guided").isel(step=step).values)
+        assert torch.allclose(ours, family_of(one.pipe).unpack(x0, one.pipe).float(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_last_latents_decode_to_the_pipelines_own_output(one):
+    output = one.stock(output_type="np")
+    _, trace = attached(one)
+    decoded = lab.decode(one.pipe, trace.recording.ds.final)
+    assert decoded.shape == np.asarray(output).shape
+    assert np.allclose(decoded, np.asarray(output), atol=1e-5)
+    assert lab.decode(one.pipe, trace.recording.x0("cond").isel(step=0)).shape == decoded.shape
+
+
+def test_without_cfg_there_is_no_unconditional_branch_and_guidance_still_acts(one):
+    off = {family_of(one.pipe).scale_argument: 1.0}
+    stock = tensor(one.stock(**off))
+    recorded, trace = attached(one, **off)
+    assert torch.equal(recorded, stock)
+    assert "uncond" not in trace.recording.branches
+    guided, trace = attached(one, lab.STG(1.0, lab.skip([1])), **off)
+    c, p, g = (branch(trace.recording, name, 0) for name in ("cond", "skip", "guided"))
+    assert torch.equal(g, c + (c - p))
+    assert not torch.equal(guided, stock)
+
+
+def test_a_batch_of_two_is_guided_sample_by_sample(one):
+    two = {**one.two(), "count": 2}
+    stock = tensor(one.stock(**two))
+    recorded, _ = attached(one, **two)
+    assert torch.equal(recorded, stock)
+    guided, trace = attached(one, lab.STG(1.0, lab.skip([1])), **two)
+    assert trace.recording.ds.sizes["sample"] == 2
+    assert len(guided) == 2
+    rows = [branch(trace.recording, name, 0) for name in ("cond", "skip", "guided")]
+    for i in range(2):
+        c, p, _ = (row[i] for row in rows)
+        assert not torch.equal(c, p)
+
+
+def test_a_sample_is_the_same_alone_and_in_company(one):
+    if "image" in one.call:
+        pytest.skip("the pipeline draws noise for the picture from the first sample's generator")
+    two, guidance = one.two(), lab.STG(1.0, lab.skip([1]))
+    both, _ = attached(one, guidance, count=2, **two)
+    for i in range(2):
+        single = {k: [v[i]] if isinstance(v, list) else v[i : i + 1] for k, v in two.items()}
+        alone, _ = attached(one, guidance, seed=i, **single)
+        assert torch.allclose(both[i], alone[0], atol=1e-3, rtol=1e-3)
+
+
+def test_bfloat16_keeps_the_stock_dtypes_and_bits(one):
+    one.pipe.to(torch.bfloat16)
+    call = {k: v.to(torch.bfloat16) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in one.call.items()}
+    one.call = call
+    stock = one.stock()
+    recorded, trace = attached(one, lab.Probe(lab.skip([1])))
+    assert recorded.dtype == stock.dtype
+    assert torch.equal(recorded, stock)
+    guided, _ = attached(one, lab.STG(1.0, lab.skip([1])))
+    assert guided.dtype == stock.dtype
+
+
+def test_a_layer_out_of_range_is_told_with_the_familys_own_numbers(one):
+    family = family_of(one.pipe)
+    count = len(family.layers(next(iter(family.denoisers(one.pipe).values()))))
+    with pytest.raises(lab.GuidanceError, match=rf"layer 99 is out of range.*0 to {count - 1}"):
+        attached(one, lab.STG(1, lab.skip([99])))
+
+
+def test_it_describes_itself(one):
+    text, family = str(lab.describe(one.pipe)), family_of(one.pipe)
+    assert family.name in text
+    assert family.cfg_form in text
+    assert family.layout in text
+    assert "<table" in lab.describe(one.pipe)._repr_html_()
