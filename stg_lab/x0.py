@@ -64,6 +64,8 @@ def one_step(prediction_type: str, *, sigma: float = math.nan, alpha: float = ma
     if prediction_type == "flow_reversed":
         return OneStep(1.0, 1.0 - sigma)
     if prediction_type == "epsilon":
+        if alpha == 0:  # nothing but noise is left, and the noise does not tell what x0 was
+            return OneStep(math.inf, -math.inf)
         return OneStep(alpha**-0.5, -(((1 - alpha) / alpha) ** 0.5))
     if prediction_type == "v_prediction":
         return OneStep(alpha**0.5, -((1 - alpha) ** 0.5))
@@ -96,9 +98,13 @@ def renoise_weight(now: tuple[float, float], after: tuple[float, float]) -> floa
     Args:
         now: (A, B) before the step.
         after: (A', B') after it.
+
+    Returns:
+        w; NaN for a step that stays at its noise level, where no single prediction does it.
     """
     (a, b), (a1, b1) = now, after
-    return a1 * b / (a1 * b - a * b1)
+    moved = a1 * b - a * b1
+    return a1 * b / moved if moved else math.nan
 
 
 def noise_up(low: tuple[float, float], high: tuple[float, float]) -> tuple[float, float]:
@@ -108,7 +114,12 @@ def noise_up(low: tuple[float, float], high: tuple[float, float]) -> tuple[float
 
     Args:
         low, high: (A, B) of the two levels.
+
+    Raises:
+        GuidanceError: `high` is not the noisier one, so no noise leads there.
     """
     (a, b), (a1, b1) = low, high
+    if not (a and a1 * b <= a * b1):
+        raise GuidanceError(f"noise leads from a low level to a higher one, not from (A, B) = {low} to {high}.")
     signal = a1 / a
-    return signal, math.sqrt(b1 * b1 - signal * signal * b * b)
+    return signal, math.sqrt(max(b1 * b1 - signal * signal * b * b, 0.0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.guidance.vectors import FRAME
 from stg_lab.x0 import OneStep
 
 
@@ -23,6 +24,7 @@ class Moment:
             not allow it.
         one_step: coefficients of x0, for guidance in x0 space.
         x_t: the latents before the step, for guidance in x0 space.
+        frame: which dimension of the predictions counts the frames.
         memory: what methods with a momentum carry from step to step; a new run brings a new one.
     """
 
@@ -33,6 +35,7 @@ class Moment:
     one_step: OneStep | None = None
     x_t: Any = None
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
+    frame: int = FRAME
 
     def to_x0(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The one-step predictions of every branch."""
@@ -47,6 +50,7 @@ class Moment:
     def _x0(self) -> tuple[OneStep, Any]:
         if self.one_step is None or self.x_t is None:
             raise GuidanceError("guidance in x0 space needs the step's x_t and its coefficients of x0.")
-        if self.one_step.prediction == 0:
-            raise GuidanceError(f"step {self.step} has no noise, so its prediction does not matter for x0.")
+        if self.one_step.prediction == 0 or not math.isfinite(self.one_step.prediction):
+            level = "no noise" if self.one_step.prediction == 0 else "no signal"
+            raise GuidanceError(f"step {self.step} starts with {level}, where x0 does not say what the prediction is.")
         return self.one_step, self.x_t

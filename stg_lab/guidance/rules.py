@@ -8,22 +8,29 @@ Adding a rule is one class here.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.moment import Moment
-from stg_lab.guidance.vectors import along_first_direction, clip_norm, inner, norm, orthogonal, parallel
+from stg_lab.guidance.numbers import count
+from stg_lab.guidance.vectors import along_first_direction, clip_norm, norm, orthogonal, parallel
 
 RULES: dict[str, type[Rule]] = {}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Base: does nothing at any of the three places."""
+    """Base: does nothing at any of the three places.
+
+    Attributes:
+        method: the term's method that puts it there, which is also its name in a file.
+    """
+
+    method: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        RULES[cls.__name__.lower()] = cls
+        RULES[cls.method] = cls
 
     def on_weak(self, weak: Any, cond: Any) -> Any:
         """Another weak prediction in place of `weak`."""
@@ -34,16 +41,19 @@ class Rule:
         return vector
 
     def on_guided(self, guided: Any, at: Moment) -> Any:
-        """Another guided prediction."""
+        """Another guided prediction, in the model's own space."""
         return guided
+
+    def _given(self) -> dict[str, Any]:
+        """What is not at its default; that alone is written, so that no infinity gets into a file."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return {"rule": type(self).__name__.lower(), **asdict(self)}
+        return {"rule": self.method, **self._given()}
 
     def __str__(self) -> str:
-        given = ", ".join(f"{k}={v}" for k, v in asdict(self).items())
-        return f".{type(self).__name__.lower()}({given})"
+        return f".{self.method}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
 
 
 def rule_from_dict(values: dict[str, Any]) -> Rule:
@@ -56,14 +66,17 @@ def rule_from_dict(values: dict[str, Any]) -> Rule:
 class APG(Rule):
     """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): momentum, bounded norm, less of the parallel part.
 
-    The formula is that of public code which cites the paper's Alg. 1; it is unverified against the paper's own text. In this order: `m <- vector + momentum * m`, shortened to at most `norm`, then split along the conditional prediction
-    into parallel and orthogonal; `orthogonal + eta * parallel` remains. The paper applies it to x0: add `.in_x0()` to the sum.
+    In this order: `m <- vector + momentum * m`, shortened to at most `norm`, then split along the conditional prediction into
+    parallel and orthogonal; `orthogonal + eta * parallel` remains. The formula is that of diffusers' guider, which cites the
+    paper's Alg. 1; it is unverified against the paper's own text. The paper applies it to x0: add `.in_x0()` to the sum.
 
     Args:
         eta: share of the parallel part that is kept; 1 keeps all.
         norm: longest vector, per sample; infinity for no bound.
         momentum: weight of the vectors before; negative pushes away from where the steps before pulled.
     """
+
+    method: ClassVar[str] = "apg"
 
     eta: float = 0.0
     norm: float = math.inf
@@ -95,14 +108,16 @@ class ZeroStar(Rule):
     The weak prediction u becomes `s* u`, with `s* = <c, u> / ||u||^2` per sample, its least-squares fit to c.
 
     Args:
-        zero_steps: how many first steps predict zero. For flow models, where zero means standing still.
+        zero_steps: how many first steps predict zero, as far as the term's window holds them. For flow models, where zero means
+            standing still.
     """
+
+    method: ClassVar[str] = "zero_star"
 
     zero_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.zero_steps < 0 or self.zero_steps != int(self.zero_steps):
-            raise GuidanceError(f"zero_star(zero_steps) takes 0, 1, 2, ... steps, got {self.zero_steps}.")
+        object.__setattr__(self, "zero_steps", count("zero_star(zero_steps)", self.zero_steps, 0))
 
     def on_weak(self, weak: Any, cond: Any) -> Any:
         return parallel(cond, weak)
@@ -116,6 +131,8 @@ class Tangential(Rule):
     """Tangential damping, TCFG (Kwon et al. 2025, arXiv 2503.18137): of the weak prediction only its part along the first
     singular direction of both predictions is kept."""
 
+    method: ClassVar[str] = "tangential"
+
     def on_weak(self, weak: Any, cond: Any) -> Any:
         return along_first_direction(weak, cond)
 
@@ -124,11 +141,13 @@ class Tangential(Rule):
 class Magnitude(Rule):
     """Magnitude-aware guidance, MaMBO-G: the vector is damped where it is long beside the weak prediction.
 
-    The vector is multiplied by `exp(-alpha * ||c - u|| / ||u||)`, per sample.
+    The vector is multiplied by `exp(-alpha * ||c - u|| / ||u||)`, per sample; beside u = 0 every vector is too long.
 
     Args:
         alpha: strength; 0 is off.
     """
+
+    method: ClassVar[str] = "magnitude"
 
     alpha: float = 8.0
 
@@ -137,6 +156,8 @@ class Magnitude(Rule):
             raise GuidanceError(f"magnitude(alpha) takes a finite number from 0, got {self.alpha}.")
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        if not self.alpha:
+            return vector
         length = norm(weak)
-        ratio = inner(cond - weak, cond - weak) ** 0.5 / (length + (length == 0))
-        return vector * math.e ** (-self.alpha * ratio)
+        ratio = norm(cond - weak) / (length + (length == 0))
+        return vector * (math.e ** (-self.alpha * ratio) * (length != 0))

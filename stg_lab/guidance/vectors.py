@@ -1,7 +1,7 @@
 """Arithmetic on guidance vectors: pure functions of arrays `(sample, ...)`, torch tensors and numpy arrays alike.
 
-A vector here is everything of one sample after the first dimension; `per="frame"` treats each frame of
-`(sample, channel, frame, y, x)` as a vector of its own. Nothing divides by zero: what has no direction is left as it is.
+A vector here is everything of one sample after the first dimension; `per="frame"` treats each frame of its video as a
+vector of its own. Nothing divides by zero: what has no direction is left as it is.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ from stg_lab.errors import GuidanceError
 FRAME = 2  # axis of the frames in (sample, channel, frame, y, x)
 
 
-def inner(a: Any, b: Any, per: str = "sample") -> Any:
+def inner(a: Any, b: Any, per: str = "sample", *, frame: int = FRAME) -> Any:
     """Inner product of each sample (or of each of its frames), shaped to broadcast against `a`.
 
     Args:
-        per: "sample"; "frame", for `(sample, channel, frame, y, x)`; or "batch", one product for all samples together.
+        per: "sample"; "frame", for arrays of five dimensions; or "batch", one product for all samples together.
+        frame: which dimension counts the frames.
 
     Raises:
-        GuidanceError: `per` is none of these.
+        GuidanceError: `per` is none of these, or there are no frames to tell apart.
     """
     if per not in ("sample", "frame", "batch"):
         raise GuidanceError(f"per is 'sample', 'frame' or 'batch', got {per!r}.")
-    kept = {"sample": (0,), "frame": (0, FRAME), "batch": ()}[per]
-    return (a * b).sum(axis=tuple(i for i in range(a.ndim) if i not in kept), keepdims=True)
+    if per == "frame" and a.ndim != 5:
+        raise GuidanceError(f"per='frame' is for video of five dimensions, and this has the shape {tuple(a.shape)}.")
+    kept = {"sample": (0,), "frame": (0, frame), "batch": ()}[per]
+    axes = tuple(i for i in range(a.ndim) if i not in kept)
+    return (a * b).sum(axis=axes, keepdims=True) if axes else a * b  # torch would read no axis as all of them
 
 
 def norm(a: Any, per: str = "sample") -> Any:
@@ -33,23 +37,23 @@ def norm(a: Any, per: str = "sample") -> Any:
     return inner(a, a, per) ** 0.5
 
 
-def parallel(vector: Any, onto: Any, per: str = "sample") -> Any:
+def parallel(vector: Any, onto: Any, per: str = "sample", *, frame: int = FRAME) -> Any:
     """The part of a vector along another; zero where the other is zero."""
-    length = inner(onto, onto, per)
+    length = inner(onto, onto, per, frame=frame)
     nowhere = length == 0
-    return inner(vector, onto, per) / (length + nowhere) * onto
+    return inner(vector, onto, per, frame=frame) / (length + nowhere) * onto
 
 
-def orthogonal(vector: Any, to: Any, per: str = "sample") -> Any:
+def orthogonal(vector: Any, to: Any, per: str = "sample", *, frame: int = FRAME) -> Any:
     """The part of a vector that is orthogonal to another (paper, eq. 21 and Alg. 5); all of it where the other is zero."""
-    return vector - parallel(vector, to, per)
+    return vector - parallel(vector, to, per, frame=frame)
 
 
 def clip_norm(vector: Any, longest: float) -> Any:
     """Shorten each sample's vector to at most `longest`."""
     length = norm(vector)
-    too_long = length > longest
-    return vector * (too_long * longest / (length + (length == 0)) + ~too_long)
+    at_least = (length - longest) * (length > longest) + longest  # the longer of the two, in the vector's own precision
+    return vector * (longest / at_least)
 
 
 def std(x: Any, per: str = "sample") -> Any:
@@ -66,8 +70,12 @@ def rescale(guided: Any, cond: Any, phi: float, per: str = "sample") -> Any:
         phi: 0 leaves `guided` alone, 1 gives it the standard deviation of `cond`.
         per: "sample", so that samples of a batch do not touch each other (as in diffusers), or "batch": one deviation for the
             whole batch (as in the STGuidance repository).
+
+    Where `guided` has no deviation at all it is left alone.
     """
-    return guided * (phi * (std(cond, per) / std(guided, per)) + (1 - phi))
+    wanted, deviation = std(cond, per), std(guided, per)
+    flat = deviation == 0
+    return guided * (phi * ((wanted * ~flat + flat) / (deviation + flat)) + (1 - phi))
 
 
 def along_first_direction(weak: Any, cond: Any) -> Any:
@@ -84,4 +92,5 @@ def along_first_direction(weak: Any, cond: Any) -> Any:
     # Of the two equal ways to write it, the one that subtracts nothing.
     a = first_is_cond * (radius + half) + ~first_is_cond * cw
     b = first_is_cond * cw + ~first_is_cond * (radius - half) + (radius == 0)  # no first direction: weak stays
-    return parallel(weak, a * cond + b * weak)
+    size = abs(a) + abs(b)  # never 0; without it the direction would be as long as the predictions to the third power
+    return parallel(weak, a / size * cond + b / size * weak)

@@ -12,8 +12,9 @@ import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
-from stg_lab.preview import Preview
+from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
 
 if TYPE_CHECKING:
@@ -195,6 +196,32 @@ class Recording:
         """Whether the preview is the model's own decoder, not an approximation."""
         return self._preview is not None and self._preview.exact
 
+    @property
+    def preview_r2(self) -> float | None:
+        """How much of the decoded pictures the preview explains, from 1 (all) down; None without a preview."""
+        return None if self._preview is None else self._preview.r2
+
+    def fit_preview(self, video: np.ndarray) -> Preview:
+        """Fit a linear preview on the run's final video and keep it with the recording (`lab.sample` does so by itself).
+
+        Args:
+            video: the decoded final video, `(sample, frame, height, width, 3)` in [0, 1].
+
+        Returns:
+            The preview; its `r2` says how much of the pictures it explains.
+
+        Raises:
+            RecordingError: the run was cut off, or the video is not of this run.
+        """
+        if not self.complete:
+            raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final latents to fit on.")
+        try:
+            self._preview = fit_preview(self.ds.final.values.astype(np.float32), np.asarray(video))
+        except ValueError as error:
+            raise RecordingError(str(error)) from None
+        add_preview(self.path, self._preview)
+        return self._preview
+
     def preview(self, latents: np.ndarray) -> np.ndarray:
         """Latents `(sample, channel, frame, y, x)` as video `(sample, frame, height, width, 3)`, without a model.
 
@@ -203,8 +230,9 @@ class Recording:
         """
         if self._preview is None:
             raise RecordingError(
-                "this recording has no linear preview, since its model has a learned decoder. "
-                "Decode the latents with the pipeline: lab.decode(pipe, rec.x0('cond').isel(step=10))."
+                "this recording has no linear preview, since its model has a learned decoder. Fit one on the final video, "
+                "rec.fit_preview(lab.decode(pipe, rec.ds.final)), or decode with the pipeline: "
+                "lab.decode(pipe, rec.x0('cond').isel(step=10))."
             )
         return self._preview.decode(latents)
 
@@ -328,5 +356,6 @@ def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None
 def _preview(ds: xr.Dataset) -> Preview | None:
     if PREVIEW + "rest" not in ds:
         return None
-    values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__}
+    there = [name for name in Preview.__dataclass_fields__ if PREVIEW + name in ds]  # r2 came later
+    values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in there}
     return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})

@@ -179,6 +179,24 @@ class Recorder:
             )
 
 
+def add_preview(path: Path, preview: Preview) -> None:
+    """Keep a preview with a recording that was written without one, or replace it.
+
+    Raises:
+        RecordingError: the recording cannot be written to.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        for name, value in preview.to_dict().items():
+            array = np.asarray(value)
+            dims = [f"{PREVIEW}{name}_{i}" for i in range(array.ndim)]
+            group.create_array(PREVIEW + name, data=array, overwrite=True, dimension_names=dims)
+    except OSError as error:
+        raise RecordingError(f"the preview could not be kept in {path}: {error.strerror or error}.") from error
+
+
 def _claim(path: Path, overwrite: bool) -> bool:
     """Check the place before anything is computed; returns whether an earlier recording is to be replaced."""
     if not path.exists():

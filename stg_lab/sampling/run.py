@@ -20,7 +20,6 @@ class Run:
     """One finished run.
 
     Attributes:
-        video: float32 `(batch, frame, height, width, 3)` in [0, 1].
         output: what the pipeline itself returned, untouched.
         guidance: the sum that guided it; None for the pipeline's own.
         call: the arguments that the pipeline was called with.
@@ -40,7 +39,11 @@ class Run:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
         self._recording, self._again = recording, again
-        self.video = to_video(pipe, output, call.get("output_type") or "np")
+
+    @functools.cached_property
+    def video(self) -> np.ndarray:
+        """The finished videos, float32 `(batch, frame, height, width, 3)` in [0, 1]; latents are decoded when first asked."""
+        return to_video(self.pipe, self.output, self.call.get("output_type") or "np")
 
     @property
     def recording(self) -> Recording:
@@ -59,8 +62,11 @@ class Run:
         return self._again()
 
     def __repr__(self) -> str:
+        how = self.guidance or "the pipeline alone"
+        if self.call.get("output_type") == "latent" and "video" not in self.__dict__:
+            return f"Run({len(self.captions)} samples, latents not decoded yet, {how})"
         batch, frames, height, width, _ = self.video.shape
-        return f"Run({batch} videos of {frames} frames, {height} x {width}, {self.guidance or 'the pipeline alone'})"
+        return f"Run({batch} videos of {frames} frames, {height} x {width}, {how})"
 
     def _repr_html_(self) -> str:
         import base64

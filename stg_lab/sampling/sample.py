@@ -78,7 +78,11 @@ def sample(
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
     recording = None if trace.recorder is None else trace.recording
-    return Run(pipe, output, wanted, arguments, recording, texts, again)
+    run = Run(pipe, output, wanted, arguments, recording, texts, again)
+    decoded = arguments.get("output_type") != "latent"  # whoever asks for latents does not want to wait for a decoder
+    if recording is not None and recording.complete and not recording.has_preview and decoded:
+        recording.fit_preview(run.video)
+    return run
 
 
 def _clones(generator: Any) -> Any:

@@ -7,7 +7,7 @@ in specifications. Adding a weak model is adding one file.
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stg_lab.weak.base import PROMPTS, Pass, Weak, run_weak
 from stg_lab.weak.spec import KINDS, parse
@@ -27,5 +27,13 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.shuffle import Shuffle as shuffle
     from stg_lab.weak.skip import Skip as skip
     from stg_lab.weak.window import Window as window
+
+
+def __getattr__(name: str) -> Any:
+    """Weak models that were defined later, in a notebook for example."""
+    if name in KINDS:
+        return KINDS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["KINDS", "PARTS", "PROMPTS", "Pass", "Weak", "parse", "run_weak", *KINDS]  # noqa: PLE0604

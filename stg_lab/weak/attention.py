@@ -81,8 +81,10 @@ class Attention:
         """The mask as one row for all queries, `(batch or 1, 1, 1, key token)`.
 
         Raises:
-            GuidanceError: the mask differs between queries or heads.
+            GuidanceError: the mask differs between queries or heads, or the attention is causal.
         """
+        if self.options.get("is_causal"):
+            raise GuidanceError("this attention is causal, which an edit by place does not know how to keep.")
         if self.mask is None:
             return None
         mask = self.mask[(None,) * (4 - self.mask.ndim)]
@@ -91,7 +93,7 @@ class Attention:
                 f"this attention has a mask of shape {tuple(self.mask.shape)} that differs between queries or heads; "
                 "an edit by place does not know how to keep it."
             )
-        return mask
+        return mask.expand(-1, -1, -1, self.key.shape[2])
 
     def of_rows(self, rows: slice) -> Tensor:
         """The true attention of some of the queries."""
@@ -133,7 +135,7 @@ class AttentionEdit(Layered):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("axis", self.axis, self.axes)
-        in_range("strength", self.strength, 0, 1)
+        object.__setattr__(self, "strength", in_range("strength", self.strength, 0, 1))
         if self.heads is not None:
             object.__setattr__(self, "heads", whole_numbers(self.heads, "heads", "heads=[0, 3]"))
 
@@ -155,10 +157,8 @@ class AttentionEdit(Layered):
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
         with contextlib.ExitStack() as stack:
-            for layer, axis, block in self.blocks(at):
-                module = at.family.sublayer(block, "attention")
-                place = f"attention {layer}" + ("" if axis == "joint" else f" ({axis})")
-                stack.enter_context(edited(module, self._edit(at), at, axis, hits, place))
+            for place, axis, module in self.sublayers("attention", at.family, at.denoiser):
+                stack.enter_context(edited(module, self._edit(at), at, axis, hits, f"attention {place}"))
             yield hits
 
     def _edit(self, at: Pass) -> Edit:
@@ -189,7 +189,8 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
         kernel: Callable[..., Tensor], query: Any, key: Any, value: Any, attn_mask: Any = None, **rest: Any
     ) -> Tensor:
         hits[place] += 1
-        return edit(Attention(query, key, value, attn_mask, rest, kernel, at.grid.along(axis), text))
+        grid = at.family.places(at.grid, axis, query.shape[2])
+        return edit(Attention(query, key, value, attn_mask, rest, kernel, grid, text))
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:
         def inside_mode(*args: Any, **kwargs: Any) -> Any:

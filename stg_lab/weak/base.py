@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.weak.layers import whole_numbers
-from stg_lab.weak.spec import own_values, register, write
+from stg_lab.weak.spec import read, register, typed, write
 
 if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
     from torch import Tensor, nn
@@ -76,6 +77,7 @@ class Weak:
     kind: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ("layers",)  # fields that a specification gives without their name
     example: ClassVar[str] = ""  # what to type, for error messages
+    example_text: ClassVar[str] = ""  # the same as a specification; the kind and ":5" if not said
     axis: ClassVar[str] = "joint"
 
     prompt: str = field(default="caption", kw_only=True)
@@ -95,9 +97,12 @@ class Weak:
         return write(self)
 
     def __repr__(self) -> str:
-        shown = [repr(value) for name, value in own_values(self) if name in self.positional and name != "part"]
-        shown += [f"{k}={v!r}" for k, v in own_values(self, changed=True) if k not in self.positional or k == "part"]
-        return f"lab.{self.kind}({', '.join(shown)})"
+        return typed(self)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `str` wrote after the kind."""
+        return cls(**read(cls, text))
 
     def acts(self, step: int, steps: int) -> bool:
         """Whether there is anything to run at a step."""
@@ -131,17 +136,11 @@ class Layered(Weak):
         object.__setattr__(self, "layers", whole_numbers(self.layers, "layers", self.example))
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
-        count = len(family.layers(denoiser))
-        outside = [layer for layer in self.layers if layer >= count]
-        if outside:
-            raise GuidanceError(
-                f"layer {', '.join(map(str, outside))} is out of range: {type(denoiser).__name__} has {count} blocks, "
-                f"0 to {count - 1}. Type for example {self.example.replace('[5]', f'[{count // 2}]')}."
-            )
+        check_layers(self.layers, family, denoiser, lambda layer: repr(replace(self, layers=(layer,))))
 
-    def blocks(self, at: Pass) -> list[tuple[int, str, nn.Module]]:
+    def blocks(self, family: Family, denoiser: nn.Module) -> list[tuple[int, str, nn.Module]]:
         """The chosen blocks as (layer, native axis, block): every block of the layer, or those along `axis`."""
-        layers = at.family.layers(at.denoiser)
+        layers = family.layers(denoiser)
         return [
             (layer, axis, block)
             for layer in self.layers
@@ -149,19 +148,48 @@ class Layered(Weak):
             if axis == "joint" or self.axis in ("joint", axis)
         ]
 
+    def sublayers(self, part: str, family: Family, denoiser: nn.Module) -> list[tuple[str, str, nn.Module]]:
+        """What the chosen blocks have of a part, or the blocks, as (place, native axis, module)."""
+        return [
+            (place(layer, axis) + (", text" if k else ""), axis, module)
+            for layer, axis, block in self.blocks(family, denoiser)
+            for k, module in enumerate([block] if part == "block" else family.sublayers(block, part))
+        ]
 
-def one_of(what: str, value: str, allowed: Any) -> None:
-    """Raise `GuidanceError` with a hint where a value is not one of the allowed ones."""
-    if value not in allowed:
+
+def place(layer: int, axis: str) -> str:
+    """Where an interception sits, for messages: "5", or "5 (spatial)"."""
+    return str(layer) if axis == "joint" else f"{layer} ({axis})"
+
+
+def check_layers(layers: tuple[int, ...], family: Family, denoiser: nn.Module, example: Callable[[int], str]) -> None:
+    """Raise `GuidanceError` for layers that a model does not have; `example` says what to type for one that it has."""
+    count = len(family.layers(denoiser))
+    outside = [layer for layer in layers if layer >= count]
+    if outside:
         raise GuidanceError(
-            f"{what} {value!r} is unknown.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}."
+            f"layer {', '.join(map(str, outside))} is out of range: {type(denoiser).__name__} has {count} blocks, "
+            f"0 to {count - 1}. Type for example {example(count // 2)}."
         )
 
 
-def in_range(what: str, value: float, low: float, high: float) -> None:
-    """Raise `GuidanceError` unless low < value <= high."""
-    if not low < value <= high:
+def one_of(what: str, value: Any, allowed: Any) -> None:
+    """Raise `GuidanceError` with a hint where a value is not one of the allowed ones."""
+    if value not in allowed:
+        raise GuidanceError(
+            f"{what} {value!r} is unknown.{did_you_mean(str(value), map(str, allowed))} Known: {', '.join(map(str, allowed))}."
+        )
+
+
+def in_range(what: str, value: Any, low: float, high: float) -> float:
+    """The value as a float; raise `GuidanceError` unless low < value <= high."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low < number <= high:
         raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {value!r}.")
+    return number
 
 
 @contextlib.contextmanager

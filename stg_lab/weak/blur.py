@@ -37,8 +37,7 @@ class Blur(AttentionEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        in_range("sigma", self.sigma, 0, math.inf)
-        object.__setattr__(self, "sigma", float(self.sigma))
+        object.__setattr__(self, "sigma", in_range("sigma", self.sigma, 0, math.inf))
 
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         grid, video = attention.grid, attention.video

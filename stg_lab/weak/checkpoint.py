@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import os
+import re
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +21,9 @@ if TYPE_CHECKING:
 
     from stg_lab.families import Family
 
-IN_MEMORY = "memory"  # source of a pipeline that was never saved
+#: Pipelines that were never saved, numbered so that two of them are two weak models: "memory-1", "memory-2", ...
+_in_memory: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,56 +31,66 @@ class Checkpoint(Weak):
     """A weak model that is another model: an earlier training step, a smaller one, or the same one without a fine-tune.
 
     It gets exactly the arguments of the main model's pass, so it must speak the same latents and the same text embeddings.
+    A recording names it by where it was loaded from.
 
     Args:
         source: an embedded name, a folder or a repository id as for `lab.load`, or a pipeline that is loaded already.
         prompt: as in `lab.skip`.
+
+    Raises:
+        GuidanceError: the source is none of these.
     """
 
     kind: ClassVar[str] = "checkpoint"
     positional: ClassVar[tuple[str, ...]] = ("source",)
     example: ClassVar[str] = "lab.checkpoint('path/to/earlier')"
+    example_text: ClassVar[str] = "checkpoint:path/to/earlier"
 
     source: str
     pipe: Any = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.source, str):
-            pipe = self.source
-            if not hasattr(pipe, "components"):
-                raise GuidanceError(
-                    f"checkpoint needs a name, a folder or a pipeline, got {pipe!r}. Type {self.example}."
-                )
-            object.__setattr__(self, "pipe", pipe)
-            object.__setattr__(self, "source", str(pipe.config.get("_name_or_path") or IN_MEMORY))
+        given: Any = self.source
+        if isinstance(given, str | os.PathLike) and os.fspath(given):
+            object.__setattr__(self, "source", os.fspath(given))
+        elif hasattr(given, "components"):
+            object.__setattr__(self, "pipe", given)
+            object.__setattr__(self, "source", _named(given))
+        else:
+            raise GuidanceError(f"checkpoint needs a name, a folder or a pipeline, got {given!r}. Type {self.example}.")
 
     def module(self, at: Pass) -> nn.Module:
-        other = self._denoiser(at.component)
-        same = next(at.denoiser.parameters())
-        return other if self.pipe is not None else other.to(same.device, same.dtype)
+        other = self._denoiser(at.component, at.denoiser)
+        return other if self.pipe is not None else other.to(at.prediction.device)
 
-    def _denoiser(self, component: str) -> Any:
-        if self.pipe is None and self.source == IN_MEMORY:
+    def _denoiser(self, component: str, main: nn.Module) -> Any:
+        if self.pipe is not None:
+            return getattr(self.pipe, component, None)
+        if re.fullmatch(r"memory-\d+", self.source):
             raise GuidanceError(
-                "this weak model was a pipeline in memory, which no file can bring back. Give lab.checkpoint(pipe) again."
+                f"{self} was a pipeline in memory, which no file can bring back. Give the pipeline again: lab.checkpoint(pipe)."
             )
-        return getattr(_loaded(self.source) if self.pipe is None else self.pipe, component, None)
+        return _loaded(self.source, component, main.dtype)
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
-        other = self._denoiser(component)
-        if other is None or type(other) is not type(denoiser):
+        other, mine = self._denoiser(component, denoiser), type(denoiser).__name__
+        if type(other) is not type(denoiser):
+            theirs = f"no {component}" if other is None else f"a {type(other).__name__} there"
             raise GuidanceError(
-                f"{self.source} has {'no ' + component if other is None else 'a ' + type(other).__name__ + ' there'}, but the "
-                f"main model's {component} is a {type(denoiser).__name__}. Autoguidance needs two models of one kind."
+                f"{self.source} has {theirs}, but the main model's {component} is a {mine}. Autoguidance needs two models of "
+                "one kind: give an earlier or a smaller checkpoint of the main model."
             )
         if other is denoiser:
-            raise GuidanceError(f"{self.source} is the main model itself, so the guidance vector would be zero.")
+            raise GuidanceError(
+                f"{self.source} is the main model itself, so the guidance vector would be zero. Give another pipeline."
+            )
         for name in ("in_channels", "out_channels", "patch_size", "text_dim"):
-            mine, theirs = denoiser.config.get(name), other.config.get(name)
+            mine, theirs = (_plain(module.config.get(name)) for module in (denoiser, other))
             if mine != theirs:
                 raise GuidanceError(
-                    f"{self.source} has {name}={theirs} and the main model {mine}: it cannot take the same arguments."
+                    f"{self.source} has {name}={theirs} and the main model {mine}: it cannot take the same arguments. Give a "
+                    "checkpoint for the same latents and text embeddings."
                 )
 
     @contextlib.contextmanager
@@ -82,6 +98,21 @@ class Checkpoint(Weak):
         yield {}  # nothing is intercepted: the module is another one
 
 
+def _named(pipe: Any) -> str:
+    where = pipe.config.get("_name_or_path")
+    if where:
+        return str(where)
+    if pipe not in _in_memory:
+        _in_memory[pipe] = f"memory-{next(_numbers)}"
+    return _in_memory[pipe]
+
+
+def _plain(value: Any) -> Any:
+    """Configurations from a file have lists where those made in memory have tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 @functools.lru_cache(maxsize=4)
-def _loaded(source: str) -> Any:
-    return load(source)
+def _loaded(source: str, component: str, dtype: Any) -> Any:
+    """The denoiser alone, in the main model's dtype with what its class keeps in float32; the rest is let go."""
+    return getattr(load(source, torch_dtype=dtype), component, None)

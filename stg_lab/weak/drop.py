@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.weak.base import Hits, Layered, Pass, Weak, replaced_forward
-from stg_lab.weak.layers import whole_numbers
+from stg_lab.weak.base import Hits, Pass, Weak, check_layers, place, replaced_forward
+from stg_lab.weak.layers import format_layers, whole_number, whole_numbers
 from stg_lab.weak.skip import left_out
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Drop(Weak):
     kind: ClassVar[str] = "drop"
     positional: ClassVar[tuple[str, ...]] = ("count",)
     example: ClassVar[str] = "lab.drop(1)"
+    example_text: ClassVar[str] = "drop:1"
 
     count: int
     among: tuple[int, ...] | None = field(default=None, kw_only=True)
@@ -44,18 +45,20 @@ class Drop(Weak):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.count, bool) or self.count < 1 or self.count != int(self.count):
-            raise GuidanceError(f"drop(count) takes 1, 2, 3, ... blocks, got {self.count!r}. Type {self.example}.")
+        object.__setattr__(self, "count", whole_number(self.count, "count", 1, self.example))
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0, "lab.drop(1, seed=3)"))
         if self.among is not None:
             object.__setattr__(self, "among", whole_numbers(self.among, "among", "lab.drop(1, among=[3, 4, 5])"))
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         layers = len(family.layers(denoiser))
-        if self.among is not None:
-            Layered.check(_Among(self.among), family, component, denoiser)
-        there = layers - 1 if self.among is None else len(self.among)
-        if self.count > there:
-            raise GuidanceError(f"drop({self.count}) draws more blocks than the {there} there are to draw from.")
+        check_layers(self.among or (), family, denoiser, lambda layer: repr(replace(self, count=1, among=(layer,))))
+        there = range(1, layers) if self.among is None else self.among
+        if self.count > len(there):
+            raise GuidanceError(
+                f"drop({self.count}) draws more blocks than the {len(there)} there are to draw from: "
+                f"{format_layers(there) or 'none'} of 0 to {layers - 1}. Type {replace(self, count=max(1, len(there)))!r} or less."
+            )
 
     def drawn(self, step: int, layers: int) -> tuple[int, ...]:
         """Which blocks a step skips, in a model of `layers` blocks."""
@@ -69,11 +72,6 @@ class Drop(Weak):
         with contextlib.ExitStack() as stack:
             for layer in self.drawn(at.step, len(layers)):
                 for axis, block in layers[layer].items():
-                    place = f"block {layer}" + ("" if axis == "joint" else f" ({axis})")
-                    stack.enter_context(replaced_forward(block, left_out(at.family, "block"), hits, place))
+                    where = f"block {place(layer, axis)}"
+                    stack.enter_context(replaced_forward(block, left_out(at.family, "block"), hits, where))
             yield hits
-
-
-@dataclass(frozen=True, repr=False)
-class _Among(Layered):
-    example: ClassVar[str] = "lab.drop(1, among=[5])"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +18,7 @@ def whole_numbers(given: Any, what: str = "layers", example: str = "lab.skip([5]
     """
     several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     if not several:
-        raise GuidanceError(f"{what}: at least one is needed, got none. Type for example {example}.")
+        raise GuidanceError(f"{what} is an empty list; give at least one. Type for example {example}.")
     try:
         numbers = [operator.index(n) for n in several if not isinstance(n, bool)]
     except TypeError:
@@ -25,6 +26,19 @@ def whole_numbers(given: Any, what: str = "layers", example: str = "lab.skip([5]
     if len(numbers) != len(several) or min(numbers) < 0:
         raise GuidanceError(f"{what} are whole numbers from 0, got {given!r}. Type for example {example}.")
     return tuple(sorted(set(numbers)))
+
+
+def whole_number(given: Any, what: str, low: int, example: str) -> int:
+    """One whole number, numpy's too.
+
+    Raises:
+        GuidanceError: a number below `low`, a fractional one, or something else.
+    """
+    if not isinstance(given, bool):
+        with contextlib.suppress(TypeError):
+            if (number := operator.index(given)) >= low:
+                return number
+    raise GuidanceError(f"{what} is a whole number from {low}, got {given!r}. Type for example {example}.")
 
 
 def format_layers(layers: Iterable[int]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.weak.base import Hits, Pass, Weak
+from stg_lab.weak.layers import whole_number
 from stg_lab.weak.spec import parse
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PerStep(Weak):
 
     kind: ClassVar[str] = "per_step"
     example: ClassVar[str] = "lab.per_step((12, lab.skip([3])), (12, lab.skip([5])))"
+    example_text: ClassVar[str] = "per_step:12*skip:block:3|12*-"
 
     models: tuple[Weak | None, ...]
     axis: str = field(default="joint")  # type: ignore[misc]
@@ -41,20 +43,26 @@ class PerStep(Weak):
     def __init__(self, *models: Any) -> None:
         given: list[Weak | None] = []
         for model in models:
-            count, one = model if isinstance(model, tuple) else (1, model)
-            given += [one] * count
+            count, one = model if isinstance(model, tuple) and len(model) == 2 else (1, model)
+            given += [one] * whole_number(count, "the number of steps", 1, self.example)
         weak = [m for m in given if m is not None]
-        if not weak or not all(isinstance(m, Weak) for m in weak):
-            raise GuidanceError(f"per_step needs weak models, one for each step, got {models!r}. Type {self.example}.")
-        if len({m.prompt for m in weak}) > 1:
-            raise GuidanceError("the models of per_step must agree on their prompt; put different ones into two terms.")
+        if not weak or not all(isinstance(m, Weak) and not isinstance(m, PerStep) for m in weak):
+            raise GuidanceError(
+                "per_step needs weak models (not another per_step), or None, or pairs (number of steps, model), got "
+                f"{', '.join(map(repr, models)) or 'nothing'}. Type for example {self.example}."
+            )
+        if len(prompts := sorted({m.prompt for m in weak})) > 1:
+            raise GuidanceError(
+                f"the models of per_step must agree on their prompt, got {' and '.join(prompts)}. Put them into two terms: "
+                "lab.STG(1, lab.per_step(...)) + lab.STG(1, lab.per_step(...))."
+            )
         axes = {m.axis for m in weak}
         object.__setattr__(self, "models", tuple(given))
         object.__setattr__(self, "axis", axes.pop() if len(axes) == 1 else "joint")
         object.__setattr__(self, "prompt", weak[0].prompt)
 
     def __repr__(self) -> str:
-        return f"lab.per_step({', '.join(map(repr, self.models))})"
+        return f"lab.per_step({', '.join(f'({n}, {m!r})' if n > 1 else repr(m) for n, m in self._runs())})"
 
     @property
     def name(self) -> str:
@@ -62,8 +70,10 @@ class PerStep(Weak):
         return kinds.pop() if len(kinds) == 1 else self.kind
 
     def __str__(self) -> str:
-        runs = [(len(list(group)), model) for model, group in groupby(self.models)]
-        return f"{self.kind}:" + "|".join(f"{n}*{'-' if model is None else model}" for n, model in runs)
+        return f"{self.kind}:" + "|".join(f"{n}*{'-' if model is None else model}" for n, model in self._runs())
+
+    def _runs(self) -> list[tuple[int, Weak | None]]:
+        return [(len(list(group)), model) for model, group in groupby(self.models)]
 
     @classmethod
     def from_text(cls, text: str) -> PerStep:
@@ -72,9 +82,7 @@ class PerStep(Weak):
         for run in text.split("|"):
             count, star, model = run.partition("*")
             if not star or not count.isdecimal():
-                raise GuidanceError(
-                    f"'per_step:{text}' is no schedule. Type for example per_step:12*skip:block:5|12*-."
-                )
+                raise GuidanceError(f"{run!r} is no number of steps and a weak model, as in 12*skip:block:5 or 12*-.")
             models.append((int(count), None if model == "-" else parse(model)))
         return cls(*models)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stg_lab.errors import GuidanceError
 from stg_lab.weak.attention import Attention
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 def identity(attention: Attention) -> Tensor:
     """A = I for every token, text too: the value projection (paper, eq. 17). Costs no attention at all."""
+    if attention.value.shape[2] != attention.query.shape[2]:
+        raise GuidanceError(
+            f"identity attention needs a value for every token; here are {attention.query.shape[2]} tokens and "
+            f"{attention.value.shape[2]} values. The pipeline's attention is of a form that the lab does not know."
+        )
     return attention.each_head(attention.value)
 
 
@@ -57,16 +63,19 @@ def sliding(attention: Attention, window: int) -> Tensor:
     """Every video token attends to the frames at most `window` before or after its own (and to the text)."""
     import torch
 
-    mask = attention.keys_mask()
-    places = attention.grid.height * attention.grid.width
-    video, words = _span(attention.video), _span(attention.words)
+    mask, words = attention.keys_mask(), attention.words
+    frames, places = attention.grid.frames, attention.grid.height * attention.grid.width
+    first = attention.video.start
     out = []
-    for f in range(attention.grid.frames):
-        near = video[max(0, f - window) * places : (f + window + 1) * places]
-        seen = [*near, *words]
-        row = None if mask is None else mask[..., seen]
-        rows = slice(video.start + f * places, video.start + (f + 1) * places)
-        out.append(attention(attention.query[:, :, rows], attention.key[:, :, seen], attention.value[:, :, seen], row))
+    for f in range(frames):
+        near = slice(first + max(0, f - window) * places, first + min(frames, f + window + 1) * places)
+
+        def seen(x: Tensor, near: slice = near) -> Tensor:
+            return torch.cat([x[:, :, near], x[:, :, words]], dim=2)
+
+        row = None if mask is None else seen(mask.transpose(2, 3)).transpose(2, 3)
+        query = attention.query[:, :, first + f * places : first + (f + 1) * places]
+        out.append(attention(query, seen(attention.key), seen(attention.value), row))
     return attention.with_video(torch.cat(out, dim=2))
 
 
@@ -97,7 +106,3 @@ def _grouped(attention: Attention, *, by_frame: bool) -> Tensor:
         mask = seen(mask.expand(batch, -1, -1, -1).transpose(2, 3)).transpose(2, 3)
     query = split(attention.query[:, :, attention.video])
     return attention.with_video(join(attention(query, seen(attention.key), seen(attention.value), mask)))
-
-
-def _span(part: slice) -> range:
-    return range(part.start, part.stop)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.weak.base import AXES, Hits, Layered, Pass, one_of, replaced_forward
+from stg_lab.weak.base import AXES, Hits, Layered, Pass, one_of, place, replaced_forward
+from stg_lab.weak.layers import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +46,9 @@ class Shuffle(Layered):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("axis", self.axis, AXES)
+        one_of("restore", self.restore, (True, False))
+        object.__setattr__(self, "restore", bool(self.restore))
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0, "lab.shuffle([5], seed=3)"))
 
     def order(self, grid: Grid, step: int, layer: int) -> list[int]:
         """Which token stands at each place, for one layer at one step."""
@@ -60,21 +65,28 @@ class Shuffle(Layered):
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
         with contextlib.ExitStack() as stack:
-            for layer, axis, block in self.blocks(at):
-                order = self.order(at.grid.along(axis), at.step, layer)
-                place = f"block {layer}" + ("" if axis == "joint" else f" ({axis})")
-                stack.enter_context(replaced_forward(block, self._shuffled(at, order), hits, place))
+            for layer, axis, block in self.blocks(at.family, at.denoiser):
+                make = self._shuffling(at, layer, axis)
+                stack.enter_context(replaced_forward(block, make, hits, f"block {place(layer, axis)}"))
             yield hits
 
-    def _shuffled(self, at: Pass, order: list[int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        back = sorted(range(len(order)), key=order.__getitem__)
-
-        def permuted(tokens: Tensor) -> Tensor:
-            if tokens.shape[1] != len(order):
+    def _shuffling(self, at: Pass, layer: int, axis: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        @functools.cache
+        def order(tokens: int) -> list[int]:
+            grid = at.family.places(at.grid, axis, tokens)
+            if tokens != grid.size:
                 raise GuidanceError(
-                    f"{self}: a block got {tokens.shape[1]} tokens where the video has {len(order)}, so they cannot be shuffled."
+                    f"{self}: block {layer} got {tokens} tokens where the video has {grid.size} ({grid}), so they cannot be "
+                    "shuffled. Choose other layers or another axis."
                 )
-            return tokens[:, order]
+            return self.order(grid, at.step, layer)
+
+        def permuted(stream: Tensor) -> Tensor:
+            return stream[:, order(stream.shape[1])]
+
+        def restored(stream: Tensor) -> Tensor:
+            there = order(stream.shape[1])
+            return stream[:, sorted(range(len(there)), key=there.__getitem__)]
 
         def make(forward: Callable[..., Any]) -> Callable[..., Any]:
             def shuffled(*args: Any, **kwargs: Any) -> Any:
@@ -84,8 +96,8 @@ class Shuffle(Layered):
                     return output
                 if isinstance(output, tuple):
                     video = at.family.video_stream
-                    return (*output[:video], output[video][:, back], *output[video + 1 :])
-                return output[:, back]
+                    return (*output[:video], restored(output[video]), *output[video + 1 :])
+                return restored(output)
 
             return shuffled
 

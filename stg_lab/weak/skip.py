@@ -68,6 +68,7 @@ class Skip(AttentionEdit):
     kind: ClassVar[str] = "skip"
     positional: ClassVar[tuple[str, ...]] = ("part", "layers")
     example: ClassVar[str] = "lab.skip([5])"
+    example_text: ClassVar[str] = "skip:block:5"
 
     part: str = field(default="block", kw_only=True)
 
@@ -95,6 +96,11 @@ class Skip(AttentionEdit):
                 f"{', '.join(family.axes)}. Type lab.skip({list(self.layers)}, part='attention', axis={self.axis!r}), "
                 f"which restricts the attention, or leave the axis out."
             )
+        if not self.sublayers(self._concerned, family, denoiser):
+            raise GuidanceError(
+                f"{self}: these layers have no such part along this axis. Choose other layers or another part, or leave the "
+                "axis out."
+            )
 
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         if self.axis == "joint" or self.axis in at.family.axes:
@@ -108,12 +114,15 @@ class Skip(AttentionEdit):
     def _left_out(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
         with contextlib.ExitStack() as stack:
-            for layer, axis, block in self.blocks(at):
-                module = block if self.part == "block" else at.family.sublayer(block, ZEROED[self.part])
-                place = f"{self.part} {layer}" + ("" if axis == "joint" else f" ({axis})")
-                make = left_out(at.family, ZEROED.get(self.part, "block"), self.strength)
-                stack.enter_context(replaced_forward(module, make, hits, place))
+            make = left_out(at.family, self._concerned, self.strength)
+            for place, _, module in self.sublayers(self._concerned, at.family, at.denoiser):
+                stack.enter_context(replaced_forward(module, make, hits, f"{self.part} {place}"))
             yield hits
+
+    @property
+    def _concerned(self) -> str:
+        """What is changed: "block", "attention", "cross_attention" or "feedforward"."""
+        return "attention" if self.part in EDITS else ZEROED.get(self.part, "block")
 
 
 def left_out(family: Family, part: str, strength: float = 1.0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -27,19 +27,32 @@ def register(cls: type[Weak]) -> None:
         KINDS[cls.kind] = cls
 
 
-def own_values(weak: Weak, *, changed: bool = False) -> list[tuple[str, Any]]:
-    """Fields and their values, in order; `changed` leaves out those at their default."""
-    values = [(f, getattr(weak, f.name)) for f in fields(weak) if f.compare]
-    return [(f.name, value) for f, value in values if not changed or value != _default(f)]
+def own_fields(cls: Any) -> dict[str, Field]:
+    """The fields that say what a weak model is, by name and in order."""
+    return {f.name: f for f in fields(cls) if f.compare}
+
+
+def changed(weak: Weak) -> dict[str, Any]:
+    """Values that are not at their default, by field."""
+    values = {name: (f, getattr(weak, name)) for name, f in own_fields(weak).items()}
+    return {name: value for name, (f, value) in values.items() if value != _default(f)}
 
 
 def write(weak: Weak) -> str:
     """A weak model's specification."""
-    changed = dict(own_values(weak, changed=True))
+    new = changed(weak)
     head = ":".join([weak.kind, *(_encode(getattr(weak, name)) for name in weak.positional)])
-    axis = f"@{weak.axis}" if "axis" in changed else ""
-    options = [f":{n}={_encode(value)}" for n, value in changed.items() if n not in (*weak.positional, "axis")]
+    axis = f"@{weak.axis}" if "axis" in new else ""
+    options = [f":{name}={_encode(value)}" for name, value in new.items() if name not in (*weak.positional, "axis")]
     return head + axis + "".join(options)
+
+
+def typed(weak: Weak) -> str:
+    """What to type for a weak model: `lab.skip([5], part='attention')`."""
+    new = changed(weak)
+    shown = {name: repr(list(v) if isinstance(v, tuple) else v) for name, v in new.items()}
+    unnamed = [shown.pop(name) for name, f in own_fields(weak).items() if name in shown and not f.kw_only]
+    return f"lab.{weak.kind}({', '.join([*unnamed, *(f'{name}={text}' for name, text in shown.items())])})"
 
 
 def parse(text: str) -> Weak:
@@ -58,33 +71,31 @@ def parse(text: str) -> Weak:
             "Type for example skip:block:5."
         )
     cls = KINDS[kind]
-    if "from_text" in cls.__dict__:
-        return cls.from_text(rest)  # type: ignore[attr-defined]
-    own = {f.name: f for f in fields(cls)}
-    given: dict[str, Any] = {}
-    segments = rest.split(":") if rest else []
-    if len(segments) < len(cls.positional) or not all(segments):
-        raise GuidanceError(f"{text!r} lacks its {' and '.join(cls.positional)}. Type for example {_example(cls)}.")
-    last = len(cls.positional) - 1
-    for k, segment in enumerate(segments):
-        if k <= last:
-            if k == last and "axis" in own:
-                segment, at, axis = segment.partition("@")
-                given |= {"axis": axis} if at else {}
-            given[cls.positional[k]] = _decode(own[cls.positional[k]], segment)
-            continue
+    try:
+        return cls.from_text(rest)
+    except GuidanceError as error:
+        raise GuidanceError(f"{text!r}: {error} As text: {cls.example_text or f'{kind}:5'}.") from None
+
+
+def read(cls: type[Weak], text: str) -> dict[str, Any]:
+    """The arguments for a class from the part of a specification that follows its kind."""
+    own = own_fields(cls)
+    segments = text.split(":")
+    count = len(cls.positional)
+    if len(segments) < count or not all(segments):
+        raise GuidanceError(f"the {' and '.join(cls.positional)} must be there, and nothing may be empty.")
+    given: dict[str, str] = dict(zip(cls.positional, segments, strict=False))
+    if "axis" in own:
+        last = cls.positional[-1]
+        given[last], at, axis = given[last].partition("@")
+        given |= {"axis": axis} if at else {}
+    for segment in segments[count:]:
         name, equals, value = segment.partition("=")
-        if name not in own or not equals:
-            raise GuidanceError(
-                f"{text!r}: {segment!r} is no option of {kind}.{did_you_mean(name, own)} "
-                f"Options: {', '.join(n for n in own if n not in cls.positional)}. Type for example {_example(cls)}."
-            )
-        given[name] = _decode(own[name], value)
-    return cls(**given)
-
-
-def _example(cls: type[Weak]) -> str:
-    return {"skip": "skip:block:5"}.get(cls.kind, f"{cls.kind}:5")
+        if name not in own or not equals or name in given:
+            why = "is said twice." if equals and name in given else f"is no option.{did_you_mean(name, own)}"
+            raise GuidanceError(f"{segment!r} {why} Options: {', '.join(n for n in own if n not in cls.positional)}.")
+        given[name] = value
+    return {name: _decode(own[name], value) for name, value in given.items()}
 
 
 def _default(f: Field) -> Any:
@@ -96,7 +107,7 @@ def _encode(value: Any) -> str:
         return format_layers(value)
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
-    return quote(str(value), safe="/.,-_+ ~")
+    return quote(str(value), safe="/.,-_+~")
 
 
 def _decode(f: Field, text: str) -> Any:
@@ -113,4 +124,4 @@ def _decode(f: Field, text: str) -> Any:
     except GuidanceError:
         raise
     except (ValueError, KeyError):
-        raise GuidanceError(f"{f.name}={text} is no {f.type}.") from None
+        raise GuidanceError(f"{f.name}={text} cannot be read as {f.type}.") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from stg_lab.errors import GuidanceError
 from stg_lab.weak.attention import Attention, AttentionEdit
 from stg_lab.weak.base import Pass
+from stg_lab.weak.layers import whole_number
 from stg_lab.weak.places import sliding
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class Window(AttentionEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames < 0 or self.frames != int(self.frames):
-            raise GuidanceError(f"frames must be 0, 1, 2, ..., got {self.frames!r}. Type for example {self.example}.")
+        object.__setattr__(self, "frames", whole_number(self.frames, "frames", 0, self.example))
 
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         return sliding(attention, self.frames)

@@ -212,14 +212,22 @@ def _size(shape: tuple[int, ...]) -> str:
 def _facts(recording: Recording) -> dict[str, Any]:
     coords = recording.ds.coords
     steps = [
-        {name: _finite(coords[name].values[k]) if name in coords else None for name in ("sigma", "timestep")}
+        {name: _finite(coords[name].values[k]) if name in coords else None for name in ("sigma", "timestep", "restart")}
         for k in range(recording.steps)
     ]
     seeds = coords["seed"].values if "seed" in coords else [None] * len(recording.captions)
     samples = [
         {"caption": c, "seed": None if s is None else int(s)} for c, s in zip(recording.captions, seeds, strict=True)
     ]
-    return {"guidance": str(recording.settings.get("guidance_text") or ""), "steps": steps, "samples": samples}
+    guidance = str(recording.settings.get("guidance_text") or "")
+    return {"guidance": guidance, "preview": _preview_note(recording), "steps": steps, "samples": samples}
+
+
+def _preview_note(recording: Recording) -> str:
+    """What to say of pictures that are only near what the model's own decoder would show."""
+    if recording.preview_exact or recording.preview_r2 is None:
+        return ""
+    return f"linear preview of the latents, R² {recording.preview_r2:.2f}"
 
 
 def _finite(value: Any) -> float | None:

@@ -119,13 +119,14 @@ class Explorer {
   }
 
   buildHead() {
-    const { samples, guidance } = this.view;
+    const { samples, guidance, preview } = this.view;
     const name = (s, i) => `${samples.length > 1 ? `${i}: ` : ""}${s.caption || "(no caption)"}${s.seed === null ? "" : ` · seed ${s.seed}`}`;
     this.chooser = h("select", { class: "stg-sample", "aria-label": "Sample", change: () => this.set({ sample: +this.chooser.value }) },
       ...samples.map((s, i) => h("option", { value: i }, name(s, i))));
     return h("div", { class: "stg-head" },
       h("span", { class: "stg-title" }, "One-step predictions ", h("i", {}, "x", h("sub", {}, "0"))),
       guidance ? h("span", { class: "stg-guidance" }, guidance) : null,
+      preview ? h("span", { class: "stg-preview" }, preview) : null,
       samples.length > 1 ? this.chooser : h("span", { class: "stg-caption" }, name(samples[0], 0)));
   }
 
@@ -205,6 +206,7 @@ class Explorer {
     this.slider.setAttribute("aria-valuetext", `step ${step} of 0 to ${this.last}${sigma === null ? "" : `, sigma ${short(sigma)}`}`);
     this.chooser.value = this.get("sample");
     this.readout.replaceChildren(h("span", {}, "step ", h("b", {}, step), ` of 0–${this.last}`),
+      this.view.steps[step].restart ? h("span", {}, `restart ${this.view.steps[step].restart}`) : "",
       ...(sigma === null ? [] : [part("σ", short(sigma))]), ...(timestep === null ? [] : [part("t", short(timestep))]));
     this.modes.forEach((button, i) => button.setAttribute("aria-pressed", String((mode === "video") === (i === 1))));
     const moving = mode === "video" && playing;
