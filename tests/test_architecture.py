@@ -110,7 +110,7 @@ def test_an_import_from_above_is_found(source):
 
 @pytest.mark.parametrize(
     ("source", "room"),
-    [("from stg_lab import x0", "guidance"), ("from . import figures", "plots"), ("import stg_lab.seams", "reuse")],
+    [("from stg_lab import preview", "errors"), ("from . import figures", "plots"), ("import stg_lab.seams", "reuse")],
 )
 def test_an_import_from_the_same_floor_or_the_next_is_found(source, room):
     assert len(faults(source, room, "stg_lab")) == 1

@@ -31,11 +31,36 @@ OK = {"guidance": lab.CFG(4)}
 ERRORS = {
     "layer out of range": (
         {"guidance": lab.STG(1, lab.skip([1, 3, 7]))},
-        r"layer 3, 7 is out of range.*has 3 blocks, 0 to 2.*Type for example lab.skip\(\[1\], part='block'\)",
+        r"layer 3, 7 is out of range.*has 3 blocks, 0 to 2.*Type for example lab.skip\(\[1\]\)",
+    ),
+    "layer out of range, with options": (
+        {"guidance": lab.STG(1, lab.blur([9], sigma=2, axis="joint"))},
+        r"layer 9 is out of range.*Type for example lab.blur\(\[1\], axis='joint', sigma=2.0\)",
+    ),
+    "layers to draw from out of range": (
+        {"guidance": lab.STG(1, lab.drop(2, among=[1, 2, 7], seed=3))},
+        r"layer 7 is out of range.*0 to 2.*Type for example lab.drop\(1, among=\[1\], seed=3\)",
+    ),
+    "more blocks to drop than there are": (
+        {"guidance": lab.STG(1, lab.drop(3))},
+        r"drop\(3\) draws more blocks than the 2 there are to draw from: 1,2 of 0 to 2. Type lab.drop\(2\) or less",
+    ),
+    "a layer of one step out of range": (
+        {"guidance": lab.STG(1, lab.per_step((3, lab.skip([1])), lab.skip([4])))},
+        r"layer 4 is out of range.*has 3 blocks, 0 to 2.*Type for example lab.skip\(\[1\]\)",
+    ),
+    "head out of range": (
+        {"guidance": lab.STG(1, lab.skip([1], part="attention", heads=[0, 2, 5]))},
+        r"head 2, 5 is out of range.*2 heads, 0 to 1.*Type for example lab.skip\(\[1\], heads=\[1\], part='attention'\)",
     ),
     "axis that the model lacks": (
-        {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1], part="attention", axis="temporal"))},
-        r"axis 'temporal' is not there in Wan models.*joint.*Type lab.skip\(\[1\], part='attention'\)",
+        {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1], part="feedforward", axis="temporal"))},
+        r"axis 'temporal' is not there for part 'feedforward' in Wan models.*joint.*"
+        r"Type lab.skip\(\[1\], axis='temporal', part='attention'\)",
+    ),
+    "part for models with text in their attention": (
+        {"guidance": lab.STG(1, lab.skip([1], part="attention_video"))},
+        r"part 'attention_video' is for models that keep text.*which Wan models do not.*lab.skip\(\[1\], part='attention'\)",
     ),
     "unknown argument": ({**OK, "num_infrence_steps": 3}, "Did you mean 'num_inference_steps'.*It takes: prompt"),
     "argument of another pipeline": ({**OK, "stg_scale": 1}, "WanPipeline takes no argument 'stg_scale'"),
@@ -148,6 +173,7 @@ def test_describe_says_what_can_be_skipped(tiny):
         "WanPipeline",
         "3 blocks (0 to 2)",
         "attention_zero",
+        "cross_attention_zero",
         "joint",
         "FlowMatchEuler",
         "max_sequence_length=8",
@@ -155,6 +181,6 @@ def test_describe_says_what_can_be_skipped(tiny):
         assert fact in text
         assert fact in description._repr_html_()
     assert (description.parts, description.axes) == (
-        ("block", "attention", "attention_zero", "feedforward"),
+        ("block", "attention", "attention_zero", "cross_attention_zero", "feedforward"),
         ("joint",),
     )

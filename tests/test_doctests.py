@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("x0", "errors", "palette", "digits.captions", "weak.layers", "weak.skip", "weak.spec", "weak.per_step")
+MODULES = ("x0", "errors", "digits.captions", "weak.base", "weak.layers", "weak.skip", "weak.spec", "weak.per_step")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -15,7 +15,7 @@ import stg_lab as lab
 from stg_lab.families import family_of
 
 # Where diffusers' own block-skip hook is right, and the list of blocks that it is to be told (None: it finds the only one).
-HOOKED = {"wan": "blocks", "mochi": "transformer_blocks", "cogvideox": "transformer_blocks"}
+HOOKED = {"wan": "blocks"} | dict.fromkeys(("mochi", "cogvideox", "ltx", "ltx-image", "hunyuan"), "transformer_blocks")
 
 
 @pytest.fixture(params=sorted(ZOO))
@@ -53,9 +53,8 @@ def test_a_weak_model_that_only_is_recorded_leaves_the_stock_bits(one):
 
 def test_the_recorded_branches_give_the_prediction_that_was_stepped_with(one):
     _, trace = attached(one, lab.STG(1.5, lab.skip([1])))
-    recording, family = trace.recording, family_of(one.pipe)
-    scale = family.scales(one.pipe, next(iter(family.denoisers(one.pipe))))
-    scale = scale if not isinstance(scale, torch.Tensor) else family.unpack(scale, one.pipe)
+    recording = trace.recording
+    scale = one.scales()
     for step in range(STEPS):
         c, p, guided = (branch(recording, name, step) for name in ("cond", "skip", "guided"))
         cfg = c
@@ -69,7 +68,7 @@ def test_the_recorded_branches_give_the_prediction_that_was_stepped_with(one):
 def test_the_sample_goes_where_the_scheduler_led_it(one):
     frames, trace = attached(one, lab.STG(1.0, lab.skip([1])))
     final = torch.from_numpy(trace.recording.ds.final.values)
-    assert torch.equal(final, family_of(one.pipe).unpack(frames, one.pipe).float())
+    assert torch.equal(one.returned(final), one.unpacked(frames))
 
 
 @pytest.mark.parametrize("name", sorted(HOOKED))
@@ -86,8 +85,7 @@ def test_skipping_blocks_is_diffusers_own_hook_where_that_is_right(name, layers)
         apply_layer_skip(oracle, LayerSkipConfig(indices=layers, fqn=HOOKED[name]))
         with torch.no_grad():
             pieces = family.prediction(oracle(*args, **kwargs)).chunk(2 if family.batched else 1)
-        expected = family.unpack(pieces[-1], one.pipe).float()
-        assert torch.equal(branch(trace.recording, "skip", step), expected)
+        assert torch.equal(branch(trace.recording, "skip", step), one.predicted(pieces[-1]))
 
 
 class ValuesOnly(TorchFunctionMode):
@@ -113,7 +111,7 @@ def test_skipping_attention_is_an_attention_whose_map_is_the_identity(one):
                 attention.forward = inside(ValuesOnly, attention.forward)
         with torch.no_grad():
             pieces = family.prediction(oracle(*args, **kwargs)).chunk(2 if family.batched else 1)
-        assert torch.equal(branch(trace.recording, "skip", step), family.unpack(pieces[-1], one.pipe).float())
+        assert torch.equal(branch(trace.recording, "skip", step), one.predicted(pieces[-1]))
 
 
 def inside(mode, forward):
@@ -152,7 +150,7 @@ def test_x0_is_the_schedulers_own_where_it_reports_one(one):
         pytest.skip(f"{type(one.pipe.scheduler).__name__} reports no x0")
     for step, x0 in said:
         ours = torch.from_numpy(trace.recording.x0("guided").isel(step=step).values)
-        assert torch.allclose(ours, family_of(one.pipe).unpack(x0, one.pipe).float(), atol=1e-4, rtol=1e-4)
+        assert torch.allclose(ours, one.predicted(x0), atol=1e-4, rtol=1e-4)
 
 
 def test_the_last_latents_decode_to_the_pipelines_own_output(one):
@@ -165,7 +163,7 @@ def test_the_last_latents_decode_to_the_pipelines_own_output(one):
 
 
 def test_without_cfg_there_is_no_unconditional_branch_and_guidance_still_acts(one):
-    off = {family_of(one.pipe).scale_argument: 1.0}
+    off = one.off()
     stock = tensor(one.stock(**off))
     recorded, trace = attached(one, **off)
     assert torch.equal(recorded, stock)

@@ -46,7 +46,7 @@ def test_what_is_no_layer_is_refused(layers):
 
 
 def test_no_layers_are_refused():
-    with pytest.raises(lab.GuidanceError, match="at least one layer"):
+    with pytest.raises(lab.GuidanceError, match=r"layers is an empty list; give at least one"):
         lab.skip([])
 
 
@@ -72,7 +72,7 @@ def test_text_that_is_no_weak_model_is_refused(text):
 
 
 def test_a_misspelt_kind_gets_a_hint():
-    with pytest.raises(lab.GuidanceError, match=r"Did you mean 'skip'\? Type for example skip:block:5"):
+    with pytest.raises(lab.GuidanceError, match=r"Did you mean 'skip'\? Kinds: blur, .*Type for example skip:block:5"):
         parse("skp:block:5")
 
 

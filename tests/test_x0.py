@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    DDIMScheduler,
     DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
     UniPCMultistepScheduler,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from kit.pipelines import FLOW
 
 import stg_lab as lab
 from stg_lab.errors import LabError
 from stg_lab.families.noise import noise_level
-from stg_lab.x0 import PREDICTION_TYPES, one_step
+from stg_lab.guidance import Restart
+from stg_lab.x0 import PREDICTION_TYPES, noise_up, one_step, process, renoise_weight
 
 RNG = np.random.default_rng(0)
 X0, EPS = RNG.standard_normal((2, 4, 3, 5)), RNG.standard_normal((2, 4, 3, 5))
@@ -60,6 +63,114 @@ def test_x0_holds_for_torch_and_large_noise():
 def test_v_prediction_without_any_signal_left_is_finite():
     """Zero terminal SNR: x0 = -v, and nothing is divided by sqrt(alpha) = 0."""
     assert np.array_equal(one_step("v_prediction", alpha=0.0)(EPS, -X0), X0)
+
+
+# ---- the forward process, and back up in it ----
+
+KINDS = [kind for kind in PREDICTION_TYPES if kind != "sample"]
+# Noise levels of each process, the less noisy first.
+PAIRS = {
+    "flow": ({"sigma": 0.2}, {"sigma": 0.7}),
+    "flow_reversed": ({"sigma": 0.8}, {"sigma": 0.3}),
+    "epsilon": ({"alpha": 0.9}, {"alpha": 0.2}),
+    "v_prediction": ({"alpha": 0.9}, {"alpha": 0.0}),
+    "epsilon_sigma": ({"sigma": 0.5}, {"sigma": 14.0}),
+    "v_prediction_sigma": ({"sigma": 0.02}, {"sigma": 700.0}),
+}
+SHARES = st.floats(0.01, 0.99)
+
+
+def at(kind, share):
+    """(A, B) when a share of the noise is there; written here by the definitions of the processes."""
+    if kind.startswith("flow"):
+        return 1 - share, share
+    return (1.0, share * 80) if kind.endswith("sigma") else (math.sqrt(1 - share), math.sqrt(share))
+
+
+@pytest.mark.parametrize("level", [0.01, 0.3, 0.999])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_process_is_what_makes_the_noisy_sample(kind, level):
+    named = {"alpha": level} if kind in ("epsilon", "v_prediction") else {"sigma": level}
+    signal, noise = process(kind, **named)
+    assert np.allclose(signal * X0 + noise * EPS, noised(kind, level)[0], atol=1e-12)
+
+
+def test_the_process_of_a_model_that_predicts_x0_is_left_open():
+    assert all(math.isnan(x) for x in process("sample", sigma=0.5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noising_up_reaches_the_marginal_of_the_higher_level(kind):
+    """x_high = s (A x0 + B eps) + n eps' has the signal s A and the variance (s B)^2 + n^2."""
+    (a, b), (a1, b1) = (process(kind, **level) for level in PAIRS[kind])
+    signal, noise = noise_up((a, b), (a1, b1))
+    assert signal * a == pytest.approx(a1)
+    assert (signal * b) ** 2 + noise**2 == pytest.approx(b1**2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(shares=st.tuples(SHARES, SHARES, SHARES).map(sorted))
+def test_noising_up_twice_is_noising_up_once(kind, shares):
+    low, middle, high = (at(kind, share) for share in shares)
+    (s1, n1), (s2, n2), (s, n) = noise_up(low, middle), noise_up(middle, high), noise_up(low, high)
+    assert s1 * s2 == pytest.approx(s, rel=1e-9)
+    assert math.hypot(s2 * n1, n2) == pytest.approx(n, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noised_up_samples_have_the_statistics_of_the_higher_level(kind):
+    rng = np.random.default_rng(1)
+    x0, eps, fresh = rng.standard_normal((3, 200_000))
+    low, high = (process(kind, **level) for level in PAIRS[kind])
+    signal, noise = noise_up(low, high)
+    x = signal * (low[0] * x0 + low[1] * eps) + noise * fresh
+    assert np.cov(x, x0)[0, 1] == pytest.approx(high[0], abs=0.02 * math.hypot(*high))
+    assert x.std() == pytest.approx(math.hypot(*high), rel=0.02)
+
+
+def test_noising_up_within_a_level_is_nothing_and_down_is_refused():
+    for kind in KINDS:
+        low, high = (process(kind, **level) for level in PAIRS[kind])
+        assert noise_up(low, low) == pytest.approx((1.0, 0.0), abs=1e-7)
+        assert noise_up(at(kind, 0.0), low) == pytest.approx(low)
+        with pytest.raises(lab.GuidanceError, match="from a low level to a higher one"):
+            noise_up(high, low)
+    with pytest.raises(lab.GuidanceError, match="from a low level to a higher one"):
+        noise_up((0.0, 1.0), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_renoise_weight_solves_its_equation(kind):
+    """Moving the prediction by w d moves A' x0 + B' eps exactly as moving it by d moves A' x0 alone."""
+    (a1, b1), (a, b) = (process(kind, **level) for level in PAIRS[kind])
+    step = one_step(kind, **PAIRS[kind][1])
+    by_x0 = a1 * step.prediction
+    if a:  # eps = (x_t - A x0) / B
+        by_both = a1 * step.prediction - b1 * a / b * step.prediction
+        assert renoise_weight((a, b), (a1, b1)) * by_both == pytest.approx(by_x0)
+    else:  # pure noise: eps is x_t itself
+        assert renoise_weight((a, b), (a1, b1)) == 1
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=30, unique=True), st.tuples(SHARES, SHARES).map(sorted))
+def test_restart_takes_the_nearest_steps_of_the_run(times, bounds):
+    times = sorted(times, reverse=True)
+    low, high = bounds
+    if low == high:
+        return
+    restart = Restart(low, high)
+    nearest = [np.abs(np.array(times) - t).argmin() for t in (high, low)]
+    if nearest[0] == nearest[1]:
+        with pytest.raises(lab.GuidanceError, match=r"holds no step of this run, whose steps start at \d"):
+            restart.interval(times)
+    else:
+        assert restart.interval(times) == tuple(nearest)
+
+
+def test_restart_between_two_steps_names_the_steps_of_the_run():
+    assert Restart(0.2, 0.61).interval([1.0, 0.8, 0.6, 0.4, 0.2]) == (2, 4)
+    with pytest.raises(lab.GuidanceError, match=r"t=0.41 and t=0.45 holds no step.*start at 1.000, 0.800, 0.600, 0.400"):
+        Restart(0.41, 0.45).interval([1.0, 0.8, 0.6, 0.4])
 
 
 def test_an_unknown_prediction_type_is_named_with_a_hint():
@@ -119,7 +230,7 @@ def test_an_ideal_model_is_sampled_to_its_x0():
 
 @pytest.mark.parametrize(
     "scheduler",
-    [DDIMScheduler(), EulerDiscreteScheduler(), UniPCMultistepScheduler(prediction_type="v_prediction")],
+    [HeunDiscreteScheduler(), LMSDiscreteScheduler(), UniPCMultistepScheduler(prediction_type="v_prediction")],
     ids=lambda s: type(s).__name__,
 )
 def test_an_unknown_scheduler_is_named(scheduler):

@@ -11,12 +11,26 @@ from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX
 from stg_lab.families.describe import Description, describe
+from stg_lab.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from stg_lab.families.latte import Latte
+from stg_lab.families.ltx import LTX, LTXImage
+from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
 from stg_lab.families.svd import StableVideoDiffusion
 from stg_lab.families.wan import Wan
 
-FAMILIES: tuple[Family, ...] = (Wan(), Mochi(), CogVideoX(), Latte(), StableVideoDiffusion())
+FAMILIES: tuple[Family, ...] = (
+    Wan(),
+    Mochi(),
+    CogVideoX(),
+    Latte(),
+    StableVideoDiffusion(),
+    LTX(),
+    LTXImage(),
+    LTX2(),
+    HunyuanVideo(),
+    HunyuanVideo15(),
+)
 
 __all__ = ["FAMILIES", "Description", "Family", "Grid", "describe_pipeline", "family_of"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
-from stg_lab.guidance import COND, UNCOND
+from stg_lab.guidance import COND, UNCOND, combine_cfg
 from stg_lab.preview import Preview
 
 
@@ -50,9 +50,10 @@ class Family:
     text_tokens: str = "none"  # where text lies in the self-attention: "none", "first" or "last"
     batched: bool = False  # whether CFG is one call with the batch [uncond, cond], else two calls, cond first
     video_stream: int = 0  # which element is the video, where a block returns several
+    other_stream: str = "text"  # what the blocks carry beside the video, for messages
     cfg_form: str = ""  # for people: how the pipeline runs classifier-free guidance
     layout: str = "batch, channel, frame, y, x"  # of the latents at scheduler.step
-    scale_argument: str = "guidance_scale"  # the pipeline's own name for the CFG scale
+    scale_argument: str = "guidance_scale"  # the call's own name for the CFG scale; "" where the call has none
     samples_argument: str = "num_videos_per_prompt"  # and for how many samples a prompt gets
     sources: str = ""  # settings that the method's authors used, with where that is written
 
@@ -150,6 +151,38 @@ class Family:
         """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
         return self.scale(pipe, denoiser)
 
+    def how_to_scale(self, scale: str) -> str:
+        """What to type so that the pipeline uses this CFG scale, for messages."""
+        return f"Call it with {self.scale_argument}={scale}."
+
+    def how_to_uncond(self) -> str:
+        """What to type so that the pipeline computes the unconditional prediction, for messages."""
+        return "Add lab.CFG(scale) with a scale above 1."
+
+    def beside_cfg(self, pipe: Any) -> str:
+        """What the running call does to its prediction beside CFG, and how to turn it off, for messages; "" for nothing."""
+        rescale = getattr(pipe, "guidance_rescale", 0.0)
+        if not rescale or not self.has_uncond(pipe):
+            return ""
+        return f"it rescales with guidance_rescale={rescale:g}. Call it with guidance_rescale=0; the lab's own is (sum).rescale({rescale:g})"
+
+    def perturbed(self, kwargs: Mapping[str, Any]) -> str:
+        """Name of the branch that a denoiser call computes where it is neither cond nor uncond, but a perturbed pass of the
+        pipeline's own; else ""."""
+        return ""
+
+    def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
+        """What the pipeline steps with, from its own branches, bit for bit.
+
+        Args:
+            scale: from `scales`.
+            sample: x_t.
+            index: of the step in the scheduler's run.
+        """
+        return (
+            combine_cfg(predictions[COND], predictions[UNCOND], scale) if UNCOND in predictions else predictions[COND]
+        )
+
     def prediction(self, output: Any) -> Tensor:
         """The prediction in whatever the denoiser returned."""
         if isinstance(output, Tensor):
@@ -159,6 +192,19 @@ class Family:
     def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
         """Latents or predictions as the pipeline has them, to (batch, channel, frame, y, x)."""
         return latents
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        """A prediction of the denoiser as the pipeline has it at `scheduler.step`, where it is rearranged in between.
+
+        Args:
+            kwargs: of the denoiser call.
+        """
+        return prediction
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        """Latents or a prediction (`predicted`) at `scheduler.step` as recordings keep them: `unpack`, where that needs to
+        know the denoiser call, whose keyword arguments are `kwargs`."""
+        return self.unpack(x, pipe)
 
     def defaults(self, pipe: Any) -> dict[str, Any]:
         """Call arguments that this very checkpoint was made for, where the stock defaults would not fit it."""

@@ -34,19 +34,25 @@ class NoiseLevel:
 
     Attributes:
         timestep: the scheduler's own.
-        time: the timestep as a share of the training timesteps, 1 for pure noise.
-        sigma: the scheduler's own noise level.
+        sigma: the scheduler's own number; it rises from 0 to 1 over a run of Mochi.
+        noise: the noise level as papers write it, falling over a run: B for flow models, B / A for others.
         one_step: how x0 follows from a prediction.
         process: signal and noise level (A, B) of `x_t = A x0 + B eps`.
         next_weight: how strongly CFG++ weighs its vector here; None where the scheduler does not allow it.
     """
 
     timestep: float
-    time: float
     sigma: float
+    noise: float
     one_step: OneStep
     process: tuple[float, float]
     next_weight: float | None
+
+    @property
+    def share(self) -> float:
+        """Noise as a share, B / (A + B): 1 is pure noise; the sigma of a flow model with the same signal-to-noise ratio."""
+        a, b = self.process
+        return b / (a + b)
 
 
 def noise_level(scheduler: Any, timestep: Tensor | float) -> NoiseLevel:
@@ -74,7 +80,8 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None)
         now, step = process(prediction, sigma=sigma), one_step(prediction, sigma=sigma)
         plain = kind in SINGLE_STEP and not scheduler.config.get("stochastic_sampling", False)
         weight = renoise_weight(now, process(prediction, sigma=after)) if plain else None
-    return NoiseLevel(timestep, timestep / scheduler.config.num_train_timesteps, sigma, step, now, weight)
+    noise = now[1] if prediction.startswith("flow") else sigma
+    return NoiseLevel(timestep, sigma, noise, step, now, weight)
 
 
 def _prediction_type(scheduler: Any) -> str:

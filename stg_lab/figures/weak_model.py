@@ -9,9 +9,9 @@ import numpy as np
 from stg_lab.errors import RecordingError
 from stg_lab.figures.style import print_style
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.palette import describe_weak
 from stg_lab.recording import Recording
 from stg_lab.sampling import Run, decode
+from stg_lab.weak import described
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def _rows(
         rows.append(("unconditional", picture(recording.x0(UNCOND))))
     for name, words in recording.weak.items():
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
-            rows.append((f"weak model:\n{describe_weak(words)}", picture(recording.x0(name))))
+            rows.append((f"weak model:\n{described(words)}", picture(recording.x0(name))))
     if UNCOND in recording.branches:
         cfg = combine_cfg(recording.prediction(COND), recording.prediction(UNCOND), scale)  # lazy: one step is read
         rows.append((f"CFG {scale:g}", picture(recording.x0(cfg))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,10 @@ from stg_lab.errors import RecordingError
 from stg_lab.figures.style import print_style
 from stg_lab.figures.weak_model import decoded
 from stg_lab.guidance import COND, UNCOND
-from stg_lab.palette import colour, describe_weak
+from stg_lab.palette import colour
 from stg_lab.recording import Recording
 from stg_lab.sampling import Run
+from stg_lab.weak import described
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +62,7 @@ def _rows(source: Run | Recording, recording: Recording, step: int, sample: int)
         prediction = recording.prediction(name).isel(step=step, sample=sample).values
         if np.isnan(prediction).any():  # not computed at this step
             continue
-        words = {COND: "conditional", UNCOND: "unconditional"}.get(name) or describe_weak(recording.weak[name])
+        words = {COND: "conditional", UNCOND: "unconditional"}.get(name) or described(recording.weak[name])
         clip = decoded(source, recording.x0(name).isel(step=step, sample=[sample]).values)[0]
         length = float(np.linalg.norm(cond - prediction) / np.linalg.norm(cond))
         rows.append((words, colour(name, list(recording.weak)), clip, length))
@@ -84,7 +86,8 @@ def _draw(rows: list[Row], title: str, frames: int) -> Figure:
         for r, ((words, ink, clip, length), vector) in enumerate(zip(rows, vectors, strict=True)):
             bottom = height - top - (r + 1) * side
             y = (bottom + side / 2) / height
-            figure.text((label - 0.1) / width, y, words, ha="right", va="center", fontsize=8.5, color=ink)
+            text = textwrap.fill(words, 27)
+            figure.text((label - 0.1) / width, y, text, ha="right", va="center", fontsize=8.5, linespacing=1.1)
             for c, frame in enumerate(shown):
                 _picture(figure, label + c * side, bottom, side, clip[frame])
                 if r > 0:

@@ -9,11 +9,13 @@ torch tensors and numpy arrays are treated alike.
 """
 
 from stg_lab.guidance.conventions import CONVENTIONS, convention
+from stg_lab.guidance.equation import combine, combine_cfg
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import APG, RULES, Magnitude, Rule, Tangential, ZeroStar
-from stg_lab.guidance.terms import CFG, COND, GUIDED, REFERENCES, STG, UNCOND, CFGpp, Probe, Term, WeakModel, number
-from stg_lab.guidance.total import Guidance, Orthogonal, as_guidance, combine, combine_cfg
+from stg_lab.guidance.scales import Schedule, number
+from stg_lab.guidance.terms import CFG, COND, GUIDED, REFERENCES, STG, UNCOND, CFGpp, Probe, Term, WeakModel
+from stg_lab.guidance.total import Guidance, Orthogonal, as_guidance
 
 __all__ = [
     "APG",
@@ -33,6 +35,7 @@ __all__ = [
     "Probe",
     "Restart",
     "Rule",
+    "Schedule",
     "Tangential",
     "Term",
     "WeakModel",

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from stg_lab.errors import GuidanceError
-from stg_lab.guidance.terms import CFG, STG, number
+from stg_lab.guidance.scales import number
+from stg_lab.guidance.terms import CFG, STG
 from stg_lab.guidance.total import Guidance
 
 CONVENTIONS = {
@@ -30,7 +31,8 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
         unconditional one.
 
     Raises:
-        GuidanceError: unknown convention, a scale for B or none for A and C, or no CFG for B and C.
+        GuidanceError: unknown convention, a scale for B or none for A and C, no CFG for B and C, or a weak model whose
+            prompt is set or cannot be.
     """
     if name not in CONVENTIONS:
         raise GuidanceError(
@@ -41,6 +43,10 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
             "convention B has no scale of its own, its strength is cfg - 1; leave scale out."
             if name == "B"
             else f"convention {name} needs scale=..., the weight of its vector."
+        )
+    if getattr(weak, "prompt", "caption") != "caption":
+        raise GuidanceError(
+            f"convention {name} itself says which prompt the weak pass carries; leave prompt= out of {weak}."
         )
     if name == "A":
         return CFG(cfg) + STG(scale, weak)

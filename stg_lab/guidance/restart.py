@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stg_lab.errors import GuidanceError
+from stg_lab.guidance.scales import count, number
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Restart:
                 "restart(t_min, t_max) takes shares of the training timesteps with 0 < t_min < t_max <= 1, "
                 f"got t_min={self.t_min}, t_max={self.t_max}."
             )
-        if self.times < 1 or self.times != int(self.times):
-            raise GuidanceError(f"restart(times=K) takes 1, 2, 3, ..., got {self.times}.")
+        object.__setattr__(self, "times", count("restart(times=K)", self.times, 1))
 
     def interval(self, times: Sequence[float]) -> tuple[int, int]:
         """The steps to do again: first and one past the last.
@@ -55,4 +55,4 @@ class Restart:
 
     def __str__(self) -> str:
         seed = f", seed={self.seed}" if self.seed else ""
-        return f".restart({self.t_min:g}, {self.t_max:g}, {self.times}{seed})"
+        return f".restart({number(self.t_min)}, {number(self.t_max)}, {self.times}{seed})"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.moment import Moment
-from stg_lab.guidance.numbers import count
+from stg_lab.guidance.scales import count
 from stg_lab.guidance.vectors import along_first_direction, clip_norm, norm, orthogonal, parallel
 
 RULES: dict[str, type[Rule]] = {}

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import APG, Magnitude, Rule, Tangential, ZeroStar
+from stg_lab.guidance.scales import number, schedule
 
 if TYPE_CHECKING:
     from stg_lab.guidance.total import Guidance
 
 COND, UNCOND, GUIDED = "cond", "uncond", "guided"
 
-#: A scale that may change from step to step: one number, one for each step, or a function of the share of the steps done.
-Schedule = float | Iterable[float] | Callable[[float], float]
-
 REFERENCES = {
     "cond": "the conditional prediction (the papers' sum; peers' convention A)",
     "uncond": "the unconditional prediction (convention B: the weak model stands in for CFG's own)",
     "cfg": "what CFG alone would give (convention C, as in the authors' Wan pipeline)",
 }
-
-
-def number(value: float) -> str:
-    """A number as one types it: exact, and without a needless `.0`."""
-    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(float(value))
 
 
 class WeakModel(Protocol):
@@ -71,8 +63,7 @@ class Term:
         return COND
 
     def __post_init__(self) -> None:
-        if not callable(self.scale) and not isinstance(self.scale, int | float):
-            object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
+        object.__setattr__(self, "scale", schedule(self.scale))
         for scale in self._known_scales():
             self._check_scale(scale)
         if not 0 <= self.start < self.stop <= 1:
@@ -124,14 +115,19 @@ class Term:
 
     def inside(self, at: Moment) -> bool:
         """Whether a step lies in the term's window."""
+        self.check(at)
         position = at.step + 1e-9  # 0.28 * 25 is 7.000000000000001, and step 7 is meant
         if not self.start * at.steps <= position < self.stop * at.steps:
             return False
         if self.sigma is None:
             return True
-        if math.isnan(at.sigma):
-            raise GuidanceError("this term's window is in sigma, and the noise level of the step is not known.")
-        return self.sigma[0] < at.sigma <= self.sigma[1]
+        sigma = at.sigma * (1 - 1e-6)  # schedulers hold 0.1 as the float32 0.10000000149, and 0.1 is meant
+        return self.sigma[0] < sigma <= self.sigma[1]
+
+    def check(self, at: Moment) -> None:
+        """Raise `GuidanceError` where the sampler does not serve this term, whether or not the term acts at this step."""
+        if self.sigma is not None and math.isnan(at.sigma):
+            raise GuidanceError(f"the window of {self} is in sigma, and the noise level of the step is not known.")
 
     def active(self, at: Moment) -> bool:
         """Whether the term changes the prediction at a step: inside its window, with a weight that is not zero."""
@@ -247,7 +243,7 @@ class CFG(Term):
     @property
     def plain(self) -> bool:
         """Whether this is just what the pipeline does itself with its `guidance_scale`."""
-        return not self.rules
+        return not self.rules or self.never
 
 
 @dataclass(frozen=True)
@@ -255,22 +251,32 @@ class CFGpp(CFG):
     """CFG++ (Chung et al. 2024, arXiv 2406.08070): x0 from the guided prediction, the noise from the unconditional one.
 
     On a sampler whose step is `x' = A' x0 + B' eps` this is CFG with another scale at every step,
-    `1 + (strength * A' B / (A' B - A B') - 1)`, where A, B are the signal and noise levels before and A', B' after the step.
+    `strength * A' B / (A' B - A B')`, where A, B are the signal and noise levels before and A', B' after the step.
     Samplers that take another kind of step (multistep, stochastic) are refused.
 
     Args:
-        scale: lambda, 0 to 1; 0 is the unconditional sampler, 1 the strongest that interpolates.
+        scale: lambda, 0 to 1, or a schedule as in `CFG`; 0 is the unconditional sampler, 1 the strongest that interpolates.
+        start, stop, sigma: the part of the run where it acts, as in `CFG`; outside, the prediction is the conditional one.
     """
 
     def _check_scale(self, scale: float) -> None:
         if not 0 <= scale <= 1:
             raise GuidanceError(f"CFGpp(strength) takes 0 to 1, got {number(scale)}.")
 
-    def weight(self, at: Moment) -> float:
+    def check(self, at: Moment) -> None:
+        super().check(at)
         if at.next_weight is None:
             raise GuidanceError(
                 "CFG++ needs a sampler that steps from one noise level to the next with x0 and noise alone, such as "
                 "FlowMatchEulerDiscreteScheduler; this one does not, or the noise levels of the step are not known."
+            )
+
+    def weight(self, at: Moment) -> float:
+        self.check(at)
+        assert at.next_weight is not None
+        if math.isnan(at.next_weight):
+            raise GuidanceError(
+                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at."
             )
         return self.scale_at(at.step, at.steps) * at.next_weight - 1
 

@@ -1,7 +1,8 @@
-"""The sum of the terms, as a value, and the one equation that computes it."""
+"""The sum of the terms, as a value; `equation` computes it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,11 +11,17 @@ from stg_lab.errors import GuidanceError
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import rule_from_dict
-from stg_lab.guidance.terms import CFG, COND, STG, UNCOND, CFGpp, Probe, Term, WeakModel, number
-from stg_lab.guidance.vectors import orthogonal, rescale
+from stg_lab.guidance.scales import number
+from stg_lab.guidance.terms import CFG, COND, STG, UNCOND, CFGpp, Probe, Term, WeakModel
 
 TERMS: dict[str, type[Term]] = {"CFG": CFG, "CFGpp": CFGpp, "STG": STG, "Probe": Probe}
-SPACES = ("native", "x0")
+#: What is done to a sum, and the attributes that say it.
+AFTER = {
+    "rescaling": ("phi", "per"),
+    "orthogonalization": ("orthogonalized",),
+    "space": ("space",),
+    "Restart": ("restarts",),
+}
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,31 @@ class Guidance:
     space: str = "native"
     restarts: Restart | None = None
 
+    def __post_init__(self) -> None:
+        if self.orthogonalized is None:
+            return
+        models = dict.fromkeys(t.weak for t in self.terms if isinstance(t, STG) and not isinstance(t, Probe))
+        axes = [model.axis for model in models]
+        if axes.count("spatial") != 1 or axes.count("temporal") != 1:
+            raise GuidanceError(
+                "orthogonalize needs one spatial and one temporal weak model in the sum, for example "
+                "lab.STG(1, lab.skip([5], part='attention', axis='spatial')) + "
+                f"lab.STG(1, lab.skip([5], part='attention', axis='temporal')). This sum has: {' + '.join(map(str, self.terms))}."
+            )
+
     def __add__(self, other: Term | Guidance) -> Guidance:
         if isinstance(other, Term):
             return replace(self, terms=(*self.terms, other))
         if not isinstance(other, Guidance):
             return NotImplemented
-        empty, merged = Guidance(), {}
-        for name in ("phi", "per", "orthogonalized", "space", "restarts"):
-            mine, theirs, default = getattr(self, name), getattr(other, name), getattr(empty, name)
+        merged: dict[str, Any] = {}
+        for name, fields in AFTER.items():
+            mine, theirs, default = ({f: getattr(g, f) for f in fields} for g in (self, other, Guidance()))
             if mine != theirs and default not in (mine, theirs):
-                raise GuidanceError(f"two sums with different {name} ({mine} and {theirs}) cannot be added.")
-            merged[name] = theirs if mine == default else mine
+                differ = [f for f in fields if mine[f] != theirs[f]]
+                said = " and ".join(", ".join(str(one[f]) for f in differ) for one in (mine, theirs))
+                raise GuidanceError(f"two sums that differ in {name} ({said}) cannot be added.")
+            merged |= theirs if mine == default else mine
         return Guidance(self.terms + other.terms, **merged)
 
     # ---- what is done to the sum ----
@@ -84,7 +105,8 @@ class Guidance:
     def orthogonalize(self, *, loses: str = "temporal", per: str = "sample") -> Guidance:
         """Take from the temporal vector its part along the spatial one (paper, eq. 21 and Alg. 5).
 
-        The sum needs one weak model with axis="spatial" and one with axis="temporal".
+        The sum needs one weak model with axis="spatial" and one with axis="temporal". Where one of the two does not act, the
+        other is left as it is.
 
         Args:
             loses: "temporal" as in the paper, or "spatial" for the other order.
@@ -98,19 +120,13 @@ class Guidance:
                 "orthogonalize takes loses='temporal' or 'spatial' and per='sample' or 'frame', "
                 f"got loses={loses!r}, per={per!r}."
             )
-        axes = [m.axis for m in self.weak.values()]
-        if axes.count("spatial") != 1 or axes.count("temporal") != 1:
-            raise GuidanceError(
-                "orthogonalize needs one spatial and one temporal weak model in the sum, for example "
-                "lab.STG(1, lab.skip([5], part='attention', axis='spatial')) + "
-                f"lab.STG(1, lab.skip([5], part='attention', axis='temporal')). This sum has: {self}."
-            )
         return replace(self, orthogonalized=Orthogonal(loses, per))
 
     def in_x0(self) -> Guidance:
         """Combine one-step predictions instead of what the model predicts.
 
-        The sum without rescaling or other rules is the same in both spaces, since its coefficients add up to one.
+        Without rescaling and rules the sum is the same in both spaces: its coefficients add up to one, and orthogonalization does
+        not ask how long its vectors are. It is then computed in the model's own space, where no digits are lost.
         """
         return replace(self, space="x0")
 
@@ -141,7 +157,13 @@ class Guidance:
         return next(name for name, model in self.weak.items() if model == term.weak_model)
 
     def needed(self, at: Moment) -> dict[str, WeakModel]:
-        """The weak models to run at a step: those whose terms act there, and probes."""
+        """The weak models to run at a step: those whose terms act there, and probes.
+
+        Raises:
+            GuidanceError: the sampler does not serve one of the terms, be it at this step or at another.
+        """
+        for term in self.terms:
+            term.check(at)
         running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
         return {name: model for name, model in self.weak.items() if name in running}
 
@@ -179,7 +201,12 @@ class Guidance:
     @property
     def linear(self) -> bool:
         """Whether the guided prediction is a weighted sum with coefficients that add up to one."""
-        return not self.phi and self.orthogonalized is None and not any(t.rules for t in self.terms)
+        return self.same_in_x0 and self.orthogonalized is None
+
+    @property
+    def same_in_x0(self) -> bool:
+        """Whether one-step predictions combine to the same guided prediction; rescaling and rules see to it that not."""
+        return not self.phi and not any(t.rules for t in self.terms)
 
     def resolved(self, steps: int) -> Guidance:
         """The same guidance with every schedule as plain numbers, for a run of `steps` steps.
@@ -239,7 +266,9 @@ def _term_to_dict(term: Term) -> dict[str, Any]:
         "stop": term.stop,
     }
     optional = {
-        "sigma": list(term.sigma) if term.sigma else None,
+        "sigma": [s if math.isfinite(s) else None for s in term.sigma]
+        if term.sigma
+        else None,  # JSON knows no infinity
         "weak": None if term.weak_model is None else str(term.weak_model),
         "reference": None if term.reference == COND else term.reference,
         "rules": [rule.to_dict() for rule in term.rules],
@@ -250,6 +279,8 @@ def _term_to_dict(term: Term) -> dict[str, Any]:
 def _term_from_dict(values: Mapping[str, Any], parse: Callable[[str], WeakModel]) -> Term:
     given = dict(values)
     kind = TERMS[given.pop("method")]
+    if "sigma" in given:
+        given["sigma"] = tuple(math.inf if s is None else s for s in given["sigma"])
     if "weak" in given:
         given["weak"] = parse(given["weak"])
     if "rules" in given:
@@ -272,92 +303,3 @@ def as_guidance(guidance: Guidance | Term | None) -> Guidance:
     if isinstance(guidance, Guidance):
         return guidance
     raise GuidanceError(f"guidance must be a sum such as lab.CFG(4) + lab.STG(1, lab.skip([5])), got {guidance!r}.")
-
-
-def combine_cfg(cond: Any, uncond: Any, scale: Any) -> Any:
-    """`u + scale (c - u)`, written as diffusers writes it so that the bits agree; scale 1 returns `cond` itself.
-
-    The scale is a number, or a tensor where frames have their own (SVD).
-    """
-    off = isinstance(scale, int | float) and scale == 1
-    return cond if off else uncond + scale * (cond - uncond)
-
-
-def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: float | None = None) -> Any:
-    """The guided prediction of one step (DESIGN's one equation; paper eq. 13, 20, 21 and Alg. 4).
-
-    Args:
-        guidance: the sum.
-        predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
-        at: which step it is.
-        cfg_scale: the CFG scale in force at this step, where it is not the sum's own.
-
-    Returns:
-        An array like `predictions["cond"]`. Terms that do not act are left out, not added as zeros, so "off" is exactly off.
-        What is not linear is computed in float32 at least.
-
-    Raises:
-        GuidanceError: a branch that acts at this step is missing.
-    """
-    if not guidance.linear:
-        predictions = {name: _at_least_float32(p) for name, p in predictions.items()}
-    if guidance.space == "x0":
-        return at.from_x0(_total(guidance, at.to_x0(predictions), at, cfg_scale))
-    return _total(guidance, predictions, at, cfg_scale)
-
-
-def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: float | None) -> Any:
-    cond = predictions[COND]
-    scale = g.cfg_scale(at) if cfg_scale is None else cfg_scale
-    off = isinstance(scale, int | float) and scale == 1
-    alone = cond if off else combine_cfg(cond, _branch(predictions, UNCOND), scale)
-    acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
-    for key, term in acting:
-        if isinstance(term, CFG) and not term.plain:
-            alone = alone + term.weight(at) * _vector(g, term, predictions, at, key, alone)
-    vectors = {key: _vector(g, t, predictions, at, key, alone) for key, t in acting if not isinstance(t, CFG)}
-    if g.orthogonalized is not None:
-        vectors = _orthogonalized(g, vectors)
-    guided = alone
-    for key, vector in vectors.items():
-        guided = guided + g.terms[key].weight(at) * vector
-    if g.phi and guided is not cond:
-        guided = rescale(guided, cond, g.phi, g.per)
-    for term in g.terms:
-        for rule in term.rules:
-            guided = rule.on_guided(guided, at)
-    return guided
-
-
-def _vector(g: Guidance, term: Term, predictions: Mapping[str, Any], at: Moment, key: int, alone: Any) -> Any:
-    """The guidance vector of one term, from its weak prediction to its reference, after the term's rules."""
-    weak = _branch(predictions, g.branch(term))
-    reference = alone if term.reference == "cfg" else _branch(predictions, term.reference)
-    for rule in term.rules:
-        weak = rule.on_weak(weak, reference)
-    vector = reference - weak
-    for rule in term.rules:
-        vector = rule.on_vector(vector, reference, weak, at, key)
-    return vector
-
-
-def _orthogonalized(g: Guidance, vectors: dict[int, Any]) -> dict[int, Any]:
-    """Equation 21. Where the vector to be orthogonal to does not act at this step, there is nothing to take away."""
-    how = g.orthogonalized
-    assert how is not None
-    axis = {key: g.terms[key].weak_model.axis for key in vectors}  # type: ignore[union-attr]
-    kept = next((vectors[key] for key in vectors if axis[key] == how.keeps), None)
-    if kept is None:
-        return vectors
-    return {key: orthogonal(v, kept, how.per) if axis[key] == how.loses else v for key, v in vectors.items()}
-
-
-def _at_least_float32(x: Any) -> Any:
-    """Half precision cannot hold norms and deviations; torch tensors are widened, numpy arrays come as float32 anyway."""
-    return x.float() if hasattr(x, "float") and x.dtype.itemsize < 4 else x
-
-
-def _branch(predictions: Mapping[str, Any], name: str) -> Any:
-    if name not in predictions:
-        raise GuidanceError(f"guidance needs the branch {name!r}, but only {', '.join(predictions)} are there.")
-    return predictions[name]

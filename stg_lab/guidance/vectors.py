@@ -86,11 +86,12 @@ def along_first_direction(weak: Any, cond: Any) -> Any:
     """
     cc, cw, ww = inner(cond, cond), inner(cond, weak), inner(weak, weak)
     # Half-angle of the Gram matrix [[cc, cw], [cw, ww]] without arc tangents: its eigenvector to the larger eigenvalue.
-    half = (cc - ww) / 2
+    size = cc + ww + (cc + ww == 0)  # only the shape of the matrix matters, and squares of squares soon leave float32
+    half, cw = (cc - ww) / 2 / size, cw / size
     radius = (half * half + cw * cw) ** 0.5
     first_is_cond = half >= 0
     # Of the two equal ways to write it, the one that subtracts nothing.
     a = first_is_cond * (radius + half) + ~first_is_cond * cw
     b = first_is_cond * cw + ~first_is_cond * (radius - half) + (radius == 0)  # no first direction: weak stays
-    size = abs(a) + abs(b)  # never 0; without it the direction would be as long as the predictions to the third power
+    size = abs(a) + abs(b)  # never 0
     return parallel(weak, a / size * cond + b / size * weak)

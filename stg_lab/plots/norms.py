@@ -9,8 +9,8 @@ import numpy as np
 from stg_lab import analysis, palette
 from stg_lab.errors import RecordingError
 from stg_lab.guidance import GUIDED, UNCOND
-from stg_lab.palette import describe_weak
 from stg_lab.recording import Recording
+from stg_lab.weak import described
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -90,7 +90,7 @@ def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.
     heat = go.Heatmap(
         z=values.values,
         x=recording.ds.step.values,
-        y=[describe_weak(specification) for specification in weak.values()],
+        y=[described(specification) for specification in weak.values()],
         colorscale="Viridis",
         colorbar={"title": {"text": "length<br>/ cond"}},
         hovertemplate="%{y}<br>step %{x}: %{z:.3f}<extra></extra>",

@@ -142,7 +142,7 @@ class Recording:
         return Moment(
             step=int(row.run_step),
             steps=self.settings.get("steps", self.planned),
-            sigma=float(row.sigma),
+            sigma=float(row.noise),
             next_weight=None if np.isnan(weight) else weight,
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
@@ -214,7 +214,9 @@ class Recording:
             RecordingError: the run was cut off, or the video is not of this run.
         """
         if not self.complete:
-            raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final latents to fit on.")
+            raise RecordingError(
+                f"the run was cut off after {self.steps} of {self.planned} steps: no final latents to fit on."
+            )
         try:
             self._preview = fit_preview(self.ds.final.values.astype(np.float32), np.asarray(video))
         except ValueError as error:
@@ -327,10 +329,11 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
         )
     whole, finished = (int(v) for v in ds[PROGRESS].values)
     _check_whole(path, ds, whole, bool(finished))
-    row = np.arange(ds.sizes["step"], dtype=float)
+    steps = ds.sizes["step"]
+    unsaid = {"run_step": np.arange(steps, dtype=float), "noise": ds.sigma.values}
     for name, otherwise in LATER_COORDS.items():
-        values = ds[name].values if name in ds else np.full(len(row), otherwise)
-        ds[name] = ("step", np.where(np.isnan(values), row, values) if name == "run_step" else values)
+        values = ds[name].values if name in ds else np.full(steps, otherwise)
+        ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)
     ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()

@@ -32,7 +32,7 @@ def pipeline_arguments(
             )
     call = {**family.defaults(pipe), **given}
     if guidance is not None:
-        _set_scale(family, guidance, call)
+        _set_scale(pipe, family, guidance, call)
     batch = batch_size(call)
     _check_prompts(pipe, call)
     generator = call.get("generator")
@@ -64,8 +64,16 @@ def captions(call: dict[str, Any]) -> list[str]:
     return [p for p in prompts for _ in range(each)]
 
 
-def _set_scale(family: Family, guidance: Guidance, call: dict[str, Any]) -> None:
+def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, Any]) -> None:
     name, scale = family.scale_argument, guidance.cfg_scale()
+    if not name:  # the pipeline has its scale elsewhere
+        own = max(family.scale(pipe, component) for component in family.denoisers(pipe))
+        if guidance.has_cfg and guidance.plain_cfg and own != scale:
+            raise GuidanceError(
+                f"guidance says CFG({number(scale)}), but the pipeline's own scale is {number(own)}. "
+                f"{family.how_to_scale(number(scale))}"
+            )
+        return
     said = call.get(name)
     if guidance.has_cfg and said is not None and said != scale:
         raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")

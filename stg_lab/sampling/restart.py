@@ -48,7 +48,7 @@ class Rounds:
         rewind(
             scheduler, getattr(scheduler, "step_index", None)
         )  # before the first step this changes nothing, but it may refuse
-        times = [level_at(scheduler, k).time for k in range(len(scheduler.timesteps))]
+        times = [level_at(scheduler, k).share for k in range(len(scheduler.timesteps))]
         return cls(restart, family, *restart.interval(times))
 
     @property

@@ -70,10 +70,14 @@ def sample(
         output = pipe(**arguments)
 
     def again() -> Run:
-        own = arguments.get(
-            family.scale_argument, inspect.signature(pipe.__call__).parameters[family.scale_argument].default
-        )
-        alone = CFG(wanted.cfg_scale() if wanted is not None and wanted.has_cfg else max(own, 1.0))
+        name = family.scale_argument
+        if not name:  # the pipeline has its scale elsewhere
+            own = max(family.scale(pipe, component) for component in family.denoisers(pipe))
+        elif wanted is not None and wanted.has_cfg:
+            own = wanted.cfg_scale()
+        else:
+            own = max(arguments.get(name, inspect.signature(pipe.__call__).parameters[name].default), 1.0)
+        alone = CFG(own)
         same = {**call, "generator": fresh} if fresh is not None else call
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
@@ -115,6 +119,7 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
         raise CallError(f"this run cannot be made again: {why}. Call lab.sample with the arguments yourself.")
     guidance = Guidance.from_dict(s["guidance"], parse)
     arguments |= {"guidance": guidance if s["guidance_given"] else None, "seed": s["seed"]}
+    pipe = load(s["model"]) if pipe is None else pipe
     if as_guidance(changes.get("guidance")).has_cfg:
-        arguments.pop("guidance_scale", None)  # the new sum says it
-    return sample(load(s["model"]) if pipe is None else pipe, **{**arguments, **changes})
+        arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
+    return sample(pipe, **{**arguments, **changes})

@@ -24,6 +24,7 @@ from stg_lab.guidance import (
     UNCOND,
     Guidance,
     Moment,
+    Probe,
     Term,
     as_guidance,
     combine,
@@ -62,6 +63,7 @@ class Trace:
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}
+        self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
         self._memory: dict[Any, Any] = {}
         self._rounds: Rounds | None = None
@@ -87,10 +89,12 @@ class Trace:
     def on_call(self, call: Call) -> None:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
-        branches = self.family.branches(self._calls, self._uncond)
-        pieces = call.prediction.chunk(len(branches))
+        perturbed = self.family.perturbed(call.kwargs)
+        branches = (perturbed,) if perturbed else self.family.branches(self._calls, self._uncond)
+        pieces = self.family.at_step(call.prediction, self.pipe, call.kwargs).chunk(len(branches))
         self._calls += 1
         self._predictions |= dict(zip(branches, pieces, strict=True))
+        self._given = call.kwargs
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
@@ -102,13 +106,13 @@ class Trace:
                     self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, call.prediction,
                     self._step, self._steps, (branches.index(repeats), len(branches)),
                 )  # fmt: skip
-                self._predictions[name] = run_weak(weak, at)
+                self._predictions[name] = self.family.at_step(run_weak(weak, at), self.pipe, call.kwargs)
 
     def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
         if self._step == 0:
-            self._check_rebuilt(step.model_output)
+            self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
         return self._guide(step)
@@ -124,7 +128,8 @@ class Trace:
                 sample = self._rounds.play(sample, self)
             self._round = 0
         if self._step == self._steps and self.recorder is not None:
-            self.recorder.finish(self._to_numpy(sample))
+            self.recorder.finish(self._to_numpy(sample, predicted=False))
+            self._given = {}
         return sample
 
     # ---- what the rounds of Restart ask for ----
@@ -164,19 +169,22 @@ class Trace:
             noise_level(scheduler, self._timesteps[0])
 
     def _check_scales(self, call: Call) -> None:
-        """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it."""
-        g, argument = self.guidance, self.family.scale_argument
-        own, asked = self.family.scale(self.pipe, call.denoiser), g.cfg_scale()
+        """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it; nothing else beside it."""
+        g, family = self.guidance, self.family
+        own, asked = family.scale(self.pipe, call.denoiser), g.cfg_scale()
         if g.has_cfg and g.plain_cfg and asked != own:
             raise GuidanceError(
-                f"guidance says CFG({number(asked)}), but the pipeline was called with {argument}={number(own)}. "
-                f"Call it with {argument}={number(asked)}."
+                f"guidance says CFG({number(asked)}), but the pipeline's own scale is {number(own)}. "
+                f"{family.how_to_scale(number(asked))}"
             )
-        if (g.needs_uncond or not g.plain_cfg) and not self._uncond:
+        if (g.needs_uncond or (g.has_cfg and asked != 1)) and not self._uncond:
             raise GuidanceError(
-                f"{g} needs the unconditional prediction, which the pipeline does not compute with {argument}={number(own)}. "
-                "Add lab.CFG(scale) with a scale above 1."
+                f"{g} needs the unconditional prediction, which the pipeline does not compute in this call, with its scale at "
+                f"{number(own)}. {family.how_to_uncond()}"
             )
+        beside = family.beside_cfg(self.pipe)
+        if beside and (g.phi or g.restarts or not all(isinstance(t, Probe) for t in g.terms)):
+            raise GuidanceError(f"the pipeline was called with more than CFG, which {g} would replace: {beside}.")
         scales = {self.family.scale(self.pipe, name) for name in self.family.denoisers(self.pipe)}
         if not g.plain_cfg and len(scales) > 1:
             raise GuidanceError(
@@ -193,7 +201,7 @@ class Trace:
             if g.space == "x0" or self.recorder is not None:
                 raise
             return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
-        return Moment(self._step, self._steps, level.sigma, level.next_weight, level.one_step, sample, self._memory)
+        return Moment(self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory)
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
@@ -208,13 +216,11 @@ class Trace:
         guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
-    def _check_rebuilt(self, model_output: Tensor) -> None:
+    def _check_rebuilt(self, step: Step) -> None:
         """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
-        expected = self._predictions[COND]
-        if UNCOND in self._predictions:
-            own = self.family.scales(self.pipe, self._component)
-            expected = combine_cfg(expected, self._predictions[UNCOND], own)
-        self.rebuilt = torch.equal(expected, model_output)
+        own = self.family.scales(self.pipe, self._component)
+        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._step)
+        self.rebuilt = torch.equal(expected, step.model_output)
         if self.rebuilt:
             return
         problem = (
@@ -232,6 +238,7 @@ class Trace:
         coordinates = {
             "timestep": level.timestep,
             "sigma": level.sigma,
+            "noise": level.noise,
             "x0_sample": level.one_step.sample,
             "x0_prediction": level.one_step.prediction,
             "run_step": self._step,
@@ -239,11 +246,11 @@ class Trace:
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
         }
         arrays = {name: self._to_numpy(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
-        self.recorder.write(coordinates, self._to_numpy(sample), arrays)
+        self.recorder.write(coordinates, self._to_numpy(sample, predicted=False), arrays)
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
-        shape = tuple(self.family.unpack(sample, self.pipe).shape)
+        shape = tuple(self._to_numpy(sample, predicted=False).shape)
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
@@ -256,7 +263,8 @@ class Trace:
         samples: dict[str, list] = {"caption": captions if len(captions) == shape[0] else [""] * shape[0]}
         if self.settings.get("seed") is not None:
             samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
-        own_branches = [b for b in (COND, UNCOND) if b in self._predictions]
+        own = [b for b in self._predictions if b not in self._sum.weak]
+        own_branches = sorted(own, key=[COND, UNCOND, *own].index)  # and then perturbed passes of the pipeline's own
         self.recorder.start(
             steps=self._steps + (0 if self._rounds is None else self._rounds.extra),
             branches=(*own_branches, *self._sum.weak, GUIDED),
@@ -266,8 +274,9 @@ class Trace:
             preview=self.family.preview(self.pipe),
         )
 
-    def _to_numpy(self, x: Tensor) -> Any:
-        return self.family.unpack(x.detach(), self.pipe).to("cpu", torch.float32, copy=True).numpy()
+    def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> Any:
+        whole = self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)
+        return whole.to("cpu", torch.float32, copy=True).numpy()
 
 
 def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Module]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.weak.base import AXES, Hits, Layered, Pass, in_range, one_of, replaced_forward
-from stg_lab.weak.layers import whole_numbers
+from stg_lab.weak.layers import format_layers, whole_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Attention:
         mask: as the kernel takes it, broadcast against `(batch, head, query token, key token)`; or None.
         options: the kernel's other arguments (scale, dropout).
         kernel: the real `scaled_dot_product_attention`.
-        grid: how the video tokens lie, frame by frame, row by row.
+        grid: how the video tokens lie, frame by frame, row by row; None where the family does not know.
         text: where text tokens lie among them: "none", "first" or "last".
     """
 
@@ -42,7 +42,7 @@ class Attention:
     mask: Tensor | None
     options: dict[str, Any]
     kernel: Callable[..., Tensor]
-    grid: Grid
+    grid: Grid | None
     text: str = "none"
 
     def __call__(self, query: Any = None, key: Any = None, value: Any = None, mask: Any = None) -> Tensor:
@@ -52,13 +52,27 @@ class Attention:
         return self.kernel(query, key, value, attn_mask=mask, **self.options)
 
     @property
+    def place(self) -> Grid:
+        """The grid.
+
+        Raises:
+            GuidanceError: the family does not know it.
+        """
+        if self.grid is None:
+            raise GuidanceError(
+                "the lab does not know how the video tokens of this pipeline lie, so its attention cannot be edited by place. "
+                "Identity attention needs no place: lab.skip(layers, part='attention')."
+            )
+        return self.grid
+
+    @property
     def video(self) -> slice:
         """Which tokens are video.
 
         Raises:
             GuidanceError: there are fewer or more tokens than the grid and the text account for.
         """
-        tokens, size = self.query.shape[2], self.grid.size
+        tokens, size = self.query.shape[2], self.place.size
         if tokens < size or (self.text == "none" and tokens != size) or self.key.shape[2] != tokens:
             raise GuidanceError(
                 f"attention over {tokens} tokens ({self.key.shape[2]} keys) cannot be edited by place: the video has "
@@ -69,7 +83,7 @@ class Attention:
     @property
     def words(self) -> slice:
         """Which tokens are text; an empty slice where there are none."""
-        tokens, size = self.query.shape[2], self.grid.size
+        tokens, size = self.query.shape[2], self.place.size
         return slice(0, tokens - size) if self.text == "first" else slice(size, tokens)
 
     def each_head(self, x: Tensor) -> Tensor:
@@ -78,16 +92,19 @@ class Attention:
         return x if shared == 1 else x.repeat_interleave(shared, dim=1)
 
     def keys_mask(self) -> Tensor | None:
-        """The mask as one row for all queries, `(batch or 1, 1, 1, key token)`.
+        """The mask as one row for all video queries, `(batch or 1, 1, 1, key token)`.
 
         Raises:
-            GuidanceError: the mask differs between queries or heads, or the attention is causal.
+            GuidanceError: the mask differs between video queries or between heads, or the attention is causal.
         """
         if self.options.get("is_causal"):
             raise GuidanceError("this attention is causal, which an edit by place does not know how to keep.")
         if self.mask is None:
             return None
         mask = self.mask[(None,) * (4 - self.mask.ndim)]
+        if mask.shape[2] != 1:  # HunyuanVideo 1.5 hides keys from words that are padding, so that only their rows differ
+            rows = mask[:, :, self.video]
+            mask = rows[:, :, :1] if (rows == rows[:, :, :1]).all() else mask
         if mask.shape[1] != 1 or mask.shape[2] != 1:
             raise GuidanceError(
                 f"this attention has a mask of shape {tuple(self.mask.shape)} that differs between queries or heads; "
@@ -97,7 +114,10 @@ class Attention:
 
     def of_rows(self, rows: slice) -> Tensor:
         """The true attention of some of the queries."""
-        return self(self.query[:, :, rows], self.key, self.value, self.keys_mask())
+        mask = self.mask
+        if mask is not None and mask.ndim > 1 and mask.shape[-2] != 1:
+            mask = mask[..., rows, :]
+        return self(self.query[:, :, rows], self.key, self.value, mask)
 
     def with_video(self, video: Tensor) -> Tensor:
         """A whole output: `video` for the video tokens, the true attention for the text tokens."""
@@ -139,6 +159,11 @@ class AttentionEdit(Layered):
         if self.heads is not None:
             object.__setattr__(self, "heads", whole_numbers(self.heads, "heads", "heads=[0, 3]"))
 
+    def _some(self) -> str:
+        """The ending of `words` for an edit of some heads, or in part."""
+        heads = "" if self.heads is None else f", head{'s' * (len(self.heads) > 1)} {format_layers(self.heads)} alone"
+        return heads + ("" if self.strength == 1 else f", {self.strength:.0%}") + self._under_prompt()
+
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         """What the attention gives instead, `(batch, head, token, channel)`."""
         raise NotImplementedError
@@ -150,7 +175,7 @@ class AttentionEdit(Layered):
         if outside:
             raise GuidanceError(
                 f"head {', '.join(map(str, outside))} is out of range: the attention of {type(denoiser).__name__} has "
-                f"{count} heads, 0 to {count - 1}."
+                f"{count} heads, 0 to {count - 1}. Type for example {replace(self, heads=(count // 2,))!r}."
             )
 
     @contextlib.contextmanager
@@ -184,12 +209,16 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
     hits.setdefault(place, 0)
     text = at.family.text_tokens if axis == "joint" else "none"
     mode = _kernel_mode()
+    try:
+        lying = at.grid  # asked before the pass, which may run inside a compiler
+    except GuidanceError:
+        lying = None  # an edit by place will say so
 
     def answer(
         kernel: Callable[..., Tensor], query: Any, key: Any, value: Any, attn_mask: Any = None, **rest: Any
     ) -> Tensor:
         hits[place] += 1
-        grid = at.family.places(at.grid, axis, query.shape[2])
+        grid = None if lying is None else at.family.places(lying, axis, query.shape[2])
         return edit(Attention(query, key, value, attn_mask, rest, kernel, grid, text))
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:

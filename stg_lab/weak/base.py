@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, did_you_mean
-from stg_lab.weak.layers import whole_numbers
-from stg_lab.weak.spec import read, register, typed, write
+from stg_lab.weak.layers import format_layers, whole_numbers
+from stg_lab.weak.spec import parse, read, register, typed, write
 
 if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
     from torch import Tensor, nn
@@ -93,6 +93,14 @@ class Weak:
         """Branch name in recordings."""
         return self.kind
 
+    @property
+    def words(self) -> str:
+        """What is weak about it, in a few words for figures and tables."""
+        return f"{self.kind}{self._under_prompt()}"
+
+    def _under_prompt(self) -> str:
+        return {"negative": ", negative prompt", "none": ", empty caption"}.get(self.prompt, "")
+
     def __str__(self) -> str:
         return write(self)
 
@@ -119,6 +127,23 @@ class Weak:
     def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
         """Perturb the module inside a `with`; yields how often each interception has acted, by its place."""
         raise NotImplementedError
+
+
+def described(specification: str) -> str:
+    """A weak model's specification in plain words; what cannot be read is returned as it is.
+
+    >>> described("skip:attention:3-5")
+    'attention of blocks 3-5 skipped'
+    """
+    try:
+        return parse(specification).words
+    except GuidanceError:
+        return specification
+
+
+def blocks_text(layers: tuple[int, ...]) -> str:
+    """Layers in words: "block 4", "blocks 3-5"."""
+    return f"block{'s' if len(layers) > 1 else ''} {format_layers(layers)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,7 +176,7 @@ class Layered(Weak):
     def sublayers(self, part: str, family: Family, denoiser: nn.Module) -> list[tuple[str, str, nn.Module]]:
         """What the chosen blocks have of a part, or the blocks, as (place, native axis, module)."""
         return [
-            (place(layer, axis) + (", text" if k else ""), axis, module)
+            (place(layer, axis) + (f", {family.other_stream}" if k else ""), axis, module)
             for layer, axis, block in self.blocks(family, denoiser)
             for k, module in enumerate([block] if part == "block" else family.sublayers(block, part))
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.weak.attention import Attention, AttentionEdit
-from stg_lab.weak.base import Pass, in_range
+from stg_lab.weak.base import Pass, blocks_text, in_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,14 @@ class Blur(AttentionEdit):
         super().__post_init__()
         object.__setattr__(self, "sigma", in_range("sigma", self.sigma, 0, math.inf))
 
+    @property
+    def words(self) -> str:
+        over = {"spatial": "in each frame", "temporal": "over time", "joint": "in space and time"}[self.axis]
+        sigma = "∞" if math.isinf(self.sigma) else f"{self.sigma:g}"
+        return f"queries of {blocks_text(self.layers)} blurred {over}, σ\u00a0=\u00a0{sigma}{self._some()}"
+
     def edit(self, attention: Attention, at: Pass) -> Tensor:
-        grid, video = attention.grid, attention.video
+        grid, video = attention.place, attention.video
         blurred = attention.query[:, :, video].unflatten(2, (grid.frames, grid.height, grid.width))
         dims = {"spatial": (3, 4), "temporal": (2,), "joint": (2, 3, 4)}[self.axis]
         for dim in dims:

@@ -60,6 +60,10 @@ class Checkpoint(Weak):
         else:
             raise GuidanceError(f"checkpoint needs a name, a folder or a pipeline, got {given!r}. Type {self.example}.")
 
+    @property
+    def words(self) -> str:
+        return f"another checkpoint: {self.source}{self._under_prompt()}"
+
     def module(self, at: Pass) -> nn.Module:
         other = self._denoiser(at.component, at.denoiser)
         return other if self.pipe is not None else other.to(at.prediction.device)
@@ -86,10 +90,10 @@ class Checkpoint(Weak):
                 f"{self.source} is the main model itself, so the guidance vector would be zero. Give another pipeline."
             )
         for name in ("in_channels", "out_channels", "patch_size", "text_dim"):
-            mine, theirs = (_plain(module.config.get(name)) for module in (denoiser, other))
-            if mine != theirs:
+            here, there = _setting(denoiser, name), _setting(other, name)
+            if here != there:
                 raise GuidanceError(
-                    f"{self.source} has {name}={theirs} and the main model {mine}: it cannot take the same arguments. Give a "
+                    f"{self.source} has {name}={there} and the main model {here}: it cannot take the same arguments. Give a "
                     "checkpoint for the same latents and text embeddings."
                 )
 
@@ -107,12 +111,13 @@ def _named(pipe: Any) -> str:
     return _in_memory[pipe]
 
 
-def _plain(value: Any) -> Any:
-    """Configurations from a file have lists where those made in memory have tuples."""
+def _setting(denoiser: Any, name: str) -> Any:
+    """A configuration from a file has lists where one made in memory has tuples."""
+    value = denoiser.config.get(name)
     return tuple(value) if isinstance(value, list) else value
 
 
 @functools.lru_cache(maxsize=4)
 def _loaded(source: str, component: str, dtype: Any) -> Any:
     """The denoiser alone, in the main model's dtype with what its class keeps in float32; the rest is let go."""
-    return getattr(load(source, torch_dtype=dtype), component, None)
+    return getattr(load(source, dtype=dtype), component, None)

@@ -50,6 +50,11 @@ class Drop(Weak):
         if self.among is not None:
             object.__setattr__(self, "among", whole_numbers(self.among, "among", "lab.drop(1, among=[3, 4, 5])"))
 
+    @property
+    def words(self) -> str:
+        several = "s" if self.count > 1 else ""
+        return f"{self.count} random block{several} skipped, drawn at each step{self._under_prompt()}"
+
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         layers = len(family.layers(denoiser))
         check_layers(self.among or (), family, denoiser, lambda layer: repr(replace(self, count=1, among=(layer,))))

@@ -65,6 +65,10 @@ class PerStep(Weak):
         return f"lab.per_step({', '.join(f'({n}, {m!r})' if n > 1 else repr(m) for n, m in self._runs())})"
 
     @property
+    def words(self) -> str:
+        return "by step: " + "; ".join(dict.fromkeys("none" if m is None else m.words for m in self.models))
+
+    @property
     def name(self) -> str:
         kinds = {m.name for m in self.models if m is not None}
         return kinds.pop() if len(kinds) == 1 else self.kind

@@ -63,8 +63,10 @@ def sliding(attention: Attention, window: int) -> Tensor:
     """Every video token attends to the frames at most `window` before or after its own (and to the text)."""
     import torch
 
+    if window >= attention.place.frames - 1:
+        return attention()  # every frame is near: the very bits of the true attention
     mask, words = attention.keys_mask(), attention.words
-    frames, places = attention.grid.frames, attention.grid.height * attention.grid.width
+    frames, places = attention.place.frames, attention.place.height * attention.place.width
     first = attention.video.start
     out = []
     for f in range(frames):
@@ -83,8 +85,10 @@ def _grouped(attention: Attention, *, by_frame: bool) -> Tensor:
     """Attention inside groups of video tokens: the tokens of a frame, or those of a position."""
     import torch
 
-    frames, places = attention.grid.frames, attention.grid.height * attention.grid.width
+    frames, places = attention.place.frames, attention.place.height * attention.place.width
     groups = frames if by_frame else places
+    if groups == 1:
+        return attention()
 
     def split(x: Tensor) -> Tensor:
         """(batch, head, video token, channel) to (batch * group, head, token of the group, channel)."""

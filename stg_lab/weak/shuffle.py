@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.weak.base import AXES, Hits, Layered, Pass, one_of, place, replaced_forward
+from stg_lab.weak.base import AXES, Hits, Layered, Pass, blocks_text, one_of, place, replaced_forward
 from stg_lab.weak.layers import whole_number
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Shuffle(Layered):
         one_of("restore", self.restore, (True, False))
         object.__setattr__(self, "restore", bool(self.restore))
         object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0, "lab.shuffle([5], seed=3)"))
+
+    @property
+    def words(self) -> str:
+        what = {"joint": "tokens", "spatial": "positions", "temporal": "frames"}[self.axis]
+        return f"{what} shuffled in {blocks_text(self.layers)}{self._under_prompt()}"
 
     def order(self, grid: Grid, step: int, layer: int) -> list[int]:
         """Which token stands at each place, for one layer at one step."""

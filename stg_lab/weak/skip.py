@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stg_lab.errors import GuidanceError
 from stg_lab.weak import places
 from stg_lab.weak.attention import Attention, AttentionEdit
-from stg_lab.weak.base import Hits, Pass, one_of, replaced_forward
+from stg_lab.weak.base import Hits, Pass, blocks_text, one_of, replaced_forward
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,23 +78,36 @@ class Skip(AttentionEdit):
         if self.heads is not None and self.part not in EDITS:
             raise GuidanceError(f"heads are for the attention parts ({', '.join(EDITS)}), not for part={self.part!r}.")
 
+    @property
+    def words(self) -> str:
+        what = {
+            "block": "",
+            "attention_video": "attention of video tokens in ",
+            "attention_diagonal": "attention between video tokens in ",
+            "attention_zero": "attention branch of ",
+            "cross_attention_zero": "cross-attention branch of ",
+            "feedforward": "feed-forward of ",
+        }.get(self.part, f"{self.part} of ")
+        axis = "" if self.axis == "joint" else f"{self.axis} "
+        return f"{axis}{what}{blocks_text(self.layers)} skipped{self._some()}"
+
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` for a layer or head out of range, or an axis or part that the family lacks."""
         super().check(family, component, denoiser)
-        if self.part not in family.parts:
-            raise GuidanceError(
-                f"part {self.part!r} cannot be skipped in {family.name} models: {', '.join(family.parts)}."
-            )
         if self.part in ("attention_video", "attention_diagonal") and family.text_tokens == "none":
             raise GuidanceError(
-                f"part {self.part!r} is for models that keep text in their self-attention. {family.name} models do not, "
-                f"so it is the same as {replace(self, part='attention')}. Type part='attention'."
+                f"part {self.part!r} is for models that keep text in their self-attention, which {family.name} models do not. "
+                f"For them it is the same as {replace(self, part='attention')!r}: type that."
+            )
+        if self.part not in family.parts:
+            raise GuidanceError(
+                f"part {self.part!r} is not there in {family.name} models. Choose one of: {', '.join(family.parts)}."
             )
         if self.axis not in ("joint", *family.axes) and self.part != "attention":
             raise GuidanceError(
                 f"axis {self.axis!r} is not there for part {self.part!r} in {family.name} models, whose attention is "
-                f"{', '.join(family.axes)}. Type lab.skip({list(self.layers)}, part='attention', axis={self.axis!r}), "
-                f"which restricts the attention, or leave the axis out."
+                f"{', '.join(family.axes)}. Type {replace(self, part='attention')!r}, which restricts the attention, or leave "
+                "the axis out."
             )
         if not self.sublayers(self._concerned, family, denoiser):
             raise GuidanceError(
@@ -107,8 +120,10 @@ class Skip(AttentionEdit):
             return EDITS[self.part](attention)
         return places.within_frames(attention) if self.axis == "temporal" else places.within_positions(attention)
 
-    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
-        return super().perturb(at) if self.part in EDITS else self._left_out(at)
+    @contextlib.contextmanager
+    def perturb(self, at: Pass) -> Iterator[Hits]:
+        with super().perturb(at) if self.part in EDITS else self._left_out(at) as hits:
+            yield hits
 
     @contextlib.contextmanager
     def _left_out(self, at: Pass) -> Iterator[Hits]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.weak.attention import Attention, AttentionEdit
-from stg_lab.weak.base import Pass
+from stg_lab.weak.base import Pass, blocks_text
 from stg_lab.weak.layers import whole_number
 from stg_lab.weak.places import sliding
 
@@ -37,6 +37,11 @@ class Window(AttentionEdit):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "frames", whole_number(self.frames, "frames", 0, self.example))
+
+    @property
+    def words(self) -> str:
+        seen = "its own frame alone" if self.frames == 0 else f"±{self.frames} frames"
+        return f"attention of {blocks_text(self.layers)} sees {seen}{self._some()}"
 
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         return sliding(attention, self.frames)

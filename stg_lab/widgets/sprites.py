@@ -17,9 +17,10 @@ from PIL import Image
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
-from stg_lab.palette import colour, describe_weak
+from stg_lab.palette import colour
 from stg_lab.recording import Recording
 from stg_lab.sheets import to_bytes
+from stg_lab.weak import described
 
 ALONE = "cfg"  # the row of CFG alone, rebuilt from cond and uncond
 BUDGET = 6_000_000  # pixels of one sheet; above it pictures are made smaller, or a page would not hold them
@@ -162,7 +163,7 @@ def _row(recording: Recording, name: str, video: np.ndarray, alone: Guidance | N
         ALONE: ("CFG", _cfg_note(alone)),
         GUIDED: (GUIDED, _guided_note(recording, bool(weak))),
     }
-    label, note = words.get(name) or (name, f"weak model: {describe_weak(weak.get(name, name))}")
+    label, note = words.get(name) or (name, f"weak model: {described(weak.get(name, name))}")
     computed = [not bool(np.isnan(step).any()) for step in video]
     return {"name": name, "label": label, "note": note, "colour": colour(name, list(weak)), "computed": computed}
 

@@ -14,8 +14,14 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    AutoencoderKLLTXVideo,
     AutoencoderKLMochi,
     AutoencoderKLTemporalDecoder,
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
@@ -23,16 +29,28 @@ from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     LattePipeline,
     LatteTransformer3DModel,
+    LTX2Pipeline,
+    LTX2VideoTransformer3DModel,
+    LTXImageToVideoPipeline,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from stg_lab.families import family_of
 
 from kit.pipelines import Rig, generators, randomise, tiny_wan
 
@@ -42,7 +60,7 @@ STEPS = 3
 class Member(Rig):
     """A tiny pipeline with the call that it is made with; embeddings stand in for prompts."""
 
-    scale = 3.0
+    name = ""
 
     def arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
         return {"num_inference_steps": STEPS, "output_type": "latent", **self.call, **changes}
@@ -51,10 +69,32 @@ class Member(Rig):
         output = self.pipe(**{"generator": generators(seed, count), **self.arguments(changes)})
         return output.frames
 
+    def off(self) -> dict[str, Any]:
+        """Changes that turn CFG off."""
+        return {family_of(self.pipe).scale_argument: 1.0}
+
+    def scales(self) -> Any:
+        """The CFG scale, shaped to multiply recorded predictions with."""
+        family = family_of(self.pipe)
+        scale = family.scales(self.pipe, next(iter(family.denoisers(self.pipe))))
+        return family.unpack(scale, self.pipe) if isinstance(scale, Tensor) else scale
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        """Latents that the pipeline returned, as recordings have them."""
+        return family_of(self.pipe).unpack(latents, self.pipe).float()
+
+    def predicted(self, output: Tensor) -> Tensor:
+        """A piece of the denoiser's output, as recordings have predictions."""
+        return self.unpacked(output)
+
+    def returned(self, final: Tensor) -> Tensor:
+        """The final latents of a recording, as the pipeline returns them, but for their layout."""
+        return final
+
     def two(self) -> dict[str, Any]:
         """Arguments for a batch of two different prompts (or pictures)."""
-        doubled = {k: torch.cat([v, v.flip(-1)]) for k, v in self.call.items() if k.endswith("_embeds")}
-        doubled |= {k: torch.cat([v, v]) for k, v in self.call.items() if k.endswith("_mask")}
+        text = {k: v for k, v in self.call.items() if "_embeds" in k or "_mask" in k}
+        doubled = {k: torch.cat([v, v if "_mask" in k else v.flip(-1)]) for k, v in text.items()}
         if "prompt" in self.call:
             doubled["prompt"] = [self.call["prompt"], "a blue two growing"]
         if "image" in self.call:
@@ -86,6 +126,10 @@ def embeds(
 def prepared(module: nn.Module, seed: int = 0) -> Any:
     randomise(module, seed)
     return module.eval()
+
+
+def picture(height: int, width: int) -> Any:
+    return Image.fromarray((np.indices((height, width)).sum(0)[..., None] * [3, 5, 2]).astype(np.uint8))
 
 
 def wan() -> Member:
@@ -171,9 +215,151 @@ def svd() -> Member:
     pipe = StableVideoDiffusionPipeline(
         prepared(vae), prepared(encoder), prepared(unet), scheduler, CLIPImageProcessor(crop_size=224, size=224)
     )
-    picture = Image.fromarray((np.indices((16, 32)).sum(0)[..., None] * [3, 5, 2]).astype(np.uint8))
-    call = {"image": picture, "height": 16, "width": 32, "num_frames": 3, "max_guidance_scale": 3.0}
+    call = {"image": picture(16, 32), "height": 16, "width": 32, "num_frames": 3, "max_guidance_scale": 3.0}
     return Member(pipe, call)
+
+
+class Packed(Member):
+    """LTX: latents that are returned as tokens, which only whoever made the call can unpack."""
+
+    sizes = (3, 4, 8)  # in latent pixels
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        return self.pipe._unpack_latents(latents, *self.sizes).float()
+
+
+class Pictured(Packed):
+    """LTX image-to-video: the picture's frame is given, and the pipeline drops what is predicted for it."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+class Sounding(Packed):
+    """LTX-2: latents come back unpacked and as the decoder wants them."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        return latents.float() if latents.ndim == 5 else super().unpacked(latents)
+
+    def returned(self, final: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        return self.pipe._denormalize_latents(final, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+
+
+class Distilled(Member):
+    """HunyuanVideo: the true CFG scale is known to a call alone."""
+
+    def scales(self) -> float:
+        return self.call["true_cfg_scale"]
+
+
+class Guided(Member):
+    """HunyuanVideo 1.5: a component of the pipeline does CFG, and has its scale."""
+
+    def off(self) -> dict[str, Any]:
+        self.pipe.guider = self.pipe.guider.new(guidance_scale=1.0)
+        return {}
+
+
+def skewed(vae: Any) -> Any:
+    """Statistics of the latents that are not neutral."""
+    count = len(vae.latents_mean)
+    vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, count))
+    vae.latents_std.copy_(torch.linspace(0.5, 1.5, count))
+    return vae
+
+
+def ltx(pipeline: type = LTXPipeline) -> Member:
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, num_layers=3,
+        caption_channels=16,
+    )  # fmt: skip
+    widths, blocks = (8, 8, 8, 8), (1, 1, 1, 1, 1)
+    scaling = (True, True, False, False)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8, block_out_channels=widths, decoder_block_out_channels=widths, layers_per_block=blocks,
+        decoder_layers_per_block=blocks, spatio_temporal_scaling=scaling, decoder_spatio_temporal_scaling=scaling,
+        patch_size=2,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+    )
+    pipe = pipeline(scheduler, skewed(prepared(vae)), None, None, prepared(transformer))
+    call = {**embeds(6, 16, mask=True), "height": 32, "width": 64, "num_frames": 9, "guidance_scale": 3.0}
+    return Packed(pipe, call) if pipeline is LTXPipeline else Pictured(pipe, {**call, "image": picture(32, 64)})
+
+
+def ltx2() -> Member:
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
+        audio_in_channels=4, audio_out_channels=4, audio_num_attention_heads=2, audio_attention_head_dim=4,
+        audio_cross_attention_dim=8, num_layers=3, caption_channels=16, rope_double_precision=False, perturbed_attn=True,
+    )  # fmt: skip
+    connectors = LTX2TextConnectors(
+        caption_channels=16, text_proj_in_factor=2, video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=8, video_connector_num_layers=1, video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=2, audio_connector_attention_head_dim=8, audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None, connector_rope_base_seq_len=32, rope_double_precision=False,
+    )  # fmt: skip
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4, block_out_channels=(8,), decoder_block_out_channels=(8,), layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1), spatio_temporal_scaling=(True,), decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False), downsample_type=("spatial",), upsample_residual=(False,),
+        upsample_factor=(1,), down_block_types=("LTX2VideoDownBlock3D",), upsample_type=("spatiotemporal",),
+    )  # fmt: skip
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16, hidden_channels=8, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2], resnet_kernel_sizes=[3],
+        resnet_dilations=[[1]],
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+    )
+    modules = [prepared(m) for m in (vae, audio_vae, connectors, transformer, vocoder)]
+    vae, audio_vae, connectors, transformer, vocoder = modules
+    pipe = LTX2Pipeline(scheduler, skewed(vae), audio_vae, None, None, connectors, transformer, vocoder)
+    plain = {"stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0}
+    of_sound = {"audio_guidance_scale": None, "audio_stg_scale": None, "audio_modality_scale": None}
+    call = {**embeds(6, 32, mask=False), "height": 32, "width": 64, "num_frames": 5, "guidance_scale": 3.0}
+    return Sounding(pipe, {**call, **plain, **of_sound, "spatio_temporal_guidance_blocks": None})
+
+
+def hunyuan() -> Member:
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=2, num_single_layers=2,
+        num_refiner_layers=1, guidance_embeds=True, text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(2, 4, 4),
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+    )
+    pipe = HunyuanVideoPipeline(
+        None, None, prepared(transformer), prepared(vae), FlowMatchEulerDiscreteScheduler(shift=7.0), None, None
+    )
+    call = {**embeds(6, 16, mask=True), "height": 32, "width": 64, "num_frames": 9, "true_cfg_scale": 3.0}
+    pooled = {"pooled_prompt_embeds": noise(1, 8, seed=3), "negative_pooled_prompt_embeds": noise(1, 8, seed=4)}
+    return Distilled(pipe, {**call, **pooled})
+
+
+def hunyuan15() -> Member:
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=3, num_refiner_layers=1,
+        text_embed_dim=16, text_embed_2_dim=8, image_embed_dim=8, rope_axes_dim=(2, 4, 4), target_size=64, task_type="t2v",
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo15(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1,
+    )  # fmt: skip
+    pipe = HunyuanVideo15Pipeline(
+        None, None, prepared(transformer), prepared(vae), FlowMatchEulerDiscreteScheduler(shift=7.0), None, None,
+        ClassifierFreeGuidance(guidance_scale=3.0),
+    )  # fmt: skip
+    pipe.vision_num_semantic_tokens = 2
+    words = embeds(6, 16, mask=True, names=("prompt_embeds", "prompt_embeds_mask"))
+    glyphs = embeds(4, 8, mask=True, names=("prompt_embeds_2", "prompt_embeds_mask_2"))
+    return Guided(pipe, {**words, **glyphs, "height": 32, "width": 64, "num_frames": 9})
 
 
 ZOO: dict[str, Callable[[], Member]] = {
@@ -183,11 +369,17 @@ ZOO: dict[str, Callable[[], Member]] = {
     "cogvideox-dpm": functools.partial(cogvideox, CogVideoXDPMScheduler),
     "latte": latte,
     "svd": svd,
+    "ltx": ltx,
+    "ltx-image": functools.partial(ltx, LTXImageToVideoPipeline),
+    "ltx2": ltx2,
+    "hunyuan": hunyuan,
+    "hunyuan15": hunyuan15,
 }
 
 
 def member(name: str) -> Member:
     """A fresh tiny pipeline of a family."""
     made = ZOO[name]()
+    made.name = name
     made.pipe.set_progress_bar_config(disable=True)
     return made

@@ -1,9 +1,10 @@
-"""Numbers as users give them: read, checked, and written as one types them."""
+"""Scales and other numbers as users give them: read, checked, and written as one types them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 from stg_lab.errors import GuidanceError
@@ -36,12 +37,14 @@ def schedule(value: Any) -> Any:
     Raises:
         GuidanceError: neither a number nor numbers nor a callable.
     """
-    if callable(value) or (isinstance(value, int | float) and type(value) in (int, float, bool)):
+    if callable(value):
         return value
     try:
+        if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
+            return value if type(value) is int else float(value)
         if isinstance(value, str):
             raise TypeError
-        return float(value) if not getattr(value, "ndim", 1) or isinstance(value, float) else tuple(float(v) for v in value)
+        return tuple(float(v) for v in value)
     except (TypeError, ValueError):
         raise GuidanceError(
             f"a scale is a number, a list with one for each step, or a function of the share of the steps done, got {value!r}."

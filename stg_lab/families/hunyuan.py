@@ -1,0 +1,131 @@
+"""HunyuanVideo and HunyuanVideo 1.5: text and video in one attention, video first."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stg_lab.errors import UnsupportedPipelineError
+from stg_lab.families.base import Family, Grid, two_streams_without
+
+
+class Hunyuan(Family):
+    """What both versions share."""
+
+    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    text_tokens = "last"
+
+    def blocks(self, denoiser: Any) -> list[Any]:
+        return list(denoiser.transformer_blocks)
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        return [block.attn] if part == "attention" else [block.ff, block.ff_context]
+
+    def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
+        if part == "feedforward":
+            return super().without(part, *args, **kwargs)
+        return two_streams_without(part, *args, **kwargs)
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        frames, height, width = kwargs["hidden_states"].shape[2:]
+        c = denoiser.config
+        return Grid(frames // c.patch_size_t, height // c.patch_size, width // c.patch_size)
+
+    def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
+        z = latents.to(pipe.vae.device, pipe.vae.dtype) / pipe.vae.config.scaling_factor
+        with torch.no_grad():
+            video = pipe.vae.decode(z, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="np")
+
+
+class HunyuanVideo(Hunyuan):
+    """`HunyuanVideoPipeline`: double blocks, with a stream each for video and text, then single ones, with both in one.
+
+    The model is distilled: its `guidance_scale` is an input, and there is no unconditional pass unless it is asked for.
+    """
+
+    name = "HunyuanVideo"
+    pipelines = ("HunyuanVideoPipeline",)
+    scale_argument = "true_cfg_scale"
+    cfg_form = (
+        "distilled, so one call a step by default (guidance_scale is an input of the model); with true_cfg_scale above 1 and a "
+        "negative prompt two calls, conditional first: u + scale (c - u)"
+    )
+    sources = "the authors' code and diffusers' community STG pipeline default to block 2 (STG-R, scale 1 in their example, no CFG)"
+
+    def blocks(self, denoiser: Any) -> list[Any]:
+        return [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        """A single block's feed-forward is projected out together with its attention; without it, its share there is zero."""
+        if part == "feedforward" and hasattr(block, "act_mlp"):
+            return [block.act_mlp]
+        return super().sublayers(block, part)
+
+    def has_uncond(self, pipe: Any) -> bool:
+        return bool(_running(pipe).get("do_true_cfg", False))
+
+    def scale(self, pipe: Any, denoiser: str) -> float:
+        return float(_running(pipe)["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
+
+    def how_to_uncond(self) -> str:
+        return "The model is distilled; call it with true_cfg_scale above 1 and a negative_prompt ('' will do)."
+
+
+class HunyuanVideo15(Hunyuan):
+    """`HunyuanVideo15Pipeline`. CFG is done by a component, `pipe.guider`, and so is its scale; the denoiser's input is the
+    latents with the channels of a picture and its mask, all zero for text-to-video."""
+
+    name = "HunyuanVideo 1.5"
+    pipelines = ("HunyuanVideo15Pipeline",)
+    scale_argument = ""
+    cfg_form = "two calls a step, conditional first, combined by pipe.guider with its own scale: u + scale (c - u)"
+
+    def has_uncond(self, pipe: Any) -> bool:
+        guider = pipe.guider
+        if type(guider).__name__ != "ClassifierFreeGuidance" or (guider._start, guider._stop) != (0.0, 1.0):
+            raise UnsupportedPipelineError(
+                f"the pipeline's guider is {type(guider).__name__} from {guider._start:g} to {guider._stop:g} of the steps; the "
+                "lab knows ClassifierFreeGuidance at all steps. Type pipe.guider = ClassifierFreeGuidance(guidance_scale=6.0) "
+                "and leave windows and other guidance to the lab, for example lab.CFG(6, stop=0.5)."
+            )
+        return guider.num_conditions > 1
+
+    def scale(self, pipe: Any, denoiser: str) -> float:
+        return float(pipe.guider.guidance_scale) if self.has_uncond(pipe) else 1.0
+
+    def how_to_scale(self, scale: str) -> str:
+        return f"Type pipe.guider = pipe.guider.new(guidance_scale={scale})."
+
+    def how_to_uncond(self) -> str:
+        return "Type pipe.guider = pipe.guider.new(guidance_scale=6.0)."
+
+    def beside_cfg(self, pipe: Any) -> str:
+        on = [f"{name}={value}" for name in ("guidance_rescale", "use_original_formulation") if (value := getattr(pipe.guider, name))]
+        if not on:
+            return ""
+        return f"{', '.join(on)}. Type pipe.guider = pipe.guider.new(guidance_rescale=0.0, use_original_formulation=False)"
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        channels = old.shape[1]
+        latents, rest = kwargs["hidden_states"].split([channels, kwargs["hidden_states"].shape[1] - channels], dim=1)
+        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
+        return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], rest], dim=1)}
+
+
+def _running(pipe: Any) -> dict[str, Any]:
+    """`do_true_cfg` and `true_cfg_scale` of the pipeline call that is running now, nothing outside one. HunyuanVideo keeps
+    them in the call's own variables and nowhere else."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if "do_true_cfg" in frame.f_code.co_varnames and frame.f_locals.get("self") is pipe:
+            return {name: frame.f_locals[name] for name in ("do_true_cfg", "true_cfg_scale")}
+        frame = frame.f_back
+    return {}

@@ -1,0 +1,80 @@
+"""LTX-Video: tokens instead of latents at the scheduler, text by cross-attention, CFG as one batched call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stg_lab.errors import CallError
+from stg_lab.families.base import Family, Grid
+
+
+class LTX(Family):
+    """`LTXPipeline` (0.9 and its successors, 13B). A latent pixel is a token; their sizes are in every denoiser call."""
+
+    name = "LTX"
+    pipelines = ("LTXPipeline",)
+    batched = True
+    layout = "batch, token, channel"
+    cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u)"
+    sources = "diffusers' community STG pipelines for LTX skip block 19 (STG-R, scale 1 in their example)"
+
+    def blocks(self, denoiser: Any) -> list[Any]:
+        return list(denoiser.transformer_blocks)
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        return [{"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ff}[part]]
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        return Grid(kwargs["num_frames"], kwargs["height"], kwargs["width"])
+
+    def prediction(self, output: Any) -> Tensor:
+        return super().prediction(output).float()  # as the pipeline does, before CFG
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        return spread(x, pipe, self.grid(None, (), kwargs))
+
+    def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
+        """What the VAE decodes, in the latents' own precision."""
+        vae = pipe.vae
+        return pipe._denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+
+    def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
+        """With the stock `decode_timestep=0`, so without the noise that a larger one adds before decoding."""
+        if latents.ndim != 5:
+            raise CallError(
+                f"these latents have the shape {tuple(latents.shape)}: packed tokens, which do not tell their sizes. Decode "
+                "(batch, channel, frame, y, x), for example lab.decode(pipe, run.recording.ds.final)."
+            )
+        vae = pipe.vae
+        z = self.denormalised(pipe, latents.to(vae.device)).to(vae.dtype)
+        timestep = torch.zeros(len(z)).to(z) if vae.config.timestep_conditioning else None
+        with torch.no_grad():
+            video = vae.decode(z, timestep, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="np")
+
+
+class LTXImage(LTX):
+    """`LTXImageToVideoPipeline`. The first latent frame is the picture, at noise level 0 throughout; the scheduler steps the
+    others, unpacked. Recordings hold all frames: in the first one the latents are the picture and every prediction is zero."""
+
+    name = "LTX image-to-video"
+    pipelines = ("LTXImageToVideoPipeline",)
+    layout = "batch, channel, frame, y, x; the picture's frame is not stepped"
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        return spread(prediction, pipe, self.grid(None, (), kwargs))[:, :, 1:]
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        picture = spread(kwargs["hidden_states"], pipe, self.grid(None, (), kwargs))[-len(x) :, :, :1].to(x.dtype)
+        return torch.cat([torch.zeros_like(picture) if predicted else picture, x], dim=2)
+
+
+def spread(tokens: Tensor, pipe: Any, grid: Grid) -> Tensor:
+    """Packed tokens `(batch, token, channel)` as `(batch, channel, frame, y, x)`, as the pipeline does it."""
+    patch = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
+    return pipe._unpack_latents(tokens, grid.frames, grid.height, grid.width, *patch)

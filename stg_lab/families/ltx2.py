@@ -1,0 +1,92 @@
+"""LTX-2: video and sound denoised side by side; the pipeline combines its guidance in x0 and has STG of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from stg_lab.errors import GuidanceError
+from stg_lab.families.base import Grid
+from stg_lab.families.ltx import LTX
+from stg_lab.guidance import COND, UNCOND
+
+NATIVE_STG, NATIVE_MODALITY = "stg", "modality"  # branches
+
+
+class LTX2(LTX):
+    """`LTX2Pipeline`. What is recorded and guided is the video. The sound takes part in every pass, weak ones too, but is
+    stepped by a scheduler of its own, as stock. Passes of the pipeline's own STG and modality guidance are branches as well."""
+
+    name = "LTX-2"
+    pipelines = ("LTX2Pipeline",)
+    other_stream = "sound"
+    cfg_form = (
+        "one call with the batch [uncond, cond]; in x0: c + (scale - 1) (c - u) + stg_scale (c - stg) + (modality_scale - 1) "
+        "(c - modality), then guidance_rescale, then back. The lab's guidance needs stg_scale=0, modality_scale=1, "
+        "guidance_rescale=0, and leaves the sound to audio_guidance_scale and its like"
+    )
+    sources = (
+        "the pipeline's own STG is lab.skip([28], part='attention') at scale 1 (stg_scale, spatio_temporal_guidance_blocks). It "
+        "does nothing, in silence, in a transformer whose config lacks perturbed_attn (LTX-2.0); lab.skip works there too, and "
+        "Lightricks use block 29"
+    )
+
+    def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        """Those of the video and those of the sound. The attentions between the two belong to no part."""
+        return {
+            "attention": [block.attn1, block.audio_attn1],
+            "cross_attention": [block.attn2, block.audio_attn2],
+            "feedforward": [block.ff, block.audio_ff],
+        }[part]
+
+    def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
+        if part == "block":
+            return kwargs["hidden_states"], kwargs["audio_hidden_states"]
+        return super().without(part, *args, **kwargs)
+
+    def places(self, grid: Grid, axis: str, tokens: int) -> Grid:
+        """Tokens of sound lie along time alone; the two kinds are told apart by how many there are."""
+        return super().places(grid if tokens == grid.size else Grid(tokens, 1, 1), axis, tokens)
+
+    def heads(self, denoiser: Any) -> int:
+        return min(int(denoiser.config.num_attention_heads), int(denoiser.config.audio_num_attention_heads))
+
+    def perturbed(self, kwargs: Mapping[str, Any]) -> str:
+        if kwargs["isolate_modalities"]:
+            return NATIVE_MODALITY
+        return NATIVE_STG if kwargs["spatio_temporal_guidance_blocks"] else ""
+
+    def beside_cfg(self, pipe: Any) -> str:
+        off = {"stg_scale": 0, "modality_scale": 1, "guidance_rescale": 0}
+        on = [f"{name}={getattr(pipe, name):g}" for name, value in off.items() if getattr(pipe, name) != value]
+        if not on:
+            return ""
+        return f"{', '.join(on)}. Call it with {', '.join(f'{name}={value}' for name, value in off.items())}"
+
+    def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
+        from diffusers.pipelines.ltx2.pipeline_ltx2 import rescale_noise_cfg
+
+        sigma = pipe.scheduler.sigmas[index]
+        weights = {UNCOND: scale - 1, NATIVE_STG: pipe.stg_scale, NATIVE_MODALITY: pipe.modality_scale - 1}
+        # Written as the pipeline writes it, so that the bits agree.
+        x0 = {name: sample - predictions[name] * sigma for name in (COND, *weights) if name in predictions}
+        guided = x0[COND]
+        for name, weight in weights.items():
+            if name in x0:
+                guided = guided + weight * (x0[COND] - x0[name])
+        if pipe.guidance_rescale > 0:
+            guided = rescale_noise_cfg(guided, x0[COND], guidance_rescale=pipe.guidance_rescale)
+        return (sample - guided) / sigma
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        raise GuidanceError(
+            "in LTX-2 the sound is denoised beside the video and would stay behind at its own noise level, so a step cannot be "
+            "made again. Leave Restart out."
+        )
+
+    def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
+        return super().denormalised(pipe, latents.to(pipe.vae.dtype))  # in this order, as the pipeline does it

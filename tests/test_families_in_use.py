@@ -1,0 +1,138 @@
+"""Families the way people run them: offloaded, compiled, cached, restarted, with every form of weak pass."""
+
+import pytest
+import torch
+from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+from diffusers import FirstBlockCacheConfig
+from kit.watch import branch, denoisers, left_behind
+from kit.zoo import STEPS, ZOO, member
+from test_families import attached, tensor
+
+import stg_lab as lab
+from stg_lab.families import family_of
+
+WEAK = lab.STG(1.0, lab.skip([1]))
+
+
+@pytest.fixture(params=sorted(ZOO))
+def one(request):
+    return member(request.param)
+
+
+class Counting(ModelHook):
+    """Stands for the hook that brings a model onto the device: notes each pass."""
+
+    def __init__(self, passes):
+        self.passes = passes
+
+    def pre_forward(self, module, *args, **kwargs):
+        self.passes.append(module)
+        return args, kwargs
+
+
+def offload(pipe):
+    """What `enable_model_cpu_offload` does to denoisers; returns the passes seen, a list that grows."""
+    passes = []
+
+    def renew():
+        for module in denoisers(pipe):
+            remove_hook_from_module(module, recurse=True)
+            add_hook_to_module(module, Counting(passes))
+
+    pipe.maybe_free_model_hooks = renew  # called by the pipeline at the end of every call
+    renew()
+    return passes
+
+
+@pytest.mark.parametrize("first", ["offload", "attach"])
+def test_guidance_survives_offloading_and_its_passes_find_the_model_onloaded(one, first):
+    plain, _ = attached(one, WEAK)
+    stock = tensor(one.stock())
+    passes = offload(one.pipe) if first == "offload" else []
+    with lab.attach(one.pipe, guidance=WEAK):
+        if first == "attach":
+            passes = offload(one.pipe)
+        for _ in range(2):
+            passes.clear()
+            assert torch.equal(tensor(one.stock()), plain)
+            guided = len(passes)
+    passes.clear()
+    assert torch.equal(tensor(one.stock()), stock)
+    assert guided == len(passes) + STEPS  # one weak pass a step
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [(how, name) for how in ("whole model", "in place") for name in ("wan", "mochi", "latte")]
+    + [("repeated blocks", "wan")],  # Mochi and Latte do not name theirs
+)
+def test_a_compiled_denoiser_gives_the_same_bits(name, how):
+    one = member(name)
+    guidance = WEAK + lab.STG(0.5, lab.skip([0], part="attention"))
+    plain, _ = attached(one, guidance)
+    torch.compiler.reset()
+    if how == "whole model":
+        one.pipe.transformer = torch.compile(one.pipe.transformer, backend="eager")
+    elif how == "in place":
+        one.pipe.transformer.compile(backend="eager")
+    else:
+        one.pipe.transformer.compile_repeated_blocks(backend="eager")
+    compiled, _ = attached(one, guidance)
+    assert torch.equal(compiled, plain)
+
+
+@pytest.mark.parametrize("name", ["wan", "mochi", "cogvideox"])
+def test_an_active_step_cache_is_refused_before_any_pass(name):
+    one = member(name)
+    one.pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(lab.GuidanceError, match=r"a step cache is active.*disable_cache\(\)"):
+        attached(one, WEAK)
+    one.pipe.transformer.disable_cache()
+    assert left_behind(one.pipe) == [] or all("forward" in left for left in left_behind(one.pipe))
+
+
+def test_restart_goes_through_the_familys_own_calls_or_says_why_not(one):
+    guidance = WEAK.restart(0.3, 0.999) if "svd" not in one.name else WEAK.restart(0.3, 0.9999)
+    try:
+        frames, trace = attached(one, guidance, num_inference_steps=4)
+    except lab.LabError as error:
+        assert "Restart" in str(error)  # its message names what stands in the way
+        return
+    recording = trace.recording
+    again = recording.ds.restart.values > 0
+    assert again.any()
+    final = torch.from_numpy(recording.ds.final.values)
+    assert torch.equal(final, family_of(one.pipe).unpack(frames, one.pipe).float())
+    assert not torch.equal(frames, attached(one, WEAK, num_inference_steps=4)[0])
+
+
+def test_a_weak_pass_may_carry_the_negative_prompt(one):
+    if "uncond" not in attached(one)[1].recording.branches:
+        pytest.skip("distilled: no unconditional prediction in this call")
+    _, trace = attached(one, lab.STG(1.0, lab.skip([1], prompt="negative"), reference="uncond"))
+    u, p = (branch(trace.recording, name, 0) for name in ("uncond", "skip"))
+    assert not torch.equal(u, p)
+    _, caption = attached(one, lab.Probe(lab.skip([1])))
+    assert not torch.equal(p, branch(caption.recording, "skip", 0))
+
+
+def test_several_weak_models_share_a_run(one):
+    weak = [
+        lab.skip([0]),
+        lab.skip([1], strength=0.5),
+        lab.skip([0], part="attention"),
+        lab.skip([1], part="attention", axis="temporal"),
+        lab.skip([0], part="feedforward"),
+    ]
+    allowed = family_of(one.pipe).parts
+    weak = [w for w in weak if getattr(w, "part", "block") in allowed]
+    guidance = WEAK
+    for w in weak:
+        guidance = guidance + lab.Probe(w)
+    try:
+        _, trace = attached(one, guidance)
+    except lab.GuidanceError as error:
+        pytest.fail(str(error))
+    predictions = [branch(trace.recording, name, 0) for name in trace.recording.weak]
+    assert len(predictions) == len(weak) + 1
+    assert all(not torch.equal(a, b) for i, a in enumerate(predictions) for b in predictions[:i])
