@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
+    from stg_lab.interop import export, from_guider, from_json
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording
     from stg_lab.recording import open_recording as open
-    from stg_lab.sampling import Run, Trace, attach, decode, rerun, sample  # type: ignore[no-redef]
+    from stg_lab.sampling import Plan, Run, Trace, attach, decode, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
 
 #: Public name -> (module, name there). A name of None is the module itself.
@@ -39,11 +40,16 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Probe": ("stg_lab.guidance", "Probe"),
     "Guidance": ("stg_lab.guidance", "Guidance"),
     "convention": ("stg_lab.guidance", "convention"),
+    "export": ("stg_lab.interop", "export"),
+    "from_guider": ("stg_lab.interop", "from_guider"),
+    "from_json": ("stg_lab.interop", "from_json"),
     "weak": ("stg_lab.weak", None),
     "sample": ("stg_lab.sampling", "sample"),
     "attach": ("stg_lab.sampling", "attach"),
     "rerun": ("stg_lab.sampling", "rerun"),
     "decode": ("stg_lab.sampling", "decode"),
+    "plan": ("stg_lab.sampling", "plan"),
+    "Plan": ("stg_lab.sampling", "Plan"),
     "Run": ("stg_lab.sampling", "Run"),
     "Trace": ("stg_lab.sampling", "Trace"),
     "open": ("stg_lab.recording", "open_recording"),

@@ -26,6 +26,10 @@ class ModelNotFoundError(LabError, FileNotFoundError):
     """A model name that is neither embedded nor a folder nor a reachable repository."""
 
 
+class UnsafeModelError(LabError, ValueError):
+    """A model that loads only by running code that comes with it: pickled weights, or classes of its own."""
+
+
 class RecordingError(LabError, OSError):
     """A recording that cannot be written or read."""
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stg_lab.errors import ModelNotFoundError, did_you_mean
+from stg_lab.errors import ModelNotFoundError, UnsafeModelError, did_you_mean
+
+PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+#: Packages whose errors are about reaching the hub; not all of them are `OSError`.
+NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -35,6 +39,9 @@ def embedded() -> list[str]:
 def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """A stock diffusers pipeline, unchanged, from an embedded name, a local folder or a repository id.
 
+    Nothing that comes with a model is run: weights are read from safetensors alone, and classes that a model brings along are
+    refused. Diffusers' own `use_safetensors=None` and `trust_remote_code=True` allow it for a source that you trust.
+
     Args:
         name: one of `embedded()`, a folder with a `model_index.json`, or a repository id such as "genmo/mochi-1-preview".
         **kwargs: for `DiffusionPipeline.from_pretrained`, for example `torch_dtype=torch.bfloat16`.
@@ -43,65 +50,119 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         Whatever class the model's `model_index.json` names. Move it with `.to("cuda")` as usual.
 
     Raises:
-        ModelNotFoundError: the name is none of the three.
+        ModelNotFoundError: the name is none of the three, or the repository cannot be reached and is not in the cache.
+        UnsafeModelError: the model has pickled weights alone, or classes of its own.
     """
     text = os.fspath(name)
-    place = models_folder() / text
-    if text in embedded():
-        return _from_folder(place, **kwargs)
-    if (Path(text) / "model_index.json").is_file():
-        return _from_folder(Path(text), **kwargs)
-    if Path(text).is_dir():
+    folder = models_folder() / text if text in embedded() else Path(text)
+    if (folder / "model_index.json").is_file():
+        import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
+
+        with _quiet(bars=False):
+            return _from_pretrained(str(folder), kwargs)
+    if folder.is_dir():
         raise ModelNotFoundError(f"{text} is a folder without a model_index.json, so it is not a saved pipeline.")
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelNotFoundError(
             f"{text!r} is no embedded model, no folder, and no repository id (owner/name).{did_you_mean(text, embedded())} "
             f"Embedded: {', '.join(embedded()) or 'none found'}."
         )
+    with _quiet(bars=True):
+        return _from_pretrained(text, kwargs)
+
+
+def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:
     from diffusers import DiffusionPipeline
 
+    asked = {"use_safetensors": True, **kwargs}
     try:
-        return DiffusionPipeline.from_pretrained(text, **kwargs)
-    except OSError as error:
-        raise ModelNotFoundError(
-            f"{text!r} could not be loaded from the model hub: {error}\n"
-            f"Check the name and the network, or start with an embedded model: {', '.join(embedded())}."
-        ) from error
+        return DiffusionPipeline.from_pretrained(place, **asked)
+    except Exception as error:
+        told = _told(place, asked, error)
+        if told is None:
+            raise
+        # Chained to nothing: what the libraries below had to say is in the message.
+        raise told from None
 
 
-def _from_folder(folder: Path, **kwargs: Any) -> Any:
-    from diffusers import DiffusionPipeline
+def _told(place: str, asked: Mapping[str, Any], error: Exception) -> Exception | None:
+    """What to tell of a model that could not be loaded; None where the libraries' own error is not about the model."""
+    text, folder = str(error), Path(place)
+    if isinstance(error, ValueError) and "custom code" in text and not asked.get("trust_remote_code"):
+        return UnsafeModelError(
+            f"{place} comes with code of its own, which loading would run. Read it; if you trust it, type "
+            f"lab.load({place!r}, trust_remote_code=True)."
+        )
+    pickled = _pickled(folder)
+    if isinstance(error, OSError) and asked["use_safetensors"] and (pickled or "`safetensors` weights" in text):
+        return UnsafeModelError(
+            f"{place} has no safetensors weights{f' for {pickled[0]}, only {pickled[1]}' if pickled else ''}: pickled weights can "
+            "run code when they are read. If you trust their source, type "
+            f"lab.load({place!r}, use_safetensors=None), and .save_pretrained(folder) what you get: that writes safetensors."
+        )
+    root = _root(error)
+    network = type(root).__module__.partition(".")[0] in NETWORK or isinstance(root, ConnectionError | TimeoutError)
+    if folder.is_dir() or not network:
+        return ModelNotFoundError(f"{place} could not be loaded: {text}") if isinstance(error, OSError) else None
+    if isinstance(root, ValueError):
+        return ModelNotFoundError(f"{place!r} is no repository id (owner/name): {_first_line(root)}.")
+    start = f"An embedded model needs no network: {', '.join(embedded()) or 'none found'}."
+    status = getattr(getattr(root, "response", None), "status_code", None)
+    if status in (401, 403, 404):
+        return ModelNotFoundError(
+            f"{place!r} is not on the model hub, or not open to you. Check the name; for a repository with terms, accept them on "
+            f"its page and log in with `hf auth login`. {start}"
+        )
+    return ModelNotFoundError(
+        f"{place!r} is not in the local cache, and the model hub could not be reached ({_first_line(root)}). Connect and try "
+        f"again, or fetch it on another machine with `hf download {place} --local-dir FOLDER` and type lab.load('FOLDER'). "
+        f"{start}"
+    )
 
-    import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
 
-    with _quiet():
-        return DiffusionPipeline.from_pretrained(str(folder), **kwargs)
+def _root(error: BaseException) -> BaseException:
+    """What an error goes back to."""
+    while (below := error.__cause__ or error.__context__) is not None and getattr(error, "response", None) is None:
+        error = below
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _pickled(folder: Path) -> tuple[str, str] | None:
+    """A component whose weights are pickled only, and the name of their file."""
+    for config in sorted(folder.glob("*/config.json")):
+        files = list(config.parent.iterdir())
+        pickled = sorted(f.name for f in files if f.suffix in PICKLED)
+        if pickled and not any(f.suffix == ".safetensors" for f in files):
+            return config.parent.name, pickled[0]
+    return None
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars for files that load in a blink, and no note that the VAE is not Wan's own: it is meant so."""
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """No note that the VAE is not Wan's own: it is meant so; nor that there is no network: an error will say it, or the cache
+    has all that is needed.
+
+    Args:
+        bars: whether to show progress bars; files that load in a blink need none.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     def drop(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Expected types for vae")
+        return not record.getMessage().startswith(("Expected types for vae", "Couldn't connect to the Hub"))
 
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
-    bars = (
-        (diffusers_logging, diffusers_logging.is_progress_bar_enabled()),
-        (
-            transformers_logging,
-            transformers_logging.is_progress_bar_enabled(),
-        ),
-    )
+    shown = [m for m in (diffusers_logging, transformers_logging) if not bars and m.is_progress_bar_enabled()]
     logger.addFilter(drop)
-    for module, _ in bars:
+    for module in shown:
         module.disable_progress_bar()
     try:
         yield
     finally:
         logger.removeFilter(drop)
-        for module, enabled in bars:
-            if enabled:
-                module.enable_progress_bar()
+        for module in shown:
+            module.enable_progress_bar()

@@ -18,6 +18,7 @@ FLOORS = (
     ("loading",),
     ("families",),
     ("weak",),
+    ("interop",),
     ("reuse",),
     ("seams",),
     ("recording",),

@@ -15,7 +15,9 @@ import stg_lab as lab
 from stg_lab.families import family_of
 
 # Where diffusers' own block-skip hook is right, and the list of blocks that it is to be told (None: it finds the only one).
-HOOKED = {"wan": "blocks"} | dict.fromkeys(("mochi", "cogvideox", "ltx", "ltx-image", "hunyuan"), "transformer_blocks")
+HOOKED = dict.fromkeys(("wan", "wan-image", "wan-5b", "wan-5b-image"), "blocks") | dict.fromkeys(
+    ("mochi", "cogvideox", "cogvideox-image", "ltx", "ltx-image", "hunyuan"), "transformer_blocks"
+)
 
 
 @pytest.fixture(params=sorted(ZOO))
@@ -189,8 +191,8 @@ def test_a_batch_of_two_is_guided_sample_by_sample(one):
 
 
 def test_a_sample_is_the_same_alone_and_in_company(one):
-    if "image" in one.call:
-        pytest.skip("the pipeline draws noise for the picture from the first sample's generator")
+    if one.shares_noise:
+        pytest.skip(one.shares_noise)
     two, guidance = one.two(), lab.STG(1.0, lab.skip([1]))
     both, _ = attached(one, guidance, count=2, **two)
     for i in range(2):
@@ -205,6 +207,7 @@ def test_bfloat16_keeps_the_stock_dtypes_and_bits(one):
     one.call = call
     stock = one.stock()
     recorded, trace = attached(one, lab.Probe(lab.skip([1])))
+    assert trace.rebuilt
     assert recorded.dtype == stock.dtype
     assert torch.equal(recorded, stock)
     guided, _ = attached(one, lab.STG(1.0, lab.skip([1])))

@@ -102,7 +102,7 @@ def test_restart_goes_through_the_familys_own_calls_or_says_why_not(one):
     again = recording.ds.restart.values > 0
     assert again.any()
     final = torch.from_numpy(recording.ds.final.values)
-    assert torch.equal(final, family_of(one.pipe).unpack(frames, one.pipe).float())
+    assert torch.equal(one.returned(final), one.unpacked(frames))
     assert not torch.equal(frames, attached(one, WEAK, num_inference_steps=4)[0])
 
 

@@ -135,7 +135,11 @@ def test_a_weighted_sum_keeps_the_dtype_and_its_bits(dtype):
     """In half precision too it is the very sum that diffusers would write."""
     b = {name: torch.from_numpy(x).to(dtype) for name, x in predictions(0).items()}
     c, u, p = b["cond"], b["uncond"], b["skip"]
-    for guidance in (lab.CFG(4) + lab.STG(1.3, A), (lab.CFG(4) + lab.STG(1.3, A)).in_x0(), lab.CFG(4) + lab.STG([1.3], A)):
+    for guidance in (
+        lab.CFG(4) + lab.STG(1.3, A),
+        (lab.CFG(4) + lab.STG(1.3, A)).in_x0(),
+        lab.CFG(4) + lab.STG([1.3], A),
+    ):
         guided = one(guidance, b)
         assert guided.dtype == dtype
         assert torch.equal(guided, u + 4 * (c - u) + 1.3 * (c - p))
@@ -240,7 +244,10 @@ SUMS = [
     lab.CFG(4).zero_star() + lab.STG(1, A).zero_star(3).tangential().magnitude(),
     lab.CFG(4).magnitude(0.1),
     (lab.STG(1, SPACE) + lab.STG(2, TIME)).orthogonalize(),
-    (lab.CFG(4) + lab.STG(1, SPACE) + lab.STG(2, TIME)).orthogonalize(loses="spatial", per="frame").in_x0().rescale(0.5),
+    (lab.CFG(4) + lab.STG(1, SPACE) + lab.STG(2, TIME))
+    .orthogonalize(loses="spatial", per="frame")
+    .in_x0()
+    .rescale(0.5),
     lab.CFG(4).restart(0.123456789, 0.6, 3, seed=7),
     Guidance(),
     Guidance().rescale(0.5),

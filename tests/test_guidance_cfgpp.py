@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.pipelines import SMALL, Rig, tiny_wan
-from kit.vectors import branches
+from kit.vectors import UNIT, branches
 from kit.watch import branch, passes
 
 import stg_lab as lab
@@ -19,7 +19,6 @@ from stg_lab.x0 import renoise_weight
 
 WEAK = lab.skip([1])
 CUX = branches("cond", "uncond", "x_t")
-LAMBDA = st.floats(0, 1)
 
 
 def one_prediction(b, strength, weight):
@@ -42,9 +41,7 @@ def ddim_epsilon(b, strength, alpha, after):
     def x0(eps):
         return (x_t - math.sqrt(1 - alpha) * eps) / math.sqrt(alpha)
 
-    one = one_prediction(
-        b, strength, renoise_weight(*((math.sqrt(a), math.sqrt(1 - a)) for a in (alpha, after)))
-    )
+    one = one_prediction(b, strength, renoise_weight(*((math.sqrt(a), math.sqrt(1 - a)) for a in (alpha, after))))
     written_out = math.sqrt(after) * x0(u + strength * (c - u)) + math.sqrt(1 - after) * u
     return written_out, math.sqrt(after) * x0(one) + math.sqrt(1 - after) * one
 
@@ -58,9 +55,7 @@ def ddim_v(b, strength, alpha, after):
     def eps(v):
         return math.sqrt(alpha) * v + math.sqrt(1 - alpha) * x_t
 
-    one = one_prediction(
-        b, strength, renoise_weight(*((math.sqrt(a), math.sqrt(1 - a)) for a in (alpha, after)))
-    )
+    one = one_prediction(b, strength, renoise_weight(*((math.sqrt(a), math.sqrt(1 - a)) for a in (alpha, after))))
     written_out = math.sqrt(after) * x0(u + strength * (c - u)) + math.sqrt(1 - after) * eps(u)
     return written_out, math.sqrt(after) * x0(one) + math.sqrt(1 - after) * eps(one)
 
@@ -73,14 +68,14 @@ def euler_sigma(b, strength, sigma, after):
 
 
 @pytest.mark.parametrize("step", [flow, ddim_epsilon, ddim_v, euler_sigma])
-@given(b=CUX, strength=LAMBDA, low=st.floats(0.02, 0.6), apart=st.floats(0.05, 0.3))
+@given(b=CUX, strength=UNIT, low=st.floats(0.02, 0.6), apart=st.floats(0.05, 0.3))
 def test_one_prediction_steps_where_the_two_would(step, b, strength, low, apart):
     noisy_first = (low + apart, low) if step in (flow, euler_sigma) else (low, low + apart)
     written_out, ours = step(b, strength, *noisy_first)
     assert np.allclose(written_out, ours, rtol=1e-8, atol=1e-8)
 
 
-@given(CUX, LAMBDA, st.floats(0.05, 0.95))
+@given(CUX, UNIT, st.floats(0.05, 0.95))
 def test_the_last_step_is_plain_interpolation(b, strength, sigma):
     """All noise is taken away, so no noise is put back: CFG++ is CFG with the scale lambda."""
     written_out, ours = flow(b, strength, sigma, 0.0)

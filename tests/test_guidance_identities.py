@@ -109,8 +109,15 @@ def test_conventions_b_and_c_carry_the_negative_prompt_and_need_cfg():
         (lambda: lab.convention("B", WEAK, cfg=4, scale=1), "B has no scale of its own.*leave scale out"),
         (lambda: lab.convention("B", WEAK, cfg=1), "needs CFG above 1, got cfg=1"),
         (lambda: lab.convention("C", WEAK, cfg=0.5, scale=1), "needs CFG above 1, got cfg=0.5"),
-        (lambda: lab.convention("A", lab.skip([1], prompt="none"), cfg=4, scale=1), "leave prompt= out of skip:block:1"),
+        (
+            lambda: lab.convention("A", lab.skip([1], prompt="none"), cfg=4, scale=1),
+            "leave prompt= out of skip:block:1",
+        ),
         (lambda: lab.convention("B", lab.skip([1], prompt="negative"), cfg=4), "leave prompt= out of skip:block:1"),
+        (
+            lambda: lab.convention("B", lab.per_step(WEAK, None), cfg=4),
+            "the negative prompt, which per_step.* cannot be given",
+        ),
     ],
 )
 def test_a_convention_that_cannot_be_is_refused(make, says):
@@ -215,7 +222,9 @@ def test_standing_still_is_a_prediction_of_zero_in_either_space():
         assert guided(summed, b, **{**at, "step": 2}).all()
 
 
-@pytest.mark.parametrize("guidance", [lab.CFG(4, start=0.5).apg().in_x0(), lab.CFG(1).apg().in_x0().rescale(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "guidance", [lab.CFG(4, start=0.5).apg().in_x0(), lab.CFG(1).apg().in_x0().rescale(0.5)], ids=str
+)
 def test_where_nothing_acts_x0_space_leaves_cond_as_it_is(guidance):
     b = {name: np.random.default_rng(6).standard_normal((2, 3)) for name in ("cond", "uncond")}
     assert guided(guidance, b, one_step=one_step("flow", sigma=0.01), x_t=b["cond"] * 9) is b["cond"]

@@ -172,7 +172,12 @@ def test_rules_that_are_neutral_are_cfg(b, w):
 @given(branches("cond", "uncond", "skip"), W, st.floats(-3, 5))
 def test_a_rule_on_a_skip_term_treats_the_weak_model_as_it_would_the_unconditional_one(b, w, s):
     """Every rule on STG(s, weak) is the rule on CFG(s + 1) with the weak prediction as the unconditional one."""
-    for put in (lambda t: t.apg(0.3, norm=1.0), lambda t: t.zero_star(0), lambda t: t.tangential(), lambda t: t.magnitude(2)):
+    for put in (
+        lambda t: t.apg(0.3, norm=1.0),
+        lambda t: t.zero_star(0),
+        lambda t: t.tangential(),
+        lambda t: t.magnitude(2),
+    ):
         swapped = ours(put(lab.CFG(abs(s) + 1)), {"cond": b["cond"], "uncond": b["skip"]})
         assert np.allclose(ours(put(lab.STG(abs(s), lab.skip([1]))), b), swapped, rtol=1e-9, atol=1e-9)
         both = ours(lab.CFG(w) + put(lab.STG(s, lab.skip([1]))), b)  # and CFG beside it stays itself

@@ -80,7 +80,13 @@ def test_clipping_shortens_and_never_turns(v, longest):
 def test_nothing_changes_the_precision(dtype, wrap):
     """A bound of 0.1 in float64 is not the float32 0.1, and float32 numbers do not become float64."""
     a, b = (wrap(np.random.default_rng(k).standard_normal((2, 3)).astype(dtype)) for k in (0, 1))
-    made = [clip_norm(a, 0.1), orthogonal(a, b), rescale(a, b, 0.3), rescale(a, b, 0.3, "batch"), along_first_direction(a, b)]
+    made = [
+        clip_norm(a, 0.1),
+        orthogonal(a, b),
+        rescale(a, b, 0.3),
+        rescale(a, b, 0.3, "batch"),
+        along_first_direction(a, b),
+    ]
     assert {x.dtype for x in made} == {a.dtype}
     for (x,) in samples(np.asarray(made[0])):
         assert np.linalg.norm(x.astype(np.float64)) == pytest.approx(0.1, rel=1e-6 if dtype == np.float32 else 1e-14)

@@ -131,7 +131,7 @@ def test_a_disk_that_will_not_hold_the_run_is_told_before_its_first_step(tiny, t
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(
-        lab.RecordingError, match=r"takes 0 MB, but only 0 MB are free.*record_dtype='float16'.*record=False"
+        lab.RecordingError, match=r"takes .* kB, but only 1.0 kB are free.*record_dtype='float16'.*record=False"
     ):
         tiny.sample(
             GUIDANCE, record=tmp_path / "run.zarr", callback_on_step_end=lambda p, i, t, given: steps.append(i) or {}

@@ -446,6 +446,12 @@ def test_what_changes_nothing_is_an_error(tiny, case):
     assert left_behind(tiny.pipe) == []
 
 
+def test_what_changes_no_more_than_rounding_is_an_error(tiny):
+    with pytest.raises(lab.GuidanceError, match=r"changed nothing: its prediction equals .* up to rounding"):
+        tiny.sample(lab.STG(1, lab.skip([1], part="attention", strength=1e-6)))
+    tiny.sample(lab.STG(1, lab.skip([1], part="attention", strength=1e-3)), num_inference_steps=1, record=False)
+
+
 def test_shuffling_one_frame_in_time_is_an_error(tiny):
     with pytest.raises(lab.GuidanceError, match="changed nothing"):
         tiny.sample(lab.STG(1, lab.shuffle([1], axis="temporal")), num_frames=1)

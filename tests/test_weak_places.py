@@ -153,7 +153,27 @@ PLACED = {name: edit for name, (edit, _) in RULES.items() if name != "sliding 2"
 )
 def test_a_mask_that_differs_between_queries_or_heads_is_refused(name, shape):
     with pytest.raises(lab.GuidanceError, match=r"mask of shape .* that differs between queries or heads"):
-        PLACED[name](attention(mask=torch.ones(shape, dtype=torch.bool)))
+        PLACED[name](attention(mask=torch.rand(shape, generator=torch.Generator().manual_seed(1)) > 0.3))
+
+
+@pytest.mark.parametrize("kind", ["bool", "additive"])
+@pytest.mark.parametrize("text", ["first", "last"])
+@pytest.mark.parametrize("name", [*RULES, "identity_video"])
+def test_rows_of_the_text_may_have_a_mask_of_their_own(name, text, kind):
+    """As in HunyuanVideo 1.5, which hides all keys from words that are padding."""
+    row = hidden_keys(text, kind, video=name != "diagonal")
+    own = torch.rand(BATCH, 1, VIDEO + WORDS, VIDEO + WORDS, generator=torch.Generator().manual_seed(2))
+    own = own > 0.3 if kind == "bool" else own
+    video = is_video(text)
+    a = attention(text, torch.where(video[:, None], row, own), kv_heads=2)
+    if name == "identity_video":
+        map_ = explicit.attention_map(a.query, a.key, mask=a.mask)
+        map_[:, :, video] = torch.eye(len(video), dtype=torch.float64)[video]
+        assert close(places.identity_video(a), map_ @ explicit.each_head(a.value, HEADS))
+        return
+    edit, rule = RULES[name]
+    expected = explicit.attend(a.query, a.key, a.value, rule=explicit.seen(tokens(text), rule), mask=a.mask)
+    assert close(edit(a), expected)
 
 
 @pytest.mark.parametrize("shape", [(VIDEO,), (1, VIDEO), (1, 1, VIDEO), (1, 1, 1, VIDEO), (BATCH, 1, 1, VIDEO)], ids=str)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.vectors import UNIT
 from kit.watch import branch, passes
 
 import stg_lab as lab
@@ -86,7 +87,7 @@ def test_shares_typed_as_decimals_hold_to_their_step(share, steps, step):
     assert [lab.CFG(2, stop=share).active(Moment(k, steps)) for k in (step - 1, step)] == [True, False]
 
 
-@given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 1))
+@given(st.integers(1, 200), UNIT, UNIT)
 def test_windows_that_meet_share_out_every_step(steps, one, other):
     """Step 0 is inside start=0 and the last one inside stop=1; where one window stops the next starts, and no step is lost."""
     low, high = sorted((one, other))
@@ -100,7 +101,8 @@ def test_windows_that_meet_share_out_every_step(steps, one, other):
 
 
 @pytest.mark.parametrize(
-    ("sigma", "inside"), [(0.2, False), (0.2001, True), (0.5, True), (0.8, True), (0.8001, False), (0.0, False), (1.0, False)]
+    ("sigma", "inside"),
+    [(0.2, False), (0.2001, True), (0.5, True), (0.8, True), (0.8001, False), (0.0, False), (1.0, False)],
 )
 def test_a_window_in_sigma_is_open_below_and_closed_above(sigma, inside):
     """The guidance interval of Kynkaanniemi et al.: low < sigma <= high."""
@@ -127,7 +129,9 @@ def test_a_window_in_sigma_without_a_known_noise_level_is_refused_at_once(term):
     """At the first step, even where the term would act at a later one; none is taken for one that does not act."""
     guidance, b = lab.CFG(1) + term, {name: np.ones((1, 2)) for name in ("cond", "uncond", "skip")}
     for ask in (term.active, guidance.needed, lambda at: combine(guidance, b, at)):
-        with pytest.raises(lab.GuidanceError, match=r"window of .* is in sigma, and the noise level of the step is not"):
+        with pytest.raises(
+            lab.GuidanceError, match=r"window of .* is in sigma, and the noise level of the step is not"
+        ):
             ask(Moment(0, 4))
 
 

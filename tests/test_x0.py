@@ -15,6 +15,7 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.pipelines import FLOW
+from kit.vectors import UNIT
 
 import stg_lab as lab
 from stg_lab.errors import LabError
@@ -77,7 +78,7 @@ PAIRS = {
     "epsilon_sigma": ({"sigma": 0.5}, {"sigma": 14.0}),
     "v_prediction_sigma": ({"sigma": 0.02}, {"sigma": 700.0}),
 }
-SHARES = st.floats(0.01, 0.99)
+SHARES = UNIT.map(lambda share: 0.01 + 0.98 * share)
 
 
 def at(kind, share):
@@ -169,7 +170,9 @@ def test_restart_takes_the_nearest_steps_of_the_run(times, bounds):
 
 def test_restart_between_two_steps_names_the_steps_of_the_run():
     assert Restart(0.2, 0.61).interval([1.0, 0.8, 0.6, 0.4, 0.2]) == (2, 4)
-    with pytest.raises(lab.GuidanceError, match=r"t=0.41 and t=0.45 holds no step.*start at 1.000, 0.800, 0.600, 0.400"):
+    with pytest.raises(
+        lab.GuidanceError, match=r"t=0.41 and t=0.45 holds no step.*start at 1.000, 0.800, 0.600, 0.400"
+    ):
         Restart(0.41, 0.45).interval([1.0, 0.8, 0.6, 0.4])
 
 

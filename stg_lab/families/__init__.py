@@ -9,20 +9,24 @@ from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.cogvideox import CogVideoX
+from stg_lab.families.cogvideox import CogVideoX, CogVideoXImage
 from stg_lab.families.describe import Description, describe
+from stg_lab.families.flux import Flux
 from stg_lab.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXImage
 from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.sd3 import StableDiffusion3
 from stg_lab.families.svd import StableVideoDiffusion
-from stg_lab.families.wan import Wan
+from stg_lab.families.wan import Wan, WanImage
 
 FAMILIES: tuple[Family, ...] = (
     Wan(),
+    WanImage(),
     Mochi(),
     CogVideoX(),
+    CogVideoXImage(),
     Latte(),
     StableVideoDiffusion(),
     LTX(),
@@ -30,6 +34,8 @@ FAMILIES: tuple[Family, ...] = (
     LTX2(),
     HunyuanVideo(),
     HunyuanVideo15(),
+    Flux(),
+    StableDiffusion3(),
 )
 
 __all__ = ["FAMILIES", "Description", "Family", "Grid", "describe_pipeline", "family_of"]

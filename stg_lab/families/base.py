@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
+from stg_lab.families import ahead
 from stg_lab.guidance import COND, UNCOND, combine_cfg
 from stg_lab.preview import Preview
 
@@ -49,6 +50,9 @@ class Family:
     )  # of the attentions the model has: one over the video, or one each for space and time
     text_tokens: str = "none"  # where text lies in the self-attention: "none", "first" or "last"
     batched: bool = False  # whether CFG is one call with the batch [uncond, cond], else two calls, cond first
+    #: Keyword arguments of denoiser calls that do not have the rows of the batch, whatever their shape.
+    unbatched: tuple[str, ...] = ("image_rotary_emb", "rope_interpolation_scale", "padding_mask", "attention_kwargs")
+    still: bool = False  # whether it makes pictures, which are videos of one frame
     video_stream: int = 0  # which element is the video, where a block returns several
     other_stream: str = "text"  # what the blocks carry beside the video, for messages
     cfg_form: str = ""  # for people: how the pipeline runs classifier-free guidance
@@ -151,6 +155,11 @@ class Family:
         """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
         return self.scale(pipe, denoiser)
 
+    @property
+    def scale_name(self) -> str:
+        """What the CFG scale is called where it is set, for messages."""
+        return self.scale_argument
+
     def how_to_scale(self, scale: str) -> str:
         """What to type so that the pipeline uses this CFG scale, for messages."""
         return f"Call it with {self.scale_argument}={scale}."
@@ -170,6 +179,10 @@ class Family:
         """Name of the branch that a denoiser call computes where it is neither cond nor uncond, but a perturbed pass of the
         pipeline's own; else ""."""
         return ""
+
+    def later_branches(self, pipe: Any) -> tuple[str, ...]:
+        """Names of perturbed passes that the running call makes, but perhaps not yet at its first step."""
+        return ()
 
     def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
         """What the pipeline steps with, from its own branches, bit for bit.
@@ -206,9 +219,61 @@ class Family:
         know the denoiser call, whose keyword arguments are `kwargs`."""
         return self.unpack(x, pipe)
 
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        """Latents as a call returned them for `output_type="latent"`, to (batch, channel, frame, y, x); `call` has its
+        arguments."""
+        return self.unpack(latents, pipe)
+
     def defaults(self, pipe: Any) -> dict[str, Any]:
         """Call arguments that this very checkpoint was made for, where the stock defaults would not fit it."""
         return {}
+
+    # ---- what a call will do, from all its arguments (the pipeline's own defaults among them), before it is made ----
+
+    def samples(self, call: Mapping[str, Any]) -> int:
+        """How many samples a call makes."""
+        return ahead.samples(call, self.samples_argument)
+
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """Shape (sample, channel, frame, y, x) of recorded latents; None where it turns out on the way."""
+        denoiser = next(iter(self.denoisers(pipe).values()))
+        given = call.get("latents")
+        if given is not None and given.ndim == 5:
+            return tuple(self.unpack(given, pipe).shape)
+        space, time = ahead.factors(pipe)
+        height, width = (size // (space or 1) for size in ahead.pixels(pipe, denoiser, call))
+        frames = (ahead.frames(denoiser, call) - 1) // (time or 1) + 1
+        shape = (self.samples(call), ahead.channels(pipe, denoiser), frames, height, width)
+        return shape if all(shape) else None
+
+    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
+        """Whether the call will compute the unconditional prediction: `has_uncond`, ahead of it."""
+        return (call.get(self.scale_argument) or 0) > 1
+
+    def step_calls(self, pipe: Any, call: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """The denoiser calls of a step in order, each as the branches in its batch."""
+        uncond = self.wants_uncond(pipe, call)
+        return [self.branches(number, uncond) for number in range(1 if self.batched or not uncond else 2)]
+
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+        """What the pipeline hands `scheduler.set_timesteps` to space its steps; empty where it leaves that to the scheduler.
+
+        Args:
+            shape: from `latent_shape`.
+        """
+        return {}
+
+    def set_timesteps(self, pipe: Any, scheduler: Any, call: Mapping[str, Any], shape: tuple[int, ...] | None) -> None:
+        """Set a scheduler to the steps of a call, as the pipeline will do it."""
+        steps = call["num_inference_steps"]
+        options = self.spacing(pipe, scheduler, steps, shape)
+        given = {name: call[name] for name in ("timesteps", "sigmas") if call.get(name) is not None}
+        if given:
+            options = {k: v for k, v in options.items() if k not in ("timesteps", "sigmas")} | given
+        if "sigmas" in options or "timesteps" in options:
+            scheduler.set_timesteps(**options)
+        else:
+            scheduler.set_timesteps(steps, **options)
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         """Latents (batch, channel, frame, y, x) through the pipeline's own decoder, as `run.video`'s layout."""

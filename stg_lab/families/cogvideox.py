@@ -13,14 +13,15 @@ from stg_lab.families.base import Family, Grid, two_streams_without
 
 
 class CogVideoX(Family):
-    """`CogVideoXPipeline` (2B, 5B, 1.5) with the DDIM or the DPM scheduler, and its image-to-video form."""
+    """`CogVideoXPipeline` (2B, 5B, 1.5) with the DDIM or the DPM scheduler."""
 
     name = "CogVideoX"
-    pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    pipelines = ("CogVideoXPipeline",)
     parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
     text_tokens = "first"
     batched = True
     layout = "batch, frame, channel, y, x"
+    samples_argument = ""  # the call takes num_videos_per_prompt and makes one
     cfg_form = (
         "one call with the batch [uncond, cond], combined in float32; use_dynamic_cfg changes the scale at every step"
     )
@@ -50,9 +51,31 @@ class CogVideoX(Family):
     def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
         return latents.permute(0, 2, 1, 3, 4)
 
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """Version 1.5 has patches in time, too, and makes as many frames as fill them."""
+        shape, patch = super().latent_shape(pipe, call), pipe.transformer.config.patch_size_t or 1
+        if shape is None or call.get("latents") is not None:
+            return shape
+        return *shape[:2], -(-shape[2] // patch) * patch, *shape[3:]
+
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         """All frames; version 1.5 pads odd clips with frames in front, which its own call drops."""
         z = latents.to(pipe.vae.device, pipe.vae.dtype).permute(0, 2, 1, 3, 4)
         with torch.no_grad():
             video = pipe.decode_latents(z)
         return pipe.video_processor.postprocess_video(video=video, output_type="np")
+
+
+class CogVideoXImage(CogVideoX):
+    """`CogVideoXImageToVideoPipeline` (5B, 1.5). The denoiser's input is the latents with the channels of the encoded picture,
+    which are zero behind the first frame."""
+
+    name = "CogVideoX image-to-video"
+    pipelines = ("CogVideoXImageToVideoPipeline",)
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        latents, picture = kwargs["hidden_states"].tensor_split([old.shape[2]], dim=2)
+        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
+        return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], picture], dim=2)}

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
+from stg_lab.families.ahead import factors
 from stg_lab.families.base import Family
 from stg_lab.families.pixels import has_pixel_codec
 
@@ -71,16 +72,7 @@ def describe(family: Family, pipe: Any) -> Description:
 
 
 def _factors(pipe: Any) -> str:
-    """How much smaller latents are than pixels; every pipeline keeps the numbers under names of its own."""
-    names = {
-        "space": (
-            "vae_scale_factor_spatial",
-            "vae_spatial_scale_factor",
-            "vae_spatial_compression_ratio",
-            "vae_scale_factor",
-        ),
-        "time": ("vae_scale_factor_temporal", "vae_temporal_scale_factor", "vae_temporal_compression_ratio"),
-    }
-    found = {where: next((getattr(pipe, n) for n in each if hasattr(pipe, n)), None) for where, each in names.items()}
+    """How much smaller latents are than pixels, in words."""
+    found = dict(zip(("space", "time"), factors(pipe), strict=True))
     said = [f"{factor} in {where}" for where, factor in found.items() if factor is not None]
     return f", factors {', '.join(said)}" if said else ""

@@ -36,6 +36,9 @@ class Hunyuan(Family):
         c = denoiser.config
         return Grid(frames // c.patch_size_t, height // c.patch_size, width // c.patch_size)
 
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+        return {"sigmas": np.linspace(1.0, 0.0, steps + 1)[:-1]}
+
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         z = latents.to(pipe.vae.device, pipe.vae.dtype) / pipe.vae.config.scaling_factor
         with torch.no_grad():
@@ -70,11 +73,19 @@ class HunyuanVideo(Hunyuan):
     def has_uncond(self, pipe: Any) -> bool:
         return bool(_running(pipe).get("do_true_cfg", False))
 
+    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
+        embeds = (call.get("negative_prompt_embeds"), call.get("negative_pooled_prompt_embeds"))
+        negative = call.get("negative_prompt") is not None or not any(e is None for e in embeds)
+        return negative and super().wants_uncond(pipe, call)
+
     def scale(self, pipe: Any, denoiser: str) -> float:
         return float(_running(pipe)["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
 
+    def how_to_scale(self, scale: str) -> str:
+        return f"Call it with true_cfg_scale={scale} and a negative_prompt ('' will do)."
+
     def how_to_uncond(self) -> str:
-        return "The model is distilled; call it with true_cfg_scale above 1 and a negative_prompt ('' will do)."
+        return f"The model is distilled. {self.how_to_scale('6.0')}"
 
 
 class HunyuanVideo15(Hunyuan):
@@ -84,6 +95,7 @@ class HunyuanVideo15(Hunyuan):
     name = "HunyuanVideo 1.5"
     pipelines = ("HunyuanVideo15Pipeline",)
     scale_argument = ""
+    scale_name = "pipe.guider.guidance_scale"  # type: ignore[assignment]
     cfg_form = "two calls a step, conditional first, combined by pipe.guider with its own scale: u + scale (c - u)"
 
     def has_uncond(self, pipe: Any) -> bool:
@@ -96,6 +108,16 @@ class HunyuanVideo15(Hunyuan):
             )
         return guider.num_conditions > 1
 
+    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
+        return self.has_uncond(pipe)
+
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        if call.get("height") is None and call.get("width") is None:
+            wide, high = pipe.default_aspect_ratio
+            height, width = pipe.video_processor.calculate_default_height_width(high, wide, pipe.target_size)
+            call = {**call, "height": height, "width": width}
+        return super().latent_shape(pipe, call)
+
     def scale(self, pipe: Any, denoiser: str) -> float:
         return float(pipe.guider.guidance_scale) if self.has_uncond(pipe) else 1.0
 
@@ -106,10 +128,16 @@ class HunyuanVideo15(Hunyuan):
         return "Type pipe.guider = pipe.guider.new(guidance_scale=6.0)."
 
     def beside_cfg(self, pipe: Any) -> str:
-        on = [f"{name}={value}" for name in ("guidance_rescale", "use_original_formulation") if (value := getattr(pipe.guider, name))]
+        on = [
+            f"{name}={value}"
+            for name in ("guidance_rescale", "use_original_formulation")
+            if (value := getattr(pipe.guider, name))
+        ]
         if not on:
             return ""
-        return f"{', '.join(on)}. Type pipe.guider = pipe.guider.new(guidance_rescale=0.0, use_original_formulation=False)"
+        return (
+            f"{', '.join(on)}. Type pipe.guider = pipe.guider.new(guidance_rescale=0.0, use_original_formulation=False)"
+        )
 
     def with_latents(
         self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import CallError
+from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid
 
 
@@ -19,6 +21,7 @@ class LTX(Family):
     name = "LTX"
     pipelines = ("LTXPipeline",)
     batched = True
+    shift = (256, 0.5, 1.15)  # of the noise levels, by how many tokens there are: see `ahead.shift`
     layout = "batch, token, channel"
     cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u)"
     sources = "diffusers' community STG pipelines for LTX skip block 19 (STG-R, scale 1 in their example)"
@@ -37,6 +40,18 @@ class LTX(Family):
 
     def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
         return spread(x, pipe, self.grid(None, (), kwargs))
+
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        stock = inspect.signature(pipe.__call__).parameters
+        frames, height, width = (call.get(name, stock[name].default) for name in ("num_frames", "height", "width"))
+        space, time = pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio
+        return spread(latents, pipe, Grid((frames - 1) // time + 1, height // space, width // space))
+
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+        if shape is None:
+            return {}
+        mu = ahead.shift(scheduler, int(np.prod(shape[2:])), self.shift)
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
 
     def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
         """What the VAE decodes, in the latents' own precision."""
@@ -68,6 +83,14 @@ class LTXImage(LTX):
 
     def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
         return spread(prediction, pipe, self.grid(None, (), kwargs))[:, :, 1:]
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        picture, rest = kwargs["hidden_states"].tensor_split([kwargs["height"] * kwargs["width"]], dim=1)
+        old, new = (x.flatten(2).mT for x in (old, new))
+        _, changed = super().with_latents((), {**kwargs, "hidden_states": rest}, old, new)
+        return args, {**changed, "hidden_states": torch.cat([picture, changed["hidden_states"]], dim=1)}
 
     def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
         picture = spread(kwargs["hidden_states"], pipe, self.grid(None, (), kwargs))[-len(x) :, :, :1].to(x.dtype)

@@ -22,6 +22,7 @@ class LTX2(LTX):
     name = "LTX-2"
     pipelines = ("LTX2Pipeline",)
     other_stream = "sound"
+    shift = (1024, 0.95, 2.05)
     cfg_form = (
         "one call with the batch [uncond, cond]; in x0: c + (scale - 1) (c - u) + stg_scale (c - stg) + (modality_scale - 1) "
         "(c - modality), then guidance_rescale, then back. The lab's guidance needs stg_scale=0, modality_scale=1, "
@@ -52,6 +53,18 @@ class LTX2(LTX):
 
     def heads(self, denoiser: Any) -> int:
         return min(int(denoiser.config.num_attention_heads), int(denoiser.config.audio_num_attention_heads))
+
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        if call.get("num_frames") is None and getattr(pipe, "duration_head", None) is not None:
+            return None  # the model chooses, when it has read the prompt
+        return super().latent_shape(pipe, {**call, "num_frames": call.get("num_frames") or 121})
+
+    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
+        return _own(call, "guidance_scale") > 1
+
+    def step_calls(self, pipe: Any, call: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        native = [NATIVE_STG] * (_own(call, "stg_scale") > 0) + [NATIVE_MODALITY] * (_own(call, "modality_scale") > 1)
+        return [*super().step_calls(pipe, call), *((name,) for name in native)]
 
     def perturbed(self, kwargs: Mapping[str, Any]) -> str:
         if kwargs["isolate_modalities"]:
@@ -88,5 +101,14 @@ class LTX2(LTX):
             "made again. Leave Restart out."
         )
 
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        vae = pipe.vae  # they come unpacked, and as the decoder wants them
+        return pipe._normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+
     def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
         return super().denormalised(pipe, latents.to(pipe.vae.dtype))  # in this order, as the pipeline does it
+
+
+def _own(call: Mapping[str, Any], scale: str) -> float:
+    """The larger one of a scale of the video and its counterpart of the sound, which falls back to the video's."""
+    return max(call[scale], call[f"audio_{scale}"] or call[scale])

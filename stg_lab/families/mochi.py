@@ -46,6 +46,11 @@ class Mochi(Family):
     def prediction(self, output: Any) -> Tensor:
         return super().prediction(output).to(torch.float32)  # as the pipeline does, before CFG
 
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+        from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
+
+        return {"sigmas": np.array(linear_quadratic_schedule(steps, 0.025))}
+
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         vae = pipe.vae
         z = latents.to(vae.device, vae.dtype)

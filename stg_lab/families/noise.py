@@ -64,6 +64,11 @@ def noise_level(scheduler: Any, timestep: Tensor | float) -> NoiseLevel:
         UnsupportedPipelineError: a scheduler whose x0 the lab does not know.
     """
     _prediction_type(scheduler)  # first: a scheduler that is not known may not even count its steps
+    if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
+        raise UnsupportedPipelineError(
+            f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
+            "Take more steps."
+        )
     return level_at(scheduler, step_index(scheduler, timestep), timestep)
 
 

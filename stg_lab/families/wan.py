@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2: full 3D attention over video tokens, text by cross-attention, CFG as two calls."""
+"""Wan 2.1 and 2.2, text-to-video and image-to-video: full 3D attention over video tokens, CFG as two calls."""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ class Wan(Family):
     def defaults(self, pipe: Any) -> dict[str, Any]:
         return codec_defaults(pipe)
 
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The pipeline rounds what does not fit: frames to one more than a multiple, height and width down to patches."""
+        space, time = pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal
+        patch = next(iter(self.denoisers(pipe).values())).config.patch_size[1:]
+        frames = call["num_frames"] if call["num_frames"] % time == 1 else call["num_frames"] // time * time + 1
+        sizes = ((call[name] // (space * p)) * space * p for name, p in zip(("height", "width"), patch, strict=True))
+        height, width = sizes
+        return super().latent_shape(pipe, {**call, "num_frames": frames, "height": height, "width": width})
+
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         vae = pipe.vae
         shape = (1, vae.config.z_dim, 1, 1, 1)
@@ -68,3 +77,36 @@ class Wan(Family):
 
     def preview(self, pipe: Any) -> Preview | None:
         return codec_preview(pipe)
+
+
+class WanImage(Wan):
+    """`WanImageToVideoPipeline`: 2.1 with CLIP embeddings of the picture beside the text, 2.2 without them. The denoiser's
+    input is the latents with the channels of a mask and of the encoded picture; text and picture share one cross-attention.
+
+    TI2V-5B (`expand_timesteps`) has no such channels: its first latent frame is the picture, at noise level 0 throughout. The
+    pipeline steps that frame too and overwrites it, so recordings hold what the model sees there, and zero for every prediction.
+    """
+
+    name = "Wan image-to-video"
+    pipelines = ("WanImageToVideoPipeline",)
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        given, channels = kwargs["hidden_states"], old.shape[1]
+        expanded = given.shape[1] == channels
+        if expanded:
+            picture, latents = given.tensor_split([1], dim=2)
+            old, new = old[:, :, 1:], new[:, :, 1:]
+        else:
+            latents, picture = given.tensor_split([channels], dim=1)
+        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
+        latents = changed["hidden_states"]
+        whole = torch.cat([picture, latents], dim=2) if expanded else torch.cat([latents, picture], dim=1)
+        return args, {**changed, "hidden_states": whole}
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        if not pipe.config.expand_timesteps:
+            return x
+        picture = kwargs["hidden_states"][:, :, :1].to(x.dtype)
+        return torch.cat([torch.zeros_like(picture) if predicted else picture, x[:, :, 1:]], dim=2)

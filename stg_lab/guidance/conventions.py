@@ -52,7 +52,12 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
         return CFG(cfg) + STG(scale, weak)
     if cfg <= 1:
         raise GuidanceError(f"convention {name} needs CFG above 1, got cfg={number(cfg)}.")
-    weak = replace(weak, prompt="negative")
+    try:
+        weak = replace(weak, prompt="negative")
+    except TypeError:
+        raise GuidanceError(
+            f"convention {name} gives its pass the negative prompt, which {weak} cannot be given."
+        ) from None
     if name == "B":
         return CFG(cfg) + STG(cfg - 1, weak, reference="uncond")
     return CFG(cfg) + STG(scale, weak, reference="cfg")

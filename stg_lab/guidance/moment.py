@@ -19,7 +19,7 @@ class Moment:
     Attributes:
         step: which step, from 0.
         steps: how many steps the run has.
-        sigma: noise level at which the step starts, as the scheduler has it; NaN where it is not known.
+        sigma: noise level at which the step starts, B or B / A, falling over the run; NaN where it is not known.
         next_weight: how strongly CFG++ weighs its vector at this step (`x0.renoise_weight`); None where the sampler does
             not allow it.
         one_step: coefficients of x0, for guidance in x0 space.

@@ -14,7 +14,8 @@ class Restart:
     """When the sample has come down to `t_min`, noise it up to `t_max` again and sample down, `times` times.
 
     Attributes:
-        t_min, t_max: noise times as shares of the training timesteps, 0 < t_min < t_max <= 1.
+        t_min, t_max: noise as shares, 0 < t_min < t_max <= 1, where 1 is pure noise: sigma of a flow model, and B / (A + B) of
+            any other whose samples are `A x0 + B eps`.
         times: K of the paper.
         seed: of the restart noise; sample i has its own generator seeded `seed + i`.
     """
@@ -27,7 +28,7 @@ class Restart:
     def __post_init__(self) -> None:
         if not 0 < self.t_min < self.t_max <= 1:
             raise GuidanceError(
-                "restart(t_min, t_max) takes shares of the training timesteps with 0 < t_min < t_max <= 1, "
+                "restart(t_min, t_max) takes shares of noise with 0 < t_min < t_max <= 1, where 1 is pure noise, "
                 f"got t_min={self.t_min}, t_max={self.t_max}."
             )
         object.__setattr__(self, "times", count("restart(times=K)", self.times, 1))
@@ -36,7 +37,7 @@ class Restart:
         """The steps to do again: first and one past the last.
 
         Args:
-            times: at which noise time each step of the run starts, as shares, falling.
+            times: at which share of noise each step of the run starts, falling.
 
         Raises:
             GuidanceError: no step of the run lies between t_min and t_max.

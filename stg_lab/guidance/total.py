@@ -134,8 +134,8 @@ class Guidance:
         """Restart sampling: back up from `t_min` to `t_max` with fresh noise, and down again (paper, Alg. 3).
 
         Args:
-            t_min, t_max: noise times as shares of the training timesteps, 0 < t_min < t_max <= 1; the nearest of the run's own
-                steps are taken.
+            t_min, t_max: noise as shares, 0 < t_min < t_max <= 1, where 1 is pure noise (see `Restart`); the nearest of the
+                run's own steps are taken.
             times: K, how often.
             seed: of the restart noise; sample i gets its own generator seeded `seed + i`.
         """
@@ -193,9 +193,9 @@ class Guidance:
             return 1.0 + sum(t.weight(at) for t in acting)
         if self.plain_cfg:
             return terms[0].scale if len(terms) == 1 else 1.0 + sum(t.scale - 1 for t in terms)
-        # Any number above 1 makes the pipeline compute the unconditional prediction; the largest scale says most.
-        known = [s for t in terms if not callable(t.scale) for s in t._known_scales()]
-        scale = max(known, default=1.0)
+        # Any number above 1 makes the pipeline compute the unconditional prediction. It must not depend on a schedule, so that
+        # a function and the numbers that a recording keeps of it make the same call.
+        scale = max((t.scale for t in terms if isinstance(t.scale, int | float)), default=1.0)
         return scale if scale > 1 else 2.0
 
     @property

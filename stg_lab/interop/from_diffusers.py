@@ -25,11 +25,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stg_lab.errors import GuidanceError
-from stg_lab.guidance import CFG, STG, Guidance, Term, number
+from stg_lab.guidance import CFG, Guidance, number
 from stg_lab.guidance import as_guidance as own_guidance
 from stg_lab.interop.from_skipping import read_auto, read_skipping, read_smoothed
 from stg_lab.interop.typed import typed
-from stg_lab.interop.windows import Where, main_window
+from stg_lab.interop.windows import Where, holds_first, main_window
 from stg_lab.weak.layers import whole_number
 
 
@@ -75,7 +75,7 @@ def from_guider(guider: Any, *, steps: int | None = None, pipe: Any = None) -> G
         guider: a guider object, for example `diffusers.SkipLayerGuidance(...)`.
         steps: how many steps the run will have. Needed for windows, whose bounds diffusers rounds down to whole steps; the sum
             is then for runs of that many. `lab.sample` gives it by itself.
-        pipe: the pipeline, for guiders that name a list of blocks (`fqn`); see `layers.axis_of`.
+        pipe: the pipeline, for guiders that name a list of blocks (`fqn`); see `layers.blocks_of`.
 
     Returns:
         The sum. It prints as what to type.
@@ -118,9 +118,15 @@ def read_cfg(guider: Any, where: Where) -> Guidance:
 
 
 def read_zero_star(guider: Any, where: Where) -> Guidance:
-    """`ClassifierFreeZeroStarGuidance`."""
-    term = cfg_of(guider, where).zero_star(guider.zero_init_steps)
-    if guider.guidance_rescale and guider.zero_init_steps:
+    """`ClassifierFreeZeroStarGuidance`, whose first steps predict zero whatever its window and its scale are."""
+    cfg, zeros = cfg_of(guider, where), guider.zero_init_steps
+    term = cfg.zero_star(zeros)
+    if zeros and (cfg.never or not holds_first(cfg, zeros, where.steps)):
+        raise GuidanceError(
+            f"ClassifierFreeZeroStarGuidance predicts zero in its first {zeros} steps whatever its scale and its window are; in the "
+            f"lab a term acts in its window alone. Take zero_init_steps=0, or a scale and a window that act in these steps."
+        )
+    if guider.guidance_rescale and zeros:
         raise GuidanceError(
             "ClassifierFreeZeroStarGuidance with guidance_rescale: diffusers divides by the deviation of the zeros of its first "
             "steps, and the sample becomes NaN. For rescaling after them type "
@@ -183,5 +189,3 @@ WITHOUT_SUM = {
     "LTX2Guidance": "is for LTX-2's own video and audio passes, in x0 space; type "
     "(lab.CFG(3) + lab.STG(1, lab.skip([28], part='attention'))).in_x0() for its video part",
 }
-
-__all__ = ["READERS", "STG", "Term", "as_guidance", "from_guider", "is_guider"]

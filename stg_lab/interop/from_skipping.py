@@ -28,7 +28,7 @@ def read_skipping(guider: Any, cfg: CFG, where: Where) -> Guidance:
     if cfg.never:
         raise GuidanceError(
             f"{name} with CFG off (guidance_scale={number(guider.guidance_scale)}) skips nothing in diffusers: its second pass gets "
-            f"the negative prompt and no hook, so it is plain CFG of scale {number(scale)}. For skip guidance alone type {term})."
+            f"the negative prompt and no hook, so it is plain CFG. For skip guidance alone type {term})."
         )
     first, last = strict_window(guider, start, stop, where, f"{typed(cfg)} + {term}")
     assert where.steps is not None
@@ -44,9 +44,9 @@ def read_skipping(guider: Any, cfg: CFG, where: Where) -> Guidance:
 
 def read_auto(guider: Any, cfg: CFG, where: Where) -> Guidance:
     """`AutoGuidance`: p + g (c - p), where the weak pass p carries the negative prompt (peers' convention B)."""
-    weak = skipped(guider.auto_guidance_config, where)
     if cfg.never:
         return Guidance((cfg,))
+    weak = skipped(guider.auto_guidance_config, where)
     total = convention("B", weak, cfg=cfg.scale)
     window = {"start": cfg.start, "stop": cfg.stop}
     return cfg + STG(total.terms[1].scale, total.terms[1].weak_model, reference="uncond", **window)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def read_smoothed(guider: Any, cfg: CFG) -> Guidance:
     layers: set[int] = set()
     for config in guider.seg_guidance_config:
         layers.update([config.indices] if isinstance(config.indices, int) else config.indices)
-    blurred = Blur(layers, sigma=math.inf if sigma > guider.seg_blur_threshold_inf else sigma)
+    blurred = Blur(tuple(layers), sigma=math.inf if sigma > guider.seg_blur_threshold_inf else sigma)
     start, stop = guider.seg_guidance_start, guider.seg_guidance_stop
     term = STG(scale, blurred, **({"start": start, "stop": stop} if start < stop else {}))
     total = Guidance((cfg, term)).rescale(guider.guidance_rescale)

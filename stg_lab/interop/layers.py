@@ -6,10 +6,10 @@ diffusers names a list of blocks by its attribute ("fully qualified name"), the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stg_lab.errors import GuidanceError
-from stg_lab.families import family_of
 from stg_lab.interop.windows import Where
 from stg_lab.weak.skip import Skip
 
@@ -22,6 +22,38 @@ INSTEAD = {
     (False, False, True): "feedforward",
     (False, True, True): "feedforward",
 }
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Where a list of blocks lies among the layers of a model.
+
+    Attributes:
+        axis: of the blocks.
+        first: the layer of the first block.
+        count: how many there are; None where the model is not known.
+    """
+
+    axis: str = "joint"
+    first: int = 0
+    count: int | None = None
+
+    def layers(self, indices: Iterable[int], name: str) -> tuple[int, ...]:
+        """The layers of blocks given by their place in the list.
+
+        Raises:
+            GuidanceError: the list is not as long.
+        """
+        outside = [i for i in indices if self.count is not None and i >= self.count]
+        if outside:
+            raise GuidanceError(
+                f"{name} has {self.count} blocks, 0 to {(self.count or 0) - 1}; there is no {outside[0]}."
+            )
+        return tuple(self.first + i for i in indices)
+
+    def indices(self, layers: Iterable[int]) -> list[int]:
+        """The places in the list of those of the layers that it holds."""
+        return [n - self.first for n in layers if self.first <= n < self.first + (self.count or 0)]
 
 
 def skipped(configs: Iterable[Any], where: Where, *, prompt: str = "caption") -> Skip:
@@ -42,13 +74,15 @@ def skipped(configs: Iterable[Any], where: Where, *, prompt: str = "caption") ->
     by_axis: dict[str, set[int]] = {}
     parts: set[str] = set()
     for config in configs:
-        weak = Skip(config.indices, part=part_of(config), axis=axis_of(config.fqn, where.pipe), prompt=prompt)
+        blocks = blocks_of(config.fqn, where.pipe)
+        weak = Skip(config.indices, part=part_of(config), axis=blocks.axis)
+        weak = replace(weak, layers=blocks.layers(weak.layers, config.fqn))
         parts.add(weak.part)
         by_axis.setdefault(weak.axis, set()).update(weak.layers)
     if len(parts) > 1:
         raise GuidanceError(
             "these layer configurations skip whole blocks in some layers and attention in others, all in one weak pass, which the "
-            f"lab does not have. Make two terms: {' and '.join(repr(Skip(next(iter(by_axis.values())), part=p)) for p in sorted(parts))}."
+            "lab does not have. Make two terms, lab.STG(1, lab.skip([5])) + lab.STG(1, lab.skip([8], part='attention'))."
         )
     axes = list(by_axis)
     if len(axes) > 1 and (set(axes) != {"spatial", "temporal"} or by_axis["spatial"] != by_axis["temporal"]):
@@ -57,7 +91,7 @@ def skipped(configs: Iterable[Any], where: Where, *, prompt: str = "caption") ->
             "does not have. Make a term for each."
         )
     axis = axes[0] if len(axes) == 1 else "joint"
-    return Skip(by_axis[axes[0]], part=parts.pop(), axis=axis, prompt=prompt)
+    return Skip(tuple(by_axis[axes[0]]), part=parts.pop(), axis=axis, prompt=prompt)
 
 
 def part_of(config: Any) -> str:
@@ -88,11 +122,11 @@ def part_of(config: Any) -> str:
     )
 
 
-def axis_of(fqn: str, pipe: Any) -> str:
-    """The axis along which the named list of blocks has the model's layers.
+def blocks_of(fqn: str, pipe: Any) -> Blocks:
+    """Where the named list of blocks lies among the model's layers.
 
     Without a pipeline "auto" and "blocks" are the model's layers as the lab counts them, and "temporal_transformer_blocks" is the
-    temporal half of a factorised model (Latte); "transformer_blocks" is all layers of some models and the spatial half of others.
+    temporal half of a factorised model (Latte); "transformer_blocks" is all layers of some models and a part of others.
 
     Raises:
         GuidanceError: the name is none of the model's, or "auto" could mean several, or the pipeline must be known.
@@ -100,24 +134,14 @@ def axis_of(fqn: str, pipe: Any) -> str:
     if pipe is None:
         known = {"auto": "joint", "blocks": "joint", "temporal_transformer_blocks": "temporal"}
         if fqn in known:
-            return known[fqn]
+            return Blocks(known[fqn])
         raise GuidanceError(
             f"fqn={fqn!r} is a list of blocks whose place among the layers depends on the model. Say which: "
             "lab.from_guider(guider, steps=24, pipe=pipe)."
         )
     lists = block_lists(pipe)
     if fqn == "auto":
-        if len(lists) == 1:
-            return next(iter(lists.values()))
-        why = (
-            f"has {' and '.join(lists)}, of which diffusers takes the one that a set happens to give first"
-            if lists
-            else "has no list of transformer blocks, and diffusers would find none"
-        )
-        raise GuidanceError(
-            f"fqn='auto': {type(pipe).__name__} {why}. "
-            + ("Name one, or type lab.STG(scale, lab.skip([5]))." if lists else "Type lab.STG(scale, lab.skip([5])).")
-        )
+        return _only(lists, type(pipe).__name__)
     if fqn not in lists:
         raise GuidanceError(
             f"fqn={fqn!r} is no list of the layers of {type(pipe).__name__}. It has: {', '.join(lists) or 'none'}."
@@ -125,17 +149,36 @@ def axis_of(fqn: str, pipe: Any) -> str:
     return lists[fqn]
 
 
-def block_lists(pipe: Any) -> dict[str, str]:
-    """The lists of blocks of a pipeline's denoiser that hold its layers: name -> axis."""
+def _only(lists: dict[str, Blocks], model: str) -> Blocks:
+    """The list that diffusers finds by itself."""
+    found = [name for name in lists if "." not in name]
+    if len(found) == 1:
+        return lists[found[0]]
+    if found:
+        raise GuidanceError(
+            f"fqn='auto': {model} has {' and '.join(found)}, of which diffusers takes the one that a set happens to give first. "
+            "Name one, or type lab.STG(scale, lab.skip([5]))."
+        )
+    raise GuidanceError(
+        f"fqn='auto': {model} has no list of transformer blocks that diffusers would find. Type lab.STG(scale, lab.skip([5]))."
+    )
+
+
+def block_lists(pipe: Any) -> dict[str, Blocks]:
+    """The lists of a pipeline's denoiser that hold blocks of its layers, by their names in it."""
+    from stg_lab.families import family_of  # late: settings are read and written without torch
+
     family = family_of(pipe)
     denoiser = next(iter(family.denoisers(pipe).values()))
     layers = family.layers(denoiser)
     found = {}
     for name, module in denoiser.named_modules():
-        for axis in ("joint", "spatial", "temporal"):
+        held = list(module) if type(module).__name__ == "ModuleList" else []
+        for axis in ("joint", "spatial", "temporal") if held else ():
             blocks = [layer.get(axis) for layer in layers]
-            if type(module).__name__ == "ModuleList" and list(module) == blocks:
-                found[name] = axis
+            first = next((i for i, block in enumerate(blocks) if block is held[0]), None)
+            if first is not None and blocks[first : first + len(held)] == held:
+                found[name] = Blocks(axis, first, len(held))
     return found
 
 
@@ -143,15 +186,22 @@ def configured(weak: Skip, pipe: Any) -> list[dict[str, Any]]:
     """The arguments of the `LayerSkipConfig`s for a skip of blocks or of attention.
 
     Raises:
-        GuidanceError: the axis needs the pipeline, or the pipeline has no list of blocks along it.
+        GuidanceError: the axis needs the pipeline, or not all of the layers are in its lists of blocks.
     """
     flags = next(flags for flags, part in PARTS.items() if part == weak.part)
-    names = ["auto"]
-    if pipe is not None:
-        names = [name for name, axis in block_lists(pipe).items() if weak.axis in ("joint", axis)]
-    elif weak.axis != "joint":
-        raise GuidanceError(f"{weak}: along which list of blocks that is depends on the model. Say which: lab.export(..., pipe=pipe).")
-    if not names:
-        raise GuidanceError(f"{weak}: {type(pipe).__name__} has no list of transformer blocks for diffusers to skip in.")
-    of_flags = dict(zip(("skip_attention", "skip_attention_scores", "skip_ff"), flags, strict=True))
-    return [{"indices": list(weak.layers), "fqn": name, **of_flags} for name in names]
+    named = dict(zip(("skip_attention", "skip_attention_scores", "skip_ff"), flags, strict=True))
+    if pipe is None:
+        if weak.axis == "joint":
+            return [{"indices": list(weak.layers), "fqn": "auto", **named}]
+        raise GuidanceError(
+            f"{weak}: along which list of blocks that is depends on the model. Say which: lab.export(..., pipe=pipe)."
+        )
+    lists = {name: b for name, b in block_lists(pipe).items() if weak.axis in ("joint", b.axis)}
+    held = {name: b.indices(weak.layers) for name, b in lists.items()}
+    missing = set(weak.layers) - {n for name, b in lists.items() for n in b.layers(held[name], name)}
+    if missing:
+        raise GuidanceError(
+            f"{weak}: {type(pipe).__name__} has no list of blocks for diffusers that holds layer {min(missing)} along this axis. "
+            f"It has: {', '.join(f'{name} ({b.count} blocks)' for name, b in lists.items()) or 'none'}."
+        )
+    return [{"indices": indices, "fqn": name, **named} for name, indices in held.items() if indices]

@@ -40,7 +40,14 @@ def first_step(share: float, steps: int) -> int:
     return steps if share >= 1 else steps - len(steps_of(CFG(2, start=share), steps))
 
 
-def main_window(guider: Any, where: Where) -> dict[str, float]:
+def holds_first(term: Term, count: int, steps: int | None) -> bool:
+    """Whether the first so many steps of a run lie in a term's window; a window needs a known number of steps."""
+    if (term.start, term.stop) == (0, 1):
+        return True
+    return steps is not None and steps_of(term, steps)[:count] == list(range(min(count, steps)))
+
+
+def main_window(guider: Any, where: Where) -> dict[str, Any]:
     """`start` and `stop` of a term for the main window of a guider.
 
     Raises:
@@ -70,9 +77,10 @@ def strict_window(guider: Any, start: float, stop: float, where: Where, term: st
     """
     name, n = type(guider).__name__, where.steps
     if n is None and start == 0:
+        end = "" if stop == 1 else f", stop={number(stop)}"
         raise GuidanceError(
             f"{name} is told to skip from start=0, but diffusers never guides step 0 (its window is start < step). To guide it "
-            f"type {term}), to leave it out {term}, start=1/steps)."
+            f"type {term}{end}), to leave it out {term}, start=1/steps{end})."
         )
     n = needed_steps(guider, where, f"a skip window of {number(start)} to {number(stop)}")
     first, last, meant = int(start * n) + 1, int(stop * n), first_step(start, n)

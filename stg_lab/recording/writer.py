@@ -31,9 +31,7 @@ class Recorder:
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
-        if dtype not in DTYPES:
-            raise RecordingError(f"record_dtype {dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
-        self.path, self.dtype = Path(path), np.dtype(dtype)
+        self.path, self.dtype = Path(path), known_dtype(dtype)
         self.steps, self.written = 0, 0
         self._branches: tuple[str, ...] = ()
         self._group: Any = None
@@ -63,7 +61,7 @@ class Recorder:
             RecordingError: the disk will not hold the run.
         """
         self.steps, self._branches = steps, branches
-        self._check_space(shape)
+        self.check_space(steps, len(branches), shape)
         if self._replace:
             shutil.rmtree(self.path)
         template = self._template(shape, samples, preview)
@@ -167,16 +165,52 @@ class Recorder:
                 ds[PREVIEW + name] = (tuple(f"{PREVIEW}{name}_{i}" for i in range(ndim)), np.asarray(value))
         return ds
 
-    def _check_space(self, shape: tuple[int, ...]) -> None:
-        frames = self.steps * (len(self._branches) + 1) + 1
-        needed = frames * int(np.prod(shape)) * self.dtype.itemsize
-        place = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
-        free = shutil.disk_usage(place).free
-        if needed > free:
-            raise RecordingError(
-                f"recording this run to {self.path} takes {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free "
-                "there. Choose another place, record_dtype='float16', fewer steps, or record=False."
-            )
+    def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:
+        """Ask the disk whether it will hold a run; see `start`.
+
+        Raises:
+            RecordingError: it will not.
+        """
+        check_space(self.path, recording_bytes(steps, branches, shape, self.dtype), self.dtype)
+
+
+def known_dtype(name: str) -> np.dtype:
+    """The dtype that a recording may have, by name; raises `RecordingError` for another."""
+    if name not in DTYPES:
+        raise RecordingError(f"record_dtype {name!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    return np.dtype(name)
+
+
+def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any) -> int:
+    """Size of a recording's arrays: x_t and every branch at every step, and the final latents. On disk they are compressed a
+    little, and a few kilobytes of metadata and coordinates come with them."""
+    return (steps * (branches + 1) + 1) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+
+
+def free_bytes(path: Path) -> int:
+    """How much space is left where a path is, or where it would be made."""
+    return shutil.disk_usage(next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())).free
+
+
+def check_space(path: Path, needed: int, dtype: Any) -> None:
+    """Raise `RecordingError` where a recording of this size does not fit."""
+    free = free_bytes(path)
+    if needed > free:
+        smaller = "record_dtype='float16' (half the size), " if np.dtype(dtype).itemsize > 2 else ""
+        raise RecordingError(
+            f"recording this run to {path} takes {size_text(needed)}, but only {size_text(free)} are free there. Choose another "
+            f"place with record='some/folder.zarr', {smaller}fewer steps or frames, or record=False."
+        )
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for people: "512 B", "1.5 kB", "20.4 GB".
+
+    >>> size_text(20_440_000_000)
+    '20.4 GB'
+    """
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}" if power else f"{count} B"
 
 
 def add_preview(path: Path, preview: Preview) -> None:

@@ -1,7 +1,8 @@
 """`sample` and `attach`: the two seams put together with guidance and a recorder."""
 
+from stg_lab.sampling.plan import Plan, plan
 from stg_lab.sampling.run import Run, decode
 from stg_lab.sampling.sample import rerun, sample
 from stg_lab.sampling.trace import Trace, attach
 
-__all__ = ["Run", "Trace", "attach", "decode", "rerun", "sample"]
+__all__ = ["Plan", "Run", "Trace", "attach", "decode", "plan", "rerun", "sample"]

@@ -33,7 +33,7 @@ def pipeline_arguments(
     call = {**family.defaults(pipe), **given}
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
-    batch = batch_size(call)
+    batch = family.samples(call)
     _check_prompts(pipe, call)
     generator = call.get("generator")
     if generator is not None and seed is not None:
@@ -47,21 +47,11 @@ def pipeline_arguments(
     return call
 
 
-def batch_size(call: dict[str, Any]) -> int:
-    """How many samples a call makes."""
-    prompt, embeds = call.get("prompt"), call.get("prompt_embeds")
-    prompts = (
-        len(prompt) if isinstance(prompt, list) else embeds.shape[0] if prompt is None and embeds is not None else 1
-    )
-    return prompts * (call.get("num_videos_per_prompt") or 1)
-
-
-def captions(call: dict[str, Any]) -> list[str]:
-    """The prompt of each sample, "" where only embeddings were given."""
-    prompt = call.get("prompt")
-    each = call.get("num_videos_per_prompt") or 1
-    prompts = prompt if isinstance(prompt, list) else [prompt or ""] * (batch_size(call) // each)
-    return [p for p in prompts for _ in range(each)]
+def captions(family: Family, call: dict[str, Any]) -> list[str]:
+    """The prompt of each sample, "" where only embeddings or pictures were given."""
+    prompt, count = call.get("prompt"), family.samples(call)
+    prompts = prompt if isinstance(prompt, list) else [prompt or ""]
+    return [p for p in prompts for _ in range(count // len(prompts))]
 
 
 def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, Any]) -> None:
@@ -70,7 +60,7 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
         own = max(family.scale(pipe, component) for component in family.denoisers(pipe))
         if guidance.has_cfg and guidance.plain_cfg and own != scale:
             raise GuidanceError(
-                f"guidance says CFG({number(scale)}), but the pipeline's own scale is {number(own)}. "
+                f"guidance says CFG({number(scale)}), but the pipeline has {family.scale_name}={number(own)}. "
                 f"{family.how_to_scale(number(scale))}"
             )
         return

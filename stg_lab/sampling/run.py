@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Run:
     @functools.cached_property
     def video(self) -> np.ndarray:
         """The finished videos, float32 `(batch, frame, height, width, 3)` in [0, 1]; latents are decoded when first asked."""
-        return to_video(self.pipe, self.output, self.call.get("output_type") or "np")
+        return to_video(self.pipe, self.output, self.call)
 
     @property
     def recording(self) -> Recording:
@@ -75,16 +75,20 @@ class Run:
         return f'<div><code>{self!r}</code><br><img src="data:image/png;base64,{png}" style="max-width:100%"></div>'
 
 
-def to_video(pipe: Any, output: Any, output_type: str = "np") -> np.ndarray:
-    """Whatever a video pipeline returned, as float32 `(batch, frame, height, width, 3)` in [0, 1]."""
-    frames = output.frames if hasattr(output, "frames") else output[0] if isinstance(output, tuple) else output
+def to_video(pipe: Any, output: Any, call: Mapping[str, Any]) -> np.ndarray:
+    """Whatever a video pipeline returned for a call, as float32 `(batch, frame, height, width, 3)` in [0, 1]."""
+    output_type = call.get("output_type") or "np"
+    named = next((name for name in ("frames", "images") if hasattr(output, name)), None)
+    frames = getattr(output, named) if named else output[0] if isinstance(output, tuple) else output
     if output_type == "latent":
-        return decode(pipe, frames)
-    if output_type == "pt":  # (batch, frame, 3, height, width)
-        return frames.permute(0, 1, 3, 4, 2).float().cpu().numpy()
-    if isinstance(frames, list):  # "pil": lists of pictures
-        frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in frames])
-    return np.asarray(frames, np.float32)
+        return decode(pipe, family_of(pipe).returned(pipe, frames, call))
+    if output_type == "pt":  # (batch, frame, 3, height, width), pictures without the frame
+        return frames[:, None].flatten(1, -4).permute(0, 1, 3, 4, 2).float().cpu().numpy()
+    if isinstance(frames, list):  # "pil": lists of pictures, or pictures
+        videos = [video if isinstance(video, list) else [video] for video in frames]
+        frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in videos])
+    frames = np.asarray(frames, np.float32)
+    return frames[:, None] if frames.ndim == 4 else frames
 
 
 def decode(pipe: Any, latents: Any) -> np.ndarray:

@@ -11,10 +11,13 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import family_of
-from stg_lab.guidance import CFG, Guidance, Term, as_guidance
+from stg_lab.guidance import CFG, Guidance, Term
+from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
+from stg_lab.recording.writer import check_space
 from stg_lab.sampling.calls import captions, pipeline_arguments
+from stg_lab.sampling.plan import Plan, planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.settings import plain
 from stg_lab.sampling.trace import attach
@@ -24,7 +27,7 @@ from stg_lab.weak import parse
 def sample(
     pipe: Any,
     *,
-    guidance: Guidance | Term | None = None,
+    guidance: Guidance | Term | Any | None = None,
     seed: int | None = None,
     record: bool | str | Path = True,
     record_dtype: str = "float32",
@@ -36,7 +39,8 @@ def sample(
     Args:
         pipe: a stock diffusers pipeline, from `lab.load` or your own.
         guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`. Its CFG term sets the pipeline's own scale; a sum
-            without one means no CFG, unless the call gives `guidance_scale` itself. None leaves the pipeline alone.
+            without one means no CFG, unless the call gives `guidance_scale` itself. None leaves the pipeline alone. A guider of
+            diffusers is taken for the sum that it means (`lab.from_guider`).
         seed: sample i of the batch gets its own generator seeded `seed + i`, so that a sample never depends on its batch.
             Without seed and generator the seed is 0.
         record: True for a temporary folder, a path to keep the recording, False for none.
@@ -53,16 +57,17 @@ def sample(
             what to type instead.
     """
     family = family_of(pipe)
-    wanted = None if guidance is None else as_guidance(guidance)
+    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     seeds = None if call.get("generator") is not None else (seed or 0)
-    texts = captions(arguments)
+    texts = captions(family, arguments)
     settings = {
         "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
         "seed": seeds,
         "captions": texts,
         "guidance_given": wanted is not None,
     }
+    _check_disk(planned(pipe, family, wanted, arguments, record, record_dtype))
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
     with attach(
         pipe, guidance=wanted, record=record, record_dtype=record_dtype, overwrite=overwrite, settings=settings
@@ -87,6 +92,12 @@ def sample(
     if recording is not None and recording.complete and not recording.has_preview and decoded:
         recording.fit_preview(run.video)
     return run
+
+
+def _check_disk(plan: Plan) -> None:
+    """Refuse a run that the disk will not hold, where its size is known ahead; the recorder asks again when it is."""
+    if plan.place is not None and plan.recording_bytes is not None:
+        check_space(plan.place, plan.recording_bytes, plan.record_dtype)
 
 
 def _clones(generator: Any) -> Any:
@@ -120,6 +131,6 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     guidance = Guidance.from_dict(s["guidance"], parse)
     arguments |= {"guidance": guidance if s["guidance_given"] else None, "seed": s["seed"]}
     pipe = load(s["model"]) if pipe is None else pipe
-    if as_guidance(changes.get("guidance")).has_cfg:
+    if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
         arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
     return sample(pipe, **{**arguments, **changes})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
@@ -26,16 +24,18 @@ from stg_lab.guidance import (
     Moment,
     Probe,
     Term,
-    as_guidance,
     combine,
     combine_cfg,
     number,
 )
+from stg_lab.interop import as_guidance
 from stg_lab.recording import Recorder, Recording, open_recording
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.settings import pipeline_settings
+from stg_lab.sampling.temporary import make_recorder
 from stg_lab.seams import Call, Step, alone, tapped
-from stg_lab.weak import Pass, Weak, run_weak
+from stg_lab.weak import Pass, Weak
+from stg_lab.weak.memory import Spare
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -66,6 +66,7 @@ class Trace:
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
         self._memory: dict[Any, Any] = {}
+        self._spare = Spare()
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
 
@@ -92,6 +93,8 @@ class Trace:
         perturbed = self.family.perturbed(call.kwargs)
         branches = (perturbed,) if perturbed else self.family.branches(self._calls, self._uncond)
         pieces = self.family.at_step(call.prediction, self.pipe, call.kwargs).chunk(len(branches))
+        if self.recorder is not None and not self.recorder.started:
+            self._check_space(pieces[0], call)
         self._calls += 1
         self._predictions |= dict(zip(branches, pieces, strict=True))
         self._given = call.kwargs
@@ -106,7 +109,7 @@ class Trace:
                     self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, call.prediction,
                     self._step, self._steps, (branches.index(repeats), len(branches)),
                 )  # fmt: skip
-                self._predictions[name] = self.family.at_step(run_weak(weak, at), self.pipe, call.kwargs)
+                self._predictions[name] = self.family.at_step(self._spare.run(weak, at), self.pipe, call.kwargs)
 
     def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
@@ -149,6 +152,11 @@ class Trace:
     def _steps(self) -> int:
         return len(self.pipe.scheduler.timesteps)
 
+    @property
+    def _rows(self) -> int:
+        """Steps of the recording: the run's, and those of the rounds of Restart."""
+        return self._steps + (0 if self._rounds is None else self._rounds.extra)
+
     def _begin(self, call: Call) -> None:
         """A new pipeline call: tell everything that is wrong before the first weak pass is paid for."""
         if self.recorder is not None and self.recorder.started:
@@ -158,6 +166,7 @@ class Trace:
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
+        self._spare = Spare()
         self._uncond = self.family.has_uncond(self.pipe)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._check_scales(call)
@@ -168,19 +177,26 @@ class Trace:
         if self.recorder is not None:
             noise_level(scheduler, self._timesteps[0])
 
+    def _check_space(self, prediction: Tensor, call: Call) -> None:
+        """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
+        assert self.recorder is not None
+        shape = self.family.recorded(prediction.detach(), self.pipe, call.kwargs, predicted=True).shape
+        branches = 1 + self._uncond + len(self._sum.weak) + 1
+        self.recorder.check_space(self._rows, branches, tuple(shape))
+
     def _check_scales(self, call: Call) -> None:
         """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it; nothing else beside it."""
         g, family = self.guidance, self.family
         own, asked = family.scale(self.pipe, call.denoiser), g.cfg_scale()
         if g.has_cfg and g.plain_cfg and asked != own:
             raise GuidanceError(
-                f"guidance says CFG({number(asked)}), but the pipeline's own scale is {number(own)}. "
+                f"guidance says CFG({number(asked)}), but the pipeline was called with {family.scale_name}={number(own)}. "
                 f"{family.how_to_scale(number(asked))}"
             )
         if (g.needs_uncond or (g.has_cfg and asked != 1)) and not self._uncond:
             raise GuidanceError(
-                f"{g} needs the unconditional prediction, which the pipeline does not compute in this call, with its scale at "
-                f"{number(own)}. {family.how_to_uncond()}"
+                f"{g} needs the unconditional prediction, which the pipeline does not compute with "
+                f"{family.scale_name}={number(own)}. {family.how_to_uncond()}"
             )
         beside = family.beside_cfg(self.pipe)
         if beside and (g.phi or g.restarts or not all(isinstance(t, Probe) for t in g.terms)):
@@ -264,9 +280,10 @@ class Trace:
         if self.settings.get("seed") is not None:
             samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
         own = [b for b in self._predictions if b not in self._sum.weak]
+        own += [b for b in self.family.later_branches(self.pipe) if b not in own]
         own_branches = sorted(own, key=[COND, UNCOND, *own].index)  # and then perturbed passes of the pipeline's own
         self.recorder.start(
-            steps=self._steps + (0 if self._rounds is None else self._rounds.extra),
+            steps=self._rows,
             branches=(*own_branches, *self._sum.weak, GUIDED),
             shape=shape,
             settings=settings,
@@ -353,27 +370,3 @@ def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
         trace._keep.keep()
     where = str(trace.recorder.path)
     error.add_note(f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r}).")
-
-
-class TemporaryFolder:
-    """A folder that goes when nothing refers to this object any more, unless it is told to stay."""
-
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="stg_lab-")
-        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-    def keep(self) -> None:
-        """Leave the folder where it is."""
-        self._remove.detach()
-
-
-def make_recorder(
-    record: bool | str | Path, dtype: str, overwrite: bool
-) -> tuple[Recorder | None, TemporaryFolder | None]:
-    """A recorder for what the user said with `record`, and the temporary folder that must outlive it, if any."""
-    if record is False or record is None:
-        return None, None
-    if record is True:
-        folder = TemporaryFolder()
-        return Recorder(Path(folder.path) / "run.zarr", dtype=dtype), folder
-    return Recorder(record, dtype=dtype, overwrite=overwrite), None

@@ -114,9 +114,9 @@ class Attention:
 
     def of_rows(self, rows: slice) -> Tensor:
         """The true attention of some of the queries."""
-        mask = self.mask
-        if mask is not None and mask.ndim > 1 and mask.shape[-2] != 1:
-            mask = mask[..., rows, :]
+        mask = self.keys_mask()
+        if self.mask is not None and self.mask.ndim > 1 and self.mask.shape[-2] != 1:
+            mask = self.mask[..., rows, :]
         return self(self.query[:, :, rows], self.key, self.value, mask)
 
     def with_video(self, video: Tensor) -> Tensor:

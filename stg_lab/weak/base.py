@@ -25,6 +25,9 @@ PROMPTS = {
 }
 AXES = ("joint", "spatial", "temporal")
 
+#: Changes below this share of a prediction are rounding in float32, which guidance would make larger, and mean nothing.
+ROUNDING = 2e-6
+
 Hits = dict[str, int]  # how often each interception has acted, by its place
 
 
@@ -162,6 +165,11 @@ class Layered(Weak):
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         check_layers(self.layers, family, denoiser, lambda layer: repr(replace(self, layers=(layer,))))
+        if self.axis == "temporal" and family.still:
+            raise GuidanceError(
+                f"{self}: {family.name} models make pictures, videos of one frame, so nothing mixes over time. Choose another "
+                "axis or another weak model."
+            )
 
     def blocks(self, family: Family, denoiser: nn.Module) -> list[tuple[int, str, nn.Module]]:
         """The chosen blocks as (layer, native axis, block): every block of the layer, or those along `axis`."""
@@ -274,9 +282,10 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
             "The pipeline bypasses it (a step cache or another attention backend?)."
         )
     prediction = at.concerned(prediction)
-    if torch.equal(prediction, at.concerned(at.prediction)):
+    own = at.concerned(at.prediction).float()
+    if (prediction.float() - own).norm() <= ROUNDING * own.norm():
         raise GuidanceError(
-            f"weak model {weak} changed nothing: its prediction equals the one it was to weaken bit for bit. "
+            f"weak model {weak} changed nothing: its prediction equals the one it was to weaken, up to rounding. "
             "Choose other layers or another part, or drop the term."
         )
     return prediction

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import random
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +29,7 @@ class Shuffle(Layered):
     every step and layer from the seed, and all samples of a batch share it. The authors' code for SDXL leaves the stream
     permuted after the block. In a transformer without convolutions that would only scramble the output picture, so here the
     block's output is put back in order (`restore=True`); what acts is that position and content no longer belong together.
+    Where blocks are told no positions (Latte, CogVideoX-2B, SVD) nothing would act at all, so that is refused.
 
     Args:
         layers: block numbers from 0.
@@ -95,6 +98,11 @@ class Shuffle(Layered):
 
         def make(forward: Callable[..., Any]) -> Callable[..., Any]:
             def shuffled(*args: Any, **kwargs: Any) -> Any:
+                if self.restore and not told_places(forward, args, kwargs):
+                    raise GuidanceError(
+                        f"{self}: block {layer} of this model is told no positions, so shuffling its tokens and putting them "
+                        "back changes nothing. Choose another weak model (lab.blur, lab.skip), or restore=False."
+                    )
                 args, kwargs = at.family.with_stream(args, kwargs, permuted)
                 output = forward(*args, **kwargs)
                 if not self.restore:
@@ -107,6 +115,12 @@ class Shuffle(Layered):
             return shuffled
 
         return make
+
+
+def told_places(forward: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a block is given positions, as rotary embeddings mostly."""
+    given = {**inspect.signature(forward).bind(*args, **kwargs).arguments, **kwargs}
+    return any(value is not None and re.search("rotary|rope|freqs|position", name) for name, value in given.items())
 
 
 def _shuffled(things: range, draw: random.Random) -> list[int]:

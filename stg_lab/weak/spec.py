@@ -119,9 +119,10 @@ def _decode(f: Field, text: str) -> Any:
         "str": unquote,
         "bool": {"True": True, "False": False}.__getitem__,
     }
+    kind = f.type.__name__ if isinstance(f.type, type) else str(f.type)  # a name, under postponed annotations
     try:
-        return readers[str(f.type)](text)
+        return readers[kind](text)
     except GuidanceError:
         raise
     except (ValueError, KeyError):
-        raise GuidanceError(f"{f.name}={text} cannot be read as {f.type}.") from None
+        raise GuidanceError(f"{f.name}={text} cannot be read as {kind}.") from None

@@ -70,13 +70,18 @@ def processors(pipe: Any) -> dict[str, int]:
     }
 
 
+def _ours(hook: Any) -> bool:
+    """Not of transformers, whose image encoders keep hooks of their own from their first call on."""
+    return not getattr(hook, "__module__", "").startswith("transformers.")
+
+
 def left_behind(pipe: Any) -> list[str]:
     """Everything on the pipeline that a stock one does not have."""
     found = []
     for name, component in pipe.components.items():
         if isinstance(component, nn.Module):
             for path, module in component.named_modules():
-                found += [f"{name}.{path}.{kind}" for kind in HOOKS if getattr(module, kind)]
+                found += [f"{name}.{path}.{kind}" for kind in HOOKS if any(map(_ours, getattr(module, kind).values()))]
                 found += [f"{name}.{path}.{word}" for word in ("forward", "__call__") if word in vars(module)]
     found += [f"scheduler.{key}" for key, value in vars(pipe.scheduler).items() if callable(value)]
     found += [f"pipe.{key}" for key, value in vars(pipe).items() if callable(value) and key not in pipe.components]

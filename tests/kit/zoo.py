@@ -21,14 +21,18 @@ from diffusers import (
     AutoencoderKLLTXVideo,
     AutoencoderKLMochi,
     AutoencoderKLTemporalDecoder,
+    AutoencoderKLWan,
     ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
@@ -42,17 +46,21 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
-
-from stg_lab.families import family_of
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
 from kit.pipelines import Rig, generators, randomise, tiny_wan
+from stg_lab.families import family_of
 
 STEPS = 3
 
@@ -61,6 +69,7 @@ class Member(Rig):
     """A tiny pipeline with the call that it is made with; embeddings stand in for prompts."""
 
     name = ""
+    shares_noise = ""  # why a sample of a batch is not the same alone, where that is so
 
     def arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
         return {"num_inference_steps": STEPS, "output_type": "latent", **self.call, **changes}
@@ -139,6 +148,44 @@ def wan() -> Member:
     )
 
 
+class OnePicture(Member):
+    """Wan image-to-video takes one picture for all samples."""
+
+    def two(self) -> dict[str, Any]:
+        return {k: v for k, v in super().two().items() if k != "image"}
+
+
+class FirstFrame(OnePicture):
+    """TI2V-5B: the picture is the first latent frame, and what is predicted for it does not matter."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+def wan_image(pipeline: type = WanImageToVideoPipeline, *, expand: bool = False) -> Member:
+    """2.1 with CLIP embeddings of the picture, or (`expand`) as TI2V-5B, which is both image-to-video and text-to-video."""
+    parts = {name: tiny_wan().components[name] for name in ("tokenizer", "text_encoder", "scheduler")}
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16 if expand else 16 + 4 + 16,
+        out_channels=16, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=3, rope_max_seq_len=32,
+        image_dim=None if expand else 8, added_kv_proj_dim=None if expand else 24,
+    )  # fmt: skip
+    vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    pipe_parts = {**parts, "vae": prepared(vae), "transformer": prepared(transformer), "expand_timesteps": expand}
+    call = {**embeds(512, 16), "height": 32, "width": 64, "num_frames": 9}  # the transformer knows the text by its 512 tokens
+    if pipeline is WanPipeline:
+        return Member(pipeline(**pipe_parts), call)
+    if not expand:
+        config = CLIPVisionConfig(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+        )
+        processor = CLIPImageProcessor(crop_size=32, size=32)
+        pipe_parts |= {"image_encoder": prepared(CLIPVisionModel(config)), "image_processor": processor}
+    return (FirstFrame if expand else OnePicture)(pipeline(**pipe_parts), {**call, "image": picture(32, 64)})
+
+
 def mochi() -> Member:
     transformer = MochiTransformer3DModel(
         patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=3, pooled_projection_dim=16, in_channels=12,
@@ -153,9 +200,10 @@ def mochi() -> Member:
     return Member(pipe, {**embeds(6, 16, mask=True), "height": 16, "width": 32, "num_frames": 7})
 
 
-def cogvideox(scheduler: Callable[..., Any] = CogVideoXDDIMScheduler) -> Member:
+def cogvideox(scheduler: Callable[..., Any] = CogVideoXDDIMScheduler, pipeline: type = CogVideoXPipeline) -> Member:
+    image = pipeline is CogVideoXImageToVideoPipeline
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
+        num_attention_heads=2, attention_head_dim=8, in_channels=8 if image else 4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
         num_layers=3, sample_width=4, sample_height=2, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
         max_text_seq_length=6, use_rotary_positional_embeddings=False,
     )  # fmt: skip
@@ -165,8 +213,9 @@ def cogvideox(scheduler: Callable[..., Any] = CogVideoXDDIMScheduler) -> Member:
         down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
     )  # fmt: skip
     settings = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    pipe = CogVideoXPipeline(None, None, prepared(vae), prepared(transformer), scheduler(**settings))
-    return Member(pipe, {**embeds(6, 32), "height": 16, "width": 32, "num_frames": 9})
+    pipe = pipeline(None, None, prepared(vae), prepared(transformer), scheduler(**settings))
+    call = {**embeds(6, 32), "height": 16, "width": 32, "num_frames": 9}
+    return Member(pipe, {**call, "image": picture(16, 32)} if image else call)
 
 
 def latte() -> Member:
@@ -216,7 +265,9 @@ def svd() -> Member:
         prepared(vae), prepared(encoder), prepared(unet), scheduler, CLIPImageProcessor(crop_size=224, size=224)
     )
     call = {"image": picture(16, 32), "height": 16, "width": 32, "num_frames": 3, "max_guidance_scale": 3.0}
-    return Member(pipe, call)
+    made = Member(pipe, call)
+    made.shares_noise = "the pipeline draws noise for the picture from the first sample's generator"
+    return made
 
 
 class Packed(Member):
@@ -362,11 +413,67 @@ def hunyuan15() -> Member:
     return Guided(pipe, {**words, **glyphs, "height": 32, "width": 64, "num_frames": 9})
 
 
+class Still(Member):
+    """A pipeline that makes pictures."""
+
+    def stock(self, *, seed: int = 0, count: int = 1, **changes: Any) -> Any:
+        output = self.pipe(**{"generator": generators(seed, count), **self.arguments(changes)})
+        return output.images if changes.get("output_type") is None else output.images[:, None]
+
+
+class StillTokens(Still, Distilled):
+    """Flux: packed, and the true CFG scale is known to a call alone."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        height, width = self.call["height"], self.call["width"]
+        return self.pipe._unpack_latents(latents, height, width, self.pipe.vae_scale_factor)[:, :, None].float()
+
+
+def picture_vae() -> Any:
+    return prepared(
+        AutoencoderKL(
+            block_out_channels=(8, 8), norm_num_groups=2, latent_channels=4, scaling_factor=1.5, shift_factor=0.1,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        )
+    )  # fmt: skip
+
+
+def pooled(width: int) -> dict[str, Tensor]:
+    return {"pooled_prompt_embeds": noise(1, width, seed=3), "negative_pooled_prompt_embeds": noise(1, width, seed=4)}
+
+
+def flux() -> Member:
+    transformer = FluxTransformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=16, pooled_projection_dim=8, guidance_embeds=True, axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    pipe = FluxPipeline(scheduler, picture_vae(), None, None, None, None, prepared(transformer))
+    return StillTokens(pipe, {**embeds(6, 16), **pooled(8), "height": 16, "width": 24, "true_cfg_scale": 3.0})
+
+
+def sd3() -> Member:
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=16, pooled_projection_dim=8,
+        pos_embed_max_size=16, dual_attention_layers=(0,), qk_norm="rms_norm",
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipe = StableDiffusion3Pipeline(
+        prepared(transformer), scheduler, picture_vae(), None, None, None, None, None, None
+    )
+    return Still(pipe, {**embeds(6, 16), **pooled(8), "height": 16, "width": 24, "guidance_scale": 3.0})
+
+
 ZOO: dict[str, Callable[[], Member]] = {
     "wan": wan,
+    "wan-image": wan_image,
+    "wan-5b": functools.partial(wan_image, WanPipeline, expand=True),
+    "wan-5b-image": functools.partial(wan_image, expand=True),
     "mochi": mochi,
     "cogvideox": cogvideox,
     "cogvideox-dpm": functools.partial(cogvideox, CogVideoXDPMScheduler),
+    "cogvideox-image": functools.partial(cogvideox, pipeline=CogVideoXImageToVideoPipeline),
     "latte": latte,
     "svd": svd,
     "ltx": ltx,
@@ -374,6 +481,8 @@ ZOO: dict[str, Callable[[], Member]] = {
     "ltx2": ltx2,
     "hunyuan": hunyuan,
     "hunyuan15": hunyuan15,
+    "flux": flux,
+    "sd3": sd3,
 }
 
 

@@ -1,0 +1,345 @@
+"""What a run will take, told before anything is computed."""
+
+from __future__ import annotations
+
+import copy
+import html
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from stg_lab.errors import GuidanceError, UnsupportedPipelineError
+from stg_lab.families import Family, family_of
+from stg_lab.families.noise import level_at
+from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
+from stg_lab.interop import as_guidance
+from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
+from stg_lab.sampling.calls import pipeline_arguments
+from stg_lab.sampling.restart import Rounds
+from stg_lab.sampling.temporary import place_of
+from stg_lab.sampling.trace import check_weak
+from stg_lab.weak.per_step import PerStep
+
+WIDE = 4  # bytes of a prediction's number: float32, which several pipelines cast to
+
+
+@dataclass(frozen=True)
+class PlannedPass:
+    """One forward pass of a denoiser.
+
+    Attributes:
+        branches: what it predicts: "cond", "uncond", or the name of a weak model.
+        rows: its batch.
+        weak: the weak model's specification; "" for the pipeline's own passes.
+    """
+
+    branches: tuple[str, ...]
+    rows: int
+    weak: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a run.
+
+    Attributes:
+        step: number in the scheduler's run, from 0.
+        restart: round of Restart; 0 is the pipeline's own way down.
+        sigma: noise level as windows mean it; NaN where the scheduler's is not known.
+        passes: in running order.
+    """
+
+    step: int
+    restart: int
+    sigma: float
+    passes: tuple[PlannedPass, ...]
+
+    @property
+    def weak(self) -> tuple[str, ...]:
+        """Weak branches that run here."""
+        return tuple(p.branches[0] for p in self.passes if p.weak)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take. `str()` gives text; Jupyter shows a table.
+
+    Attributes:
+        pipeline, guidance: of what.
+        shape: of the recorded latents, (sample, channel, frame, y, x); None where it turns out on the way.
+        steps: every step, in running order, those of Restart among them.
+        branches: what is recorded of a step, in order.
+        weights: bytes of the parameters and buffers, by component, then by (dtype, device).
+        record_dtype: of the recording.
+        place: where it will lie; None where nothing is recorded.
+    """
+
+    pipeline: str
+    guidance: str
+    shape: tuple[int, ...] | None
+    steps: tuple[PlannedStep, ...]
+    branches: tuple[str, ...]
+    weights: dict[str, dict[tuple[str, str], int]]
+    record_dtype: str
+    place: Path | None
+
+    # ---- passes ----
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of denoisers in the whole run."""
+        return sum(len(s.passes) for s in self.steps)
+
+    @property
+    def own_passes(self) -> int:
+        """Those that the pipeline makes itself, without the lab."""
+        return sum(not p.weak for s in self.steps if not s.restart for p in s.passes)
+
+    @property
+    def weak_passes(self) -> int:
+        """Those of weak models, also in the rounds of Restart."""
+        return sum(bool(p.weak) for s in self.steps for p in s.passes)
+
+    @property
+    def restart_passes(self) -> int:
+        """The pipeline's own passes that the rounds of Restart make again."""
+        return self.passes - self.own_passes - self.weak_passes
+
+    @property
+    def rows(self) -> int:
+        """Rows of all passes: what the run costs in passes of a single sample."""
+        return sum(p.rows for s in self.steps for p in s.passes)
+
+    # ---- memory and disk ----
+
+    @property
+    def latent_bytes(self) -> int | None:
+        """x_t of a step in float32."""
+        return None if self.shape is None else int(np.prod(self.shape)) * WIDE
+
+    @property
+    def extra_device_bytes(self) -> int | None:
+        """What the lab holds on the device beside the pipeline's own call, at most: every prediction of a step and the guided
+        one, and for Restart the inputs of the steps to make again."""
+        if self.latent_bytes is None:
+            return None
+        repeated = [s for s in self.steps if s.restart == 1]
+        samples = self.shape[0] if self.shape else 1
+        inputs = sum(1 + p.rows // samples for s in repeated for p in s.passes if not p.weak)
+        return self.latent_bytes * (len(self.branches) + inputs)
+
+    @property
+    def buffer_bytes(self) -> int | None:
+        """What recording takes of main memory: x_t and all branches of one step in float32, and one of them on its way to the
+        disk."""
+        if self.latent_bytes is None or self.place is None:
+            return None if self.latent_bytes is None else 0
+        return self.latent_bytes * (len(self.branches) + 2)
+
+    @property
+    def recording_bytes(self) -> int | None:
+        """Size of the recording's arrays; None where the shape is not known, 0 where nothing is recorded."""
+        if self.place is None:
+            return 0
+        if self.shape is None:
+            return None
+        return recording_bytes(len(self.steps), len(self.branches), self.shape, self.record_dtype)
+
+    # ---- for people ----
+
+    @property
+    def table(self) -> tuple[tuple[str, str], ...]:
+        """Rows of (what, value)."""
+        shape = (
+            "known when the call has begun" if self.shape is None else f"{self.shape} (sample, channel, frame, y, x)"
+        )
+        rounds = max((s.restart for s in self.steps), default=0)
+        again = f", {sum(s.restart > 0 for s in self.steps)} of them in {rounds} rounds of Restart" if rounds else ""
+        parts = [f"{self.own_passes} of the pipeline's own"]
+        parts += [f"{self.weak_passes} weak"] * bool(self.weak_passes)
+        parts += [f"{self.restart_passes} again by Restart"] * bool(self.restart_passes)
+        rows = [
+            ("guidance", self.guidance),
+            ("latents", shape),
+            ("steps", f"{len(self.steps)}{again}"),
+            ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all"),
+            *(("", line) for line in self._stretches()),
+            *self._weights_table(),
+            (
+                "activations",
+                "not estimated: a weak pass has the batch and the sizes of the pipeline's own, and so its peak",
+            ),
+            ("on top of it", f"{_text(self.extra_device_bytes)} at most on the device, for predictions that wait"),
+        ]
+        if self.place is not None:
+            needed, free = self.recording_bytes, free_bytes(self.place)
+            short = " - TOO LITTLE" if needed is not None and needed > free else ""
+            each = f"{self.record_dtype}, x_t and {len(self.branches)} branches a step"
+            rows += [
+                ("recording", f"{_text(needed)} ({each}); {size_text(free)} are free at {self.place}{short}"),
+                ("its buffers", f"{_text(self.buffer_bytes)} of main memory"),
+            ]
+        return tuple(rows)
+
+    def _stretches(self) -> Iterator[str]:
+        """Steps on end with the same passes, one line for each stretch."""
+        for (restart, passes), group in groupby(self.steps, key=lambda s: (s.restart, s.passes)):
+            steps = list(group)
+            first, last = steps[0], steps[-1]
+            which = f"step {first.step}" if first is last else f"steps {first.step}-{last.step}"
+            where = f", round {restart}" if restart else ""
+            ends = [f"{one.sigma:.3g}" for one in dict.fromkeys((first, last))]
+            sigma = "" if np.isnan(first.sigma) else f" (sigma {' to '.join(ends)})"
+            yield f"{which}{where}{sigma}: {', '.join(map(_pass_text, passes))}"
+
+    def _weights_table(self) -> Iterator[tuple[str, str]]:
+        total: Counter[str] = Counter()
+        for component, sizes in self.weights.items():
+            said = [f"{size_text(size)} {dtype} on {device}" for (dtype, device), size in sizes.items()]
+            total.update({device: size for (_, device), size in sizes.items()})
+            yield f"weights of {component}", ", ".join(said)
+        yield "weights in all", ", ".join(f"{size_text(size)} on {device}" for device, size in total.items())
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.table)
+        return "\n".join([self._title, *(f"  {name:<{width}}  {value}" for name, value in self.table)])
+
+    __repr__ = __str__
+
+    @property
+    def _title(self) -> str:
+        return f"Plan of a run of {self.pipeline}"
+
+    def _repr_html_(self) -> str:
+        # Inline styles only: they are all that an untrusted notebook keeps.
+        cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
+        rows = "".join(
+            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(value)}</td></tr>"
+            for name, value in self.table
+        )
+        return f"<div><b>{html.escape(self._title)}</b><table>{rows}</table></div>"
+
+
+def _text(size: int | None) -> str:
+    return "an unknown size" if size is None else size_text(size)
+
+
+def _pass_text(one: PlannedPass) -> str:
+    name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
+    return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''})"
+
+
+def plan(
+    pipe: Any,
+    guidance: Guidance | Term | Any | None = None,
+    *,
+    record: bool | str | Path = True,
+    record_dtype: str = "float32",
+    **call: Any,
+) -> Plan:
+    """What `lab.sample` with the same arguments will take, without computing anything.
+
+    Counts the forward passes of every step, finds the weak models that run there, the shape of the latents and the size of the
+    recording, all exactly as the run will have them. Memory is what can be told for sure: the weights as they lie, and what the
+    lab holds on top of the pipeline's own call. Activations depend on kernels and are not estimated.
+
+    Args:
+        pipe: a stock diffusers pipeline.
+        guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`; None for the pipeline's own.
+        record, record_dtype: as in `lab.sample`.
+        **call: as in `lab.sample`.
+
+    Raises:
+        CallError, GuidanceError, UnsupportedPipelineError: what `lab.sample` would raise before it computes.
+    """
+    family = family_of(pipe)
+    given = {k: v for k, v in call.items() if k not in ("seed", "overwrite")}
+    wanted = None if guidance is None else as_guidance(guidance, pipe, given)
+    arguments = pipeline_arguments(pipe, family, wanted, call.get("seed"), given)
+    return planned(pipe, family, wanted, arguments, record, record_dtype)
+
+
+def planned(
+    pipe: Any,
+    family: Family,
+    guidance: Guidance | None,
+    arguments: Mapping[str, Any],
+    record: bool | str | Path,
+    record_dtype: str,
+) -> Plan:
+    """The plan of a call whose arguments are filled in; see `plan`."""
+    total = guidance or Guidance()
+    known_dtype(record_dtype)
+    check_weak(total, family, family.denoisers(pipe))
+    defaults = {n: p.default for n, p in inspect.signature(pipe.__call__).parameters.items()}
+    call = {**defaults, **arguments}
+    shape = family.latent_shape(pipe, call)
+    own = [PlannedPass(branches, len(branches) * family.samples(call)) for branches in family.step_calls(pipe, call)]
+    branches = [name for one in own for name in one.branches]
+    if total.needs_uncond and UNCOND not in branches:
+        raise GuidanceError(
+            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. "
+            f"{family.how_to_uncond()}"
+        )
+    scheduler = copy.deepcopy(pipe.scheduler)
+    family.set_timesteps(pipe, scheduler, call, shape)
+    place = place_of(record)
+    return Plan(
+        pipeline=f"{type(pipe).__name__} ({family.name})",
+        guidance=str(guidance or "the pipeline's own"),
+        shape=shape,
+        steps=tuple(_steps(total, family, scheduler, own, record=place is not None)),
+        branches=(*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED),
+        weights={name: _weights(m) for name, m in pipe.components.items() if isinstance(m, nn.Module)},
+        record_dtype=record_dtype,
+        place=place,
+    )
+
+
+def _steps(
+    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], *, record: bool
+) -> Iterator[PlannedStep]:
+    count = len(scheduler.timesteps)
+    total = guidance.resolved(count)
+    rounds = None if total.restarts is None else Rounds.plan(total.restarts, family, scheduler)
+
+    def step(number: int, restart: int) -> PlannedStep:
+        at = _moment(scheduler, number, count, needed=record or total.space == "x0")
+        passes: list[PlannedPass] = []
+        for one in own:
+            passes.append(one)
+            for name, model in total.needed(at).items():
+                if (UNCOND if model.prompt == "negative" else COND) in one.branches:
+                    now = model.models[number] if isinstance(model, PerStep) else model
+                    passes.append(PlannedPass((name,), one.rows, str(now)))
+        return PlannedStep(number, restart, at.sigma, tuple(passes))
+
+    for number in range(count):
+        yield step(number, 0)
+        if rounds is not None and number + 1 == rounds.end:
+            for restart in range(1, rounds.restart.times + 1):
+                yield from (step(again, restart) for again in range(rounds.first, rounds.end))
+
+
+def _moment(scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:
+    try:
+        level = level_at(scheduler, step)
+    except UnsupportedPipelineError:
+        if needed:
+            raise
+        return Moment(step, steps)
+    return Moment(step, steps, level.noise, level.next_weight)
+
+
+def _weights(module: nn.Module) -> dict[tuple[str, str], int]:
+    sizes: Counter[tuple[str, str]] = Counter()
+    for tensor in (*module.parameters(), *module.buffers()):
+        sizes[str(tensor.dtype).removeprefix("torch."), str(tensor.device)] += tensor.nbytes
+    return dict(sizes)

@@ -1,0 +1,94 @@
+"""A run steps with what its recording says: reweighting with the run's own guidance gives the recorded guided prediction."""
+
+import numpy as np
+import pytest
+from kit.pipelines import SMALL, Rig, tiny_wan
+
+import stg_lab as lab
+from stg_lab.guidance import Guidance, as_guidance
+from stg_lab.weak import parse
+
+WEAK, OTHER = lab.skip([1]), lab.skip([2], part="attention")
+SPACE, TIME = (lab.skip([1], part="attention", axis=axis) for axis in ("spatial", "temporal"))
+PROMPTS = ["a red seven moving left", "a blue two growing"]
+
+GUIDANCES = {
+    "cfg": lab.CFG(4),
+    "cfg and stg": lab.CFG(4) + lab.STG(1.5, WEAK),
+    "stg alone": lab.STG(1.5, WEAK),
+    "two weak models": lab.CFG(4) + lab.STG(1, WEAK) + lab.STG(-0.5, OTHER),
+    "windows": lab.CFG(4, start=0.25, stop=0.75) + lab.STG(1, WEAK, stop=0.5),
+    "windows in sigma": lab.CFG(4, sigma=(0.5, 0.95)) + lab.STG(1, WEAK, sigma=(0, 0.9)),
+    "schedules": lab.CFG([4, 1, 2, 3]) + lab.STG(lambda share: 1 - share, WEAK),
+    "rescale": (lab.CFG(4) + lab.STG(1, WEAK)).rescale(0.7),
+    "rescale per batch": (lab.CFG(4) + lab.STG(1, WEAK)).rescale(0.7, per="batch"),
+    "rescale in x0": (lab.CFG(4) + lab.STG(1, WEAK)).in_x0().rescale(0.7),
+    "orthogonal": (lab.CFG(4) + lab.STG(1, SPACE) + lab.STG(2, TIME)).orthogonalize(),
+    "orthogonal per frame in x0": (lab.STG(1, SPACE) + lab.STG(2, TIME))
+    .orthogonalize(per="frame")
+    .in_x0()
+    .rescale(0.3),
+    "convention B": lab.convention("B", WEAK, cfg=3),
+    "convention C": lab.convention("C", WEAK, cfg=3, scale=2),
+    "apg": lab.CFG(4).apg(0.2, norm=3.0),
+    "apg with momentum": lab.CFG(4).apg(0.2, norm=3.0, momentum=-0.5),
+    "apg with momentum in x0": lab.CFG(4).apg(0.2, norm=3.0, momentum=-0.5).in_x0(),
+    "apg on stg": lab.CFG(4) + lab.STG(2, WEAK, start=0.25).apg(momentum=0.6),
+    "zero star": lab.CFG(4).zero_star(2),
+    "zero star in x0": lab.CFG(4).zero_star(1).in_x0(),
+    "tangential": lab.CFG(4).tangential(),
+    "magnitude": lab.CFG(4).magnitude(1.0) + lab.STG(1, WEAK).magnitude(0.5),
+    "cfg++": lab.CFGpp(0.6),
+    "cfg++ and stg": lab.CFGpp([0.2, 0.4, 0.6, 0.8]) + lab.STG(1, WEAK),
+    "restart": (lab.CFG(4).apg(momentum=0.5) + lab.STG(1, WEAK)).restart(0.3, 0.8, 2),
+    "probe": lab.CFG(4) + lab.Probe(WEAK) + lab.Probe(OTHER, stop=0.5),
+}
+
+
+def equal(reweighted, recording, guidance):
+    """To float32 rounding of the prediction; in x0 space of the one-step prediction, which is that times the noise level."""
+    noise = recording.ds.sigma if as_guidance(guidance).space == "x0" else 1.0
+    off = np.abs(reweighted - recording.prediction("guided")) * noise
+    return float((off / (1 + np.abs(reweighted) * noise)).max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_reweighting_with_the_runs_own_guidance_is_what_it_stepped_with(tiny, name):
+    guidance = GUIDANCES[name]
+    recording = tiny.sample(guidance, prompt=PROMPTS).recording
+    read_back = Guidance.from_dict(recording.settings["guidance"], parse)
+    for same in (guidance, read_back):
+        assert equal(recording.reweight(same), recording, guidance)
+    assert not np.isnan(recording.prediction("guided")).any()
+    other = lab.CFG(4) if "uncond" in recording.branches else lab.CFG(1)
+    assert equal(recording.reweight(other), recording, other) == (name in ("cfg", "probe"))
+
+
+def test_one_recording_is_reweighted_to_any_guidance_over_its_branches(tiny):
+    """Exact at the first step, where every run starts from the same latents."""
+    recorded = tiny.sample(lab.CFG(4) + lab.Probe(WEAK) + lab.Probe(SPACE) + lab.Probe(TIME)).recording
+    for name, guidance in GUIDANCES.items():
+        if as_guidance(guidance).restarts or not set(map(str, as_guidance(guidance).weak.values())) <= set(
+            recorded.weak.values()
+        ):
+            continue
+        run = tiny.sample(guidance).recording
+        first = recorded.reweight(guidance).isel(step=0).values
+        assert np.allclose(first, run.prediction("guided").isel(step=0).values, rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "dpm"])
+def test_multistep_samplers_too(scheduler):
+    rig = Rig(tiny_wan(scheduler), SMALL)
+    for name in ("windows in sigma", "apg with momentum in x0", "rescale in x0"):
+        recording = rig.sample(GUIDANCES[name]).recording
+        assert equal(recording.reweight(GUIDANCES[name]), recording, GUIDANCES[name]), name
+
+
+def test_momentum_begins_anew_in_every_run(tiny):
+    """Also when one guidance guides two calls inside one `with`."""
+    guidance = lab.CFG(4).apg(momentum=0.9)
+    first = tiny.sample(guidance).output.frames
+    with lab.attach(tiny.pipe, guidance=guidance):
+        again = [tiny.stock(guidance_scale=4.0) for _ in range(2)]
+    assert all(np.array_equal(first, frames) for frames in again)
