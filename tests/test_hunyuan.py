@@ -25,14 +25,17 @@ def test_without_a_negative_prompt_there_is_no_cfg_and_the_lab_says_what_is_miss
     _, trace = attached(one, WEAK)  # the scale alone does nothing
     assert list(trace.recording.branches) == ["cond", "skip", "guided"]
     with pytest.raises(
-        lab.GuidanceError, match=r"CFG\(3\).*called with true_cfg_scale=1\..*true_cfg_scale=3 and a negative"
+        lab.GuidanceError,
+        match=r"CFG\(3\).*works with true_cfg_scale=1 in this call\..*true_cfg_scale=3 and a negative",
     ):
         attached(one, lab.CFG(3) + WEAK)
 
 
 def test_a_scale_said_twice_differently_is_told():
     one = member("hunyuan")
-    with pytest.raises(lab.GuidanceError, match=r"CFG\(4\).*called with true_cfg_scale=3\. Call it with true_cfg_scale=4"):
+    with pytest.raises(
+        lab.GuidanceError, match=r"CFG\(4\).*works with true_cfg_scale=3 in this call\. Call it with true_cfg_scale=4"
+    ):
         attached(one, lab.CFG(4) + WEAK)
 
 
@@ -121,7 +124,8 @@ def test_the_scale_is_the_guiders():
     one = member("hunyuan15")
     call = {**one.call, "num_inference_steps": 2, "output_type": "latent"}
     with pytest.raises(
-        lab.GuidanceError, match=r"has pipe.guider.guidance_scale=3\. Type pipe.guider = pipe.guider.new\(guidance_scale=4\)"
+        lab.GuidanceError,
+        match=r"has pipe.guider.guidance_scale=3\. Type pipe.guider = pipe.guider.new\(guidance_scale=4\)",
     ):
         lab.sample(one.pipe, guidance=lab.CFG(4) + WEAK, **call)
     run = lab.sample(one.pipe, guidance=lab.CFG(3) + WEAK, **call)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from kit.pipelines import tiny_wan
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -14,12 +15,16 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def executed(request, digits):
     """A notebook, executed here and now."""
-    notebook = copy.deepcopy(nbformat.read(request.param, as_version=4))
+    return run(request.param)
+
+
+def run(path):
+    notebook = copy.deepcopy(nbformat.read(path, as_version=4))
     for cell in notebook.cells:
         cell.pop("outputs", None) if cell.cell_type == "markdown" else None
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    resources = {"metadata": {"path": str(request.param.parent)}}
+    resources = {"metadata": {"path": str(path.parent)}}
     return NotebookClient(notebook, timeout=300, resources=resources, store_widget_state=False).execute()
 
 
@@ -28,6 +33,16 @@ def outputs(notebook, kind):
     return [
         o.data[kind] for c in notebook.cells if c.cell_type == "code" for o in c.outputs if kind in o.get("data", {})
     ]
+
+
+@pytest.mark.notebook
+def test_your_own_model_may_be_any_saved_pipeline(tmp_path, monkeypatch):
+    tiny_wan().save_pretrained(tmp_path / "mine")
+    monkeypatch.setenv("STG_LAB_MODEL", str(tmp_path / "mine"))
+    [path] = [p for p in NOTEBOOKS if p.stem == "02_your_own_model"]
+    executed = run(path)
+    assert "3 blocks" in outputs(executed, "text/plain")[0]
+    assert len(outputs(executed, "image/png")) >= 2
 
 
 @pytest.mark.notebook

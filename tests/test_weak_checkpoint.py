@@ -132,7 +132,10 @@ REFUSED = {
         lambda tiny, other: _changed(other, in_channels=16),
         "has in_channels=16 and the main model 24: it cannot take the same arguments",
     ),
-    "other text embeddings": (lambda tiny, other: _changed(other, text_dim=32), "has text_dim=32 and the main model 16"),
+    "other text embeddings": (
+        lambda tiny, other: _changed(other, text_dim=32),
+        "has text_dim=32 and the main model 16",
+    ),
     "a pipeline that is gone": (
         lambda tiny, other: str(lab.checkpoint(other).source),
         r"checkpoint:memory-\d+ was a pipeline in memory, which no file can bring back.*lab.checkpoint\(pipe\)",

@@ -176,7 +176,9 @@ def test_rows_of_the_text_may_have_a_mask_of_their_own(name, text, kind):
     assert close(edit(a), expected)
 
 
-@pytest.mark.parametrize("shape", [(VIDEO,), (1, VIDEO), (1, 1, VIDEO), (1, 1, 1, VIDEO), (BATCH, 1, 1, VIDEO)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(VIDEO,), (1, VIDEO), (1, 1, VIDEO), (1, 1, 1, VIDEO), (BATCH, 1, 1, VIDEO)], ids=str
+)
 @pytest.mark.parametrize("name", [n for n in PLACED if n != "diagonal"])
 def test_a_row_of_keys_is_a_mask_in_every_shape_that_the_kernel_takes(name, shape):
     hide = hidden_keys("none", "bool")[0, 0, 0].expand(shape)

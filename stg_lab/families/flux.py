@@ -44,6 +44,10 @@ class Flux(Pictures):
         width = int((places[:, 1] == 0).sum())
         return Grid(1, len(places) // width, width)
 
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        shape = super().latent_shape(pipe, call)
+        return shape and (*shape[:3], shape[3] // 2 * 2, shape[4] // 2 * 2)
+
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))
 

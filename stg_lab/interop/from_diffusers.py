@@ -8,7 +8,7 @@ would do and what to type instead:
 | `ClassifierFreeGuidance` | `CFG(g)`; with `use_original_formulation` `CFG(g + 1)`, as everywhere below |
 | `ClassifierFreeZeroStarGuidance` | `CFG(g).zero_star(k)` |
 | `TangentialClassifierFreeGuidance` | `CFG(g).tangential()` |
-| `MagnitudeAwareGuidance` | `CFG(g).magnitude(alpha)` |
+| `MagnitudeAwareGuidance` | `CFG(g).magnitude(alpha)`; in diffusers it fails on latents with frames, it takes a matrix norm |
 | `AdaptiveProjectedGuidance` | original form `CFG(g + 1).apg(eta, norm, momentum)`; the default form only where nothing is projected |
 | `SkipLayerGuidance`, `PerturbedAttentionGuidance` | `CFG(g) + STG(s, skip(layers))` |
 | `AutoGuidance` | `convention("B", skip(layers), cfg=g)`: its weak pass has the negative prompt |

@@ -142,7 +142,7 @@ def needed_steps(guider: Any, where: Where, why: str) -> int:
     if where.steps is None:
         raise GuidanceError(
             f"{type(guider).__name__} with {why} acts at other steps for every number of steps (diffusers rounds them down). Say "
-            "how many the run has: lab.from_guider(guider, steps=24). lab.sample knows it by itself."
+            "how many the run has: lab.from_guider(guider, steps=24). lab.sample takes it from its call."
         )
     return where.steps
 

@@ -82,13 +82,13 @@ def to_video(pipe: Any, output: Any, call: Mapping[str, Any]) -> np.ndarray:
     frames = getattr(output, named) if named else output[0] if isinstance(output, tuple) else output
     if output_type == "latent":
         return decode(pipe, family_of(pipe).returned(pipe, frames, call))
-    if output_type == "pt":  # (batch, frame, 3, height, width), pictures without the frame
-        return frames[:, None].flatten(1, -4).permute(0, 1, 3, 4, 2).float().cpu().numpy()
-    if isinstance(frames, list):  # "pil": lists of pictures, or pictures
-        videos = [video if isinstance(video, list) else [video] for video in frames]
-        frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in videos])
-    frames = np.asarray(frames, np.float32)
-    return frames[:, None] if frames.ndim == 4 else frames
+    if named == "images":  # videos of one frame
+        frames = [[picture] for picture in frames] if isinstance(frames, list) else frames[:, None]
+    if output_type == "pt":  # (batch, frame, 3, height, width)
+        return frames.permute(0, 1, 3, 4, 2).float().cpu().numpy()
+    if isinstance(frames, list):  # "pil": lists of pictures
+        frames = np.stack([np.stack([np.asarray(picture) / 255.0 for picture in video]) for video in frames])
+    return np.asarray(frames, np.float32)
 
 
 def decode(pipe: Any, latents: Any) -> np.ndarray:

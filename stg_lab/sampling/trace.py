@@ -190,7 +190,7 @@ class Trace:
         own, asked = family.scale(self.pipe, call.denoiser), g.cfg_scale()
         if g.has_cfg and g.plain_cfg and asked != own:
             raise GuidanceError(
-                f"guidance says CFG({number(asked)}), but the pipeline was called with {family.scale_name}={number(own)}. "
+                f"guidance says CFG({number(asked)}), but the pipeline works with {family.scale_name}={number(own)} in this call. "
                 f"{family.how_to_scale(number(asked))}"
             )
         if (g.needs_uncond or (g.has_cfg and asked != 1)) and not self._uncond:

@@ -102,7 +102,9 @@ class Attention:
         if self.mask is None:
             return None
         mask = self.mask[(None,) * (4 - self.mask.ndim)]
-        if mask.shape[2] != 1:  # HunyuanVideo 1.5 hides keys from words that are padding, so that only their rows differ
+        if (
+            mask.shape[2] != 1
+        ):  # HunyuanVideo 1.5 hides keys from words that are padding, so that only their rows differ
             rows = mask[:, :, self.video]
             mask = rows[:, :, :1] if (rows == rows[:, :, :1]).all() else mask
         if mask.shape[1] != 1 or mask.shape[2] != 1:
