@@ -18,9 +18,10 @@ from stg_lab._version import __version__
 
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
-    from stg_lab import analysis, digits, figures, plots
+    from stg_lab import analysis, digits, families, figures, plots
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
+    from stg_lab.families import register_family
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json
     from stg_lab.loading import embedded, load
@@ -34,6 +35,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "embedded": ("stg_lab.loading", "embedded"),
     "load": ("stg_lab.loading", "load"),
     "describe": ("stg_lab.families", "describe_pipeline"),
+    "families": ("stg_lab.families", None),
+    "register_family": ("stg_lab.families", "register_family"),
     "CFG": ("stg_lab.guidance", "CFG"),
     "CFGpp": ("stg_lab.guidance", "CFGpp"),
     "STG": ("stg_lab.guidance", "STG"),

@@ -22,6 +22,10 @@ class UnsupportedPipelineError(LabError, TypeError):
     """A pipeline of a family that the lab does not know."""
 
 
+class FamilyError(LabError, ValueError):
+    """A model family that cannot be registered."""
+
+
 class ModelNotFoundError(LabError, FileNotFoundError):
     """A model name that is neither embedded nor a folder nor a reachable repository."""
 

@@ -92,7 +92,7 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
         for name, module in family.denoisers(pipe).items():
             hook = functools.partial(_forward_hook, name, family, observer)
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-        stack.enter_context(_patched_step(pipe.scheduler, observer))
+        stack.enter_context(_patched_step(pipe.scheduler, family, observer))
         yield
 
 
@@ -110,24 +110,28 @@ class _Step:
     get a copy that steps as stock: what is observed is this instance alone.
     """
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, family: Family) -> None:
         functools.update_wrapper(self, scheduler.step, updated=())
         self.__signature__ = inspect.signature(scheduler.step)
         self.observers: list[Observer] = []
-        self._scheduler, self._inner = scheduler, scheduler.step
+        self._scheduler, self._family, self._inner = scheduler, family, scheduler.step
         self._before = scheduler.__dict__.get("step", _MISSING)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
         given, listeners = bound.arguments, [o for o in self.observers if _listens(o)]
+        if not self._family.takes_step(given):
+            return self._inner(*args, **kwargs)
         named = ("model_output", "timestep", "sample")
         step = Step(self._scheduler, *(given[n] for n in named), {k: v for k, v in given.items() if k not in named})
         # All are asked about the pipeline's own prediction; one of them at most answers with another.
         stock = step.model_output
         answers = [o.on_step(step) for o in listeners]
-        given["model_output"] = next((answer for answer in answers if answer is not stock), stock)
+        prediction = next((answer for answer in answers if answer is not stock), stock)
+        if prediction is not stock:
+            given |= self._family.stepped_with(prediction)
         for observer in listeners:
-            observer.before_step(step, given["model_output"])
+            observer.before_step(step, prediction)
         result = self._inner(*bound.args, **bound.kwargs)
         sample = stepped = result[0] if isinstance(result, tuple) else result.prev_sample
         for observer in listeners:
@@ -152,10 +156,10 @@ class _Step:
 
 
 @contextlib.contextmanager
-def _patched_step(scheduler: Any, observer: Observer) -> Iterator[None]:
+def _patched_step(scheduler: Any, family: Family, observer: Observer) -> Iterator[None]:
     step = scheduler.__dict__.get("step")
     if not isinstance(step, _Step):
-        step = scheduler.step = _Step(scheduler)
+        step = scheduler.step = _Step(scheduler, family)
     step.observers.append(observer)
     try:
         yield

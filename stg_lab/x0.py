@@ -21,6 +21,7 @@ PREDICTION_TYPES = {
     "epsilon_sigma": "x_t = x0 + sigma eps, predicts eps",
     "v_prediction_sigma": "x_t = x0 + sigma eps, predicts v of the variance-preserving process (SVD)",
     "sample": "predicts x0 itself",
+    "sample_sigma": "x_t = x0 + sigma eps, predicts x0 itself (Cosmos)",
 }
 
 
@@ -84,7 +85,7 @@ def process(prediction_type: str, *, sigma: float = math.nan, alpha: float = mat
         return sigma, 1.0 - sigma
     if prediction_type in ("epsilon", "v_prediction"):
         return alpha**0.5, (1 - alpha) ** 0.5
-    if prediction_type in ("epsilon_sigma", "v_prediction_sigma"):
+    if prediction_type in ("epsilon_sigma", "v_prediction_sigma", "sample_sigma"):
         return 1.0, sigma
     return math.nan, math.nan
 

@@ -13,6 +13,9 @@ from stg_lab.weak import Pass
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([0, 1])) + lab.STG(1, lab.skip([1], part="attention"))
 
 
+CALL = {"hidden_states": torch.zeros(1, 24, 3, 8, 8)}
+
+
 class Stop(Exception):
     """Raised by a user's callback."""
 
@@ -43,7 +46,7 @@ def test_what_a_run_puts_on_a_pipeline_would_be_seen(tiny):
     with lab.attach(tiny.pipe, guidance=GUIDANCE):
         assert left_behind(tiny.pipe) == ["transformer.._forward_hooks", "scheduler.step"]
     weak = lab.skip([1], part="attention")
-    here = Pass(family_of(tiny.pipe), tiny.pipe, "transformer", tiny.pipe.transformer, (), {}, torch.zeros(1), 0, 4)
+    here = Pass(family_of(tiny.pipe), tiny.pipe, "transformer", tiny.pipe.transformer, (), CALL, torch.zeros(1), 0, 4)
     with weak.perturb(here):
         assert left_behind(tiny.pipe) == ["transformer.blocks.1.attn1.forward"]
 

@@ -177,7 +177,7 @@ def test_what_is_no_source_is_refused(source):
 
 
 def test_a_copy_with_the_same_weights_changes_nothing_and_says_so(tiny):
-    with pytest.raises(lab.GuidanceError, match="weak model checkpoint:memory-.* changed nothing"):
+    with pytest.raises(lab.GuidanceError, match=r"weak model checkpoint:memory-.* changed nothing"):
         tiny.sample(lab.STG(1, lab.checkpoint(tiny.copy().pipe)), num_inference_steps=1)
 
 

@@ -246,7 +246,7 @@ def test_a_part_is_left_out_of_every_stream_that_has_it(name, part, share):
     if part not in family_of(one.pipe).parts:
         pytest.skip("the family has no such part")
     if name == "mochi" and share != 1:  # it normalises what its parts give, so a share of it is as good as all
-        with pytest.raises(lab.GuidanceError, match="changed nothing: .* up to rounding"):
+        with pytest.raises(lab.GuidanceError, match=r"changed nothing: .* up to rounding"):
             run(one, lab.skip(L, part=part, strength=share))
         return
 
@@ -279,7 +279,7 @@ def test_a_block_is_left_out_along_one_axis(name, axis):
 
 def test_a_part_that_the_layer_lacks_along_an_axis_is_refused():
     """In Latte only the spatial block has cross-attention."""
-    with pytest.raises(lab.GuidanceError, match="these layers have no such part along this axis.*leave the axis out"):
+    with pytest.raises(lab.GuidanceError, match=r"these layers have no such part along this axis.*leave the axis out"):
         run(member("latte"), lab.skip(L, part="cross_attention_zero", axis="temporal"))
 
 

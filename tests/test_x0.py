@@ -43,7 +43,7 @@ def noised(kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
     if kind == "v_prediction_sigma":  # v of the variance-preserving process whose signal is 1 / sqrt(sigma^2 + 1)
         signal, noise = 1 / math.sqrt(s * s + 1), s / math.sqrt(s * s + 1)
         return X0 + s * EPS, signal * EPS - noise * X0
-    assert kind == "sample"
+    assert kind in ("sample", "sample_sigma")
     return X0 + s * EPS, X0
 
 

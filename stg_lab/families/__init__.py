@@ -1,23 +1,35 @@
 """Model families: what the two seams must know of a pipeline, one file a family.
 
-Adding a family is one file here and one row in `FAMILIES`.
+Adding a family is one file here and one row in `FAMILIES`; `register_family` adds one from outside. The package is also a
+function: `lab.families()` is the table of all.
 """
 
 from __future__ import annotations
 
+import sys
+import types
+import warnings
+import weakref
 from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
+from stg_lab.families.allegro import Allegro
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXImage
+from stg_lab.families.cosmos import Cosmos
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.flux import Flux
+from stg_lab.families.generic import ADVICE, Generic, can_be_found_out
 from stg_lab.families.hunyuan import HunyuanVideo, HunyuanVideo15
+from stg_lab.families.kandinsky import Kandinsky5
 from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXImage
 from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.registry import FamilyTable, check_family
+from stg_lab.families.sana import SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
+from stg_lab.families.skyreels import SkyReelsV2
 from stg_lab.families.svd import StableVideoDiffusion
 from stg_lab.families.wan import Wan, WanImage
 
@@ -34,28 +46,88 @@ FAMILIES: tuple[Family, ...] = (
     LTX2(),
     HunyuanVideo(),
     HunyuanVideo15(),
+    SkyReelsV2(),
+    Allegro(),
+    Kandinsky5(),
+    SanaVideo(),
+    Cosmos(),
     Flux(),
     StableDiffusion3(),
 )
 
-__all__ = ["FAMILIES", "Description", "Family", "Grid", "describe_pipeline", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "Description",
+    "Family",
+    "FamilyTable",
+    "Grid",
+    "describe_pipeline",
+    "family_of",
+    "register_family",
+]
+
+#: Families from outside, the latest first.
+_registered: list[Family] = []
+#: What was found out about pipelines of no family.
+_found_out: weakref.WeakKeyDictionary[Any, Generic] = weakref.WeakKeyDictionary()
+
+
+def _known() -> tuple[Family, ...]:
+    """All families, those from outside first; a name is known once."""
+    return tuple({family.name: family for family in (*FAMILIES[::-1], *_registered[::-1])}.values())[::-1]
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline object, found by its class or one of its bases.
+    """The family of a pipeline object, found by its class or the nearest of its bases; else one made by looking at it.
 
     Raises:
-        UnsupportedPipelineError: no family knows it.
+        UnsupportedPipelineError: no family knows it, and it has no denoiser to look at or a scheduler whose x0 is not known.
     """
-    names = [cls.__name__ for cls in type(pipe).__mro__]
-    for family in FAMILIES:
-        if any(name in family.pipelines for name in names):
-            return family
-    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
-    raise UnsupportedPipelineError(
-        f"{type(pipe).__name__} is of no family that the lab knows ({known}). "
-        "Load one of those, for example pipe = lab.load('digits-joint')."
-    )
+    known = _known()
+    for base in type(pipe).__mro__:
+        for family in known:
+            if base.__name__ in family.pipelines:
+                return family
+    kind = type(pipe).__name__
+    if not can_be_found_out(pipe):
+        names = ", ".join(name for family in known for name in family.pipelines)
+        raise UnsupportedPipelineError(
+            f"{kind} is of no family that the lab knows ({names}). "
+            "Load one of those, for example pipe = lab.load('digits-joint')."
+        )
+    if pipe not in _found_out:
+        _found_out[pipe] = Generic(pipe)
+        warnings.warn(
+            f"{kind} is of no family that the lab knows. It takes the longest list of blocks for the layers, tells the branches "
+            "apart by batch and order, and checks at the first step that CFG rebuilt from them is what the pipeline steps with. "
+            f"Nothing can be done by place, and the lab cannot decode. {ADVICE}",
+            stacklevel=3,
+        )
+    return _found_out[pipe]
+
+
+def register_family(family: Family, *, replace: bool = False) -> None:
+    """Make the lab know a family from outside: pipelines of its classes, and of classes derived from them, are its own.
+
+    Args:
+        family: an object of a class derived from `stg_lab.families.Family`; docs/adding_a_family.md has a whole one.
+        replace: put it in the place of families that know its pipelines or have its name. Running a notebook cell twice
+            needs it.
+
+    Raises:
+        FamilyError: something is missing or impossible in it, or its pipelines or its name belong to another family.
+    """
+    check_family(family, () if replace else _known())
+    _registered[:] = [family, *(other for other in _registered if other.name != family.name)]
+
+
+class _Package(types.ModuleType):
+    def __call__(self) -> FamilyTable:
+        """All families: their pipelines, the axes of their layers, what can be skipped, and how they run CFG."""
+        return FamilyTable.of(_known())
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def describe_pipeline(pipe: Any) -> Description:

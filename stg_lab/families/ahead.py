@@ -36,7 +36,7 @@ def samples(call: Mapping[str, Any], argument: str) -> int:
         return each * embeds.shape[0]
     if isinstance(image, list):
         return each * len(image)
-    return each * (image.shape[0] if getattr(image, "ndim", 0) == 4 else 1)
+    return each * (len(image) if image is not None and getattr(image, "ndim", 0) == 4 else 1)
 
 
 def channels(pipe: Any, denoiser: Any) -> int:

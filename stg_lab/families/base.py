@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import GuidanceError
+from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import ahead
 from stg_lab.guidance import COND, UNCOND, combine_cfg
 from stg_lab.preview import Preview
@@ -59,6 +60,8 @@ class Family:
     layout: str = "batch, channel, frame, y, x"  # of the latents at scheduler.step
     scale_argument: str = "guidance_scale"  # the call's own name for the CFG scale; "" where the call has none
     samples_argument: str = "num_videos_per_prompt"  # and for how many samples a prompt gets
+    embeds_argument: str = "prompt_embeds"  # and for the embeddings that stand for prompts
+    prediction_type: str = ""  # what is stepped with (`x0.PREDICTION_TYPES`), where the scheduler does not say
     sources: str = ""  # settings that the method's authors used, with where that is written
 
     def denoisers(self, pipe: Any) -> dict[str, nn.Module]:
@@ -89,6 +92,15 @@ class Family:
         hidden_states = args[0] if args else kwargs["hidden_states"]
         return hidden_states if part == "block" else torch.zeros_like(hidden_states)
 
+    def left_out(self, part: str, forward: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> Any:
+        """`without`, for families that have to see what the module's `forward` does."""
+        return self.without(part, *args, **kwargs)
+
+    def attend(self, module: Any, answer: Callable[..., Tensor]) -> Callable[..., Any] | None:
+        """A forward of a self-attention that hands over what its kernel would compute, as `answer(kernel, query, key, value)`
+        with tensors `(batch, head, token, channel)`; None where the kernel is torch's own, which is found without help."""
+        return None
+
     def with_stream(
         self, args: tuple, kwargs: Mapping[str, Any], change: Callable[[Tensor], Tensor]
     ) -> tuple[tuple, dict[str, Any]]:
@@ -102,8 +114,15 @@ class Family:
         return grid.along(axis)
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
-        """How the video tokens of a denoiser call lie."""
-        raise NotImplementedError
+        """How the video tokens of a denoiser call lie.
+
+        Raises:
+            GuidanceError: the family does not know.
+        """
+        raise GuidanceError(
+            f"the lab does not know how the video tokens of {self.name} pipelines lie, so nothing can be done by place. "
+            "Identity attention needs no place: lab.skip(layers, part='attention')."
+        )
 
     def heads(self, denoiser: Any) -> int:
         """How many heads a self-attention has."""
@@ -147,6 +166,13 @@ class Family:
             return (UNCOND, COND) if uncond else (COND,)
         return (COND,) if call == 0 else (UNCOND,)
 
+    def computed(
+        self, pipe: Any, number: int, kwargs: Mapping[str, Any], prediction: Tensor, uncond: bool
+    ) -> tuple[str, ...]:
+        """`branches`, for families that have to see the call (number `number` of its step) and what it predicted."""
+        perturbed = self.perturbed(kwargs)
+        return (perturbed,) if perturbed else self.branches(number, uncond)
+
     def scale(self, pipe: Any, denoiser: str) -> float:
         """The CFG scale that the running call uses with this denoiser."""
         return float(pipe.guidance_scale) if self.has_uncond(pipe) else 1.0
@@ -154,6 +180,18 @@ class Family:
     def scales(self, pipe: Any, denoiser: str) -> Any:
         """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
         return self.scale(pipe, denoiser)
+
+    def asked_scale(self, call: Mapping[str, Any]) -> float:
+        """The CFG scale `u + scale (c - u)` that a call will use, by its `scale_argument`; 1 for none."""
+        return max(float(call[self.scale_argument] or 1), 1.0)
+
+    def to_argument(self, scale: float) -> float:
+        """What `scale_argument` has to be for this CFG scale.
+
+        Raises:
+            GuidanceError: the pipeline cannot be called with it.
+        """
+        return scale
 
     @property
     def scale_name(self) -> str:
@@ -183,6 +221,18 @@ class Family:
     def later_branches(self, pipe: Any) -> tuple[str, ...]:
         """Names of perturbed passes that the running call makes, but perhaps not yet at its first step."""
         return ()
+
+    def combined(self, predictions: Mapping[str, Tensor], model_output: Tensor, sample: Tensor) -> dict[str, Tensor]:
+        """The predictions of a step as the pipeline combines them, for families that have to see what it steps with."""
+        return dict(predictions)
+
+    def takes_step(self, given: Mapping[str, Any]) -> bool:
+        """Whether a call of `scheduler.step`, with these arguments, is the one that takes the step."""
+        return True
+
+    def stepped_with(self, prediction: Tensor) -> dict[str, Tensor]:
+        """The arguments of `scheduler.step` that hold the prediction."""
+        return {"model_output": prediction}
 
     def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
         """What the pipeline steps with, from its own branches, bit for bit.
@@ -224,6 +274,10 @@ class Family:
         arguments."""
         return self.unpack(latents, pipe)
 
+    def notes(self, pipe: Any) -> dict[str, str]:
+        """What else there is to say about a pipeline, for `lab.describe`."""
+        return {}
+
     def defaults(self, pipe: Any) -> dict[str, Any]:
         """Call arguments that this very checkpoint was made for, where the stock defaults would not fit it."""
         return {}
@@ -232,7 +286,7 @@ class Family:
 
     def samples(self, call: Mapping[str, Any]) -> int:
         """How many samples a call makes."""
-        return ahead.samples(call, self.samples_argument)
+        return ahead.samples({**call, "prompt_embeds": call.get(self.embeds_argument)}, self.samples_argument)
 
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         """Shape (sample, channel, frame, y, x) of recorded latents; None where it turns out on the way."""
@@ -255,7 +309,7 @@ class Family:
         uncond = self.wants_uncond(pipe, call)
         return [self.branches(number, uncond) for number in range(1 if self.batched or not uncond else 2)]
 
-    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         """What the pipeline hands `scheduler.set_timesteps` to space its steps; empty where it leaves that to the scheduler.
 
         Args:
@@ -263,11 +317,14 @@ class Family:
         """
         return {}
 
-    def set_timesteps(self, pipe: Any, scheduler: Any, call: Mapping[str, Any], shape: tuple[int, ...] | None) -> None:
+    def set_timesteps(self, pipe: Any, scheduler: Any, call: Mapping[str, Any], shape: tuple[int, ...]) -> None:
         """Set a scheduler to the steps of a call, as the pipeline will do it."""
         steps = call["num_inference_steps"]
         options = self.spacing(pipe, scheduler, steps, shape)
         given = {name: call[name] for name in ("timesteps", "sigmas") if call.get(name) is not None}
+        taken = inspect.signature(scheduler.set_timesteps).parameters
+        if refused := [name for name in given if name not in taken]:
+            raise CallError(f"{type(scheduler).__name__} takes no {refused[0]} of one's own. Leave {refused[0]} out.")
         if given:
             options = {k: v for k, v in options.items() if k not in ("timesteps", "sigmas")} | given
         if "sigmas" in options or "timesteps" in options:
@@ -276,8 +333,14 @@ class Family:
             scheduler.set_timesteps(steps, **options)
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
-        """Latents (batch, channel, frame, y, x) through the pipeline's own decoder, as `run.video`'s layout."""
-        raise NotImplementedError
+        """Latents (batch, channel, frame, y, x) through the pipeline's own decoder, as `run.video`'s layout.
+
+        Raises:
+            UnsupportedPipelineError: the family does not know how.
+        """
+        raise UnsupportedPipelineError(
+            f"the lab does not know how {self.name} pipelines decode. Let the pipeline do it: output_type='np'."
+        )
 
     def preview(self, pipe: Any) -> Preview | None:
         """A linear decoder for these latents, where one is known without fitting."""

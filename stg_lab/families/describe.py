@@ -49,7 +49,7 @@ def describe(family: Family, pipe: Any) -> Description:
         rows.append(
             (
                 name,
-                f"{type(module).__name__}, {layers[name]} {what} (0 to {layers[name] - 1}), {size:,.1f} M parameters",
+                f"{type(module).__name__}, {layers[name]} {what}{_numbers(layers[name])}, {size:,.1f} M parameters",
             )
         )
     rows += [
@@ -58,7 +58,7 @@ def describe(family: Family, pipe: Any) -> Description:
         ("latents", f"({family.layout})"),
         ("scheduler", f"{type(scheduler).__name__}, {scheduler.config.num_train_timesteps} training timesteps"),
     ]
-    if pipe.vae is not None:
+    if getattr(pipe, "vae", None) is not None:
         exact = ", lossless" if has_pixel_codec(pipe) else ""
         rows.append(("decoder", f"{type(pipe.vae).__name__}{_factors(pipe)}{exact}"))
     defaults = family.defaults(pipe)
@@ -68,7 +68,12 @@ def describe(family: Family, pipe: Any) -> Description:
         rows.append(("captions", "a COLOUR DIGIT MOTION, for example 'a red seven moving left'"))
     elif family.sources:
         rows.append(("settings in use", family.sources))
+    rows += family.notes(pipe).items()
     return Description(f"{family.name} pipeline", tuple(rows), layers, family.parts, family.axes)
+
+
+def _numbers(count: int) -> str:
+    return f" (0 to {count - 1})" if count else ""
 
 
 def _factors(pipe: Any) -> str:

@@ -36,7 +36,7 @@ class Hunyuan(Family):
         c = denoiser.config
         return Grid(frames // c.patch_size_t, height // c.patch_size, width // c.patch_size)
 
-    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         return {"sigmas": np.linspace(1.0, 0.0, steps + 1)[:-1]}
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:

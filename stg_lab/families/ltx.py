@@ -47,9 +47,7 @@ class LTX(Family):
         space, time = pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio
         return spread(latents, pipe, Grid((frames - 1) // time + 1, height // space, width // space))
 
-    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
-        if shape is None:
-            return {}
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         mu = ahead.shift(scheduler, int(np.prod(shape[2:])), self.shift)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
 

@@ -46,7 +46,7 @@ class Mochi(Family):
     def prediction(self, output: Any) -> Tensor:
         return super().prediction(output).to(torch.float32)  # as the pipeline does, before CFG
 
-    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 
         return {"sigmas": np.array(linear_quadratic_schedule(steps, 0.025))}

@@ -17,10 +17,11 @@ MULTISTEP_SCHEDULERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"
 SIGMA_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 ALPHA_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 #: Schedulers whose step is `x' = A' x0 + B' eps` and nothing else.
-SINGLE_STEP = ("FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler")
+SINGLE_STEP = ("FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler")
 #: Schedulers that `rewind` can start afresh at any step.
 REWINDABLE = (
-    *SINGLE_STEP,
+    "FlowMatchEulerDiscreteScheduler",
+    "EulerDiscreteScheduler",
     *MULTISTEP_SCHEDULERS,
     "EulerAncestralDiscreteScheduler",
     "DDIMScheduler",
@@ -55,26 +56,29 @@ class NoiseLevel:
         return b / (a + b)
 
 
-def noise_level(scheduler: Any, timestep: Tensor | float) -> NoiseLevel:
+def noise_level(scheduler: Any, timestep: Tensor | float, said: str = "") -> NoiseLevel:
     """The noise level at which `scheduler.step(..., timestep, ...)` is about to start.
 
     Must be called before the step: schedulers move their index in it.
 
+    Args:
+        said: what the predictions are, where the scheduler does not say (`Family.prediction_type`).
+
     Raises:
         UnsupportedPipelineError: a scheduler whose x0 the lab does not know.
     """
-    _prediction_type(scheduler)  # first: a scheduler that is not known may not even count its steps
+    said = said or _prediction_type(scheduler)  # first: a scheduler that is not known may not even count its steps
     if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
         raise UnsupportedPipelineError(
             f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
             "Take more steps."
         )
-    return level_at(scheduler, step_index(scheduler, timestep), timestep)
+    return level_at(scheduler, step_index(scheduler, timestep), timestep, said)
 
 
-def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None) -> NoiseLevel:
+def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None, said: str = "") -> NoiseLevel:
     """The noise level at which step `index` of the scheduler's run starts; see `noise_level`."""
-    kind, prediction = type(scheduler).__name__, _prediction_type(scheduler)
+    kind, prediction = type(scheduler).__name__, said or _prediction_type(scheduler)
     timestep = float(scheduler.timesteps[index] if timestep is None else timestep)
     if kind in ALPHA_SCHEDULERS:
         alpha = float(scheduler.alphas_cumprod[int(timestep)])
@@ -106,6 +110,14 @@ def _prediction_type(scheduler: Any) -> str:
         f"{', '.join((*FLOW_SCHEDULERS, *SIGMA_SCHEDULERS, *ALPHA_SCHEDULERS))}, and {', '.join(MULTISTEP_SCHEDULERS)} "
         "with flow_prediction."
     )
+
+
+def is_known(scheduler: Any) -> bool:
+    """Whether x0 follows from what a scheduler is given."""
+    try:
+        return hasattr(scheduler, "config") and bool(_prediction_type(scheduler))
+    except UnsupportedPipelineError:
+        return False
 
 
 def step_index(scheduler: Any, timestep: Tensor | float) -> int:

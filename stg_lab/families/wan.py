@@ -58,7 +58,8 @@ class Wan(Family):
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         """The pipeline rounds what does not fit: frames to one more than a multiple, height and width down to patches."""
         space, time = pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal
-        patch = next(iter(self.denoisers(pipe).values())).config.patch_size[1:]
+        denoiser: Any = next(iter(self.denoisers(pipe).values()))
+        patch = denoiser.config.patch_size[1:]
         frames = call["num_frames"] if call["num_frames"] % time == 1 else call["num_frames"] // time * time + 1
         sizes = ((call[name] // (space * p)) * space * p for name, p in zip(("height", "width"), patch, strict=True))
         height, width = sizes

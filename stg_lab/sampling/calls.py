@@ -34,7 +34,7 @@ def pipeline_arguments(
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
     batch = family.samples(call)
-    _check_prompts(pipe, call)
+    _check_prompts(pipe, family, call)
     generator = call.get("generator")
     if generator is not None and seed is not None:
         raise CallError(
@@ -45,6 +45,11 @@ def pipeline_arguments(
     elif isinstance(generator, list) and len(generator) != batch:
         raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
     return call
+
+
+def stock_arguments(pipe: Any) -> dict[str, Any]:
+    """What a call takes where nothing is given, by the pipeline's own signature."""
+    return {name: parameter.default for name, parameter in inspect.signature(pipe.__call__).parameters.items()}
 
 
 def captions(family: Family, call: dict[str, Any]) -> list[str]:
@@ -65,16 +70,17 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
             )
         return
     said = call.get(name)
-    if guidance.has_cfg and said is not None and said != scale:
+    if guidance.has_cfg and said is not None and family.asked_scale({name: said}) != scale:
         raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")
     if said is None:
-        call[name] = scale  # 1.0 without a CFG term: the sum is all the guidance there is
+        call[name] = family.to_argument(scale)  # 1.0 without a CFG term: the sum is all the guidance there is
 
 
-def _check_prompts(pipe: Any, call: dict[str, Any]) -> None:
+def _check_prompts(pipe: Any, family: Family, call: dict[str, Any]) -> None:
     prompt, negative = call.get("prompt"), call.get("negative_prompt")
-    if prompt is None and call.get("prompt_embeds") is None and "prompt" in inspect.signature(pipe.__call__).parameters:
-        raise CallError("no prompt was given. Pass prompt='...' (or prompt_embeds).")
+    embeds = family.embeds_argument
+    if prompt is None and call.get(embeds) is None and "prompt" in inspect.signature(pipe.__call__).parameters:
+        raise CallError(f"no prompt was given. Pass prompt='...' (or {embeds}).")
     if isinstance(prompt, list) and not prompt:
         raise CallError("prompt is an empty list; give at least one prompt.")
     if isinstance(negative, list):

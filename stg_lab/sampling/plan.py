@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
-import inspect
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from stg_lab.errors import GuidanceError, UnsupportedPipelineError
+from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
-from stg_lab.sampling.calls import pipeline_arguments
+from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.trace import check_weak
@@ -73,20 +73,23 @@ class Plan:
 
     Attributes:
         pipeline, guidance: of what.
-        shape: of the recorded latents, (sample, channel, frame, y, x); None where it turns out on the way.
+        shape: of the recorded latents, (sample, channel, frame, y, x).
         steps: every step, in running order, those of Restart among them.
         branches: what is recorded of a step, in order.
         weights: bytes of the parameters and buffers, by component, then by (dtype, device).
+        held_bytes: what the lab holds on the device beside the pipeline's own call, at most: predictions that wait for the end
+            of their step, what they are combined by, and for Restart the calls of the steps to make again.
         record_dtype: of the recording.
         place: where it will lie; None where nothing is recorded.
     """
 
     pipeline: str
     guidance: str
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
     steps: tuple[PlannedStep, ...]
     branches: tuple[str, ...]
     weights: dict[str, dict[tuple[str, str], int]]
+    held_bytes: int
     record_dtype: str
     place: Path | None
 
@@ -120,36 +123,16 @@ class Plan:
     # ---- memory and disk ----
 
     @property
-    def latent_bytes(self) -> int | None:
-        """x_t of a step in float32."""
-        return None if self.shape is None else int(np.prod(self.shape)) * WIDE
-
-    @property
-    def extra_device_bytes(self) -> int | None:
-        """What the lab holds on the device beside the pipeline's own call, at most: every prediction of a step and the guided
-        one, and for Restart the inputs of the steps to make again."""
-        if self.latent_bytes is None:
-            return None
-        repeated = [s for s in self.steps if s.restart == 1]
-        samples = self.shape[0] if self.shape else 1
-        inputs = sum(1 + p.rows // samples for s in repeated for p in s.passes if not p.weak)
-        return self.latent_bytes * (len(self.branches) + inputs)
-
-    @property
-    def buffer_bytes(self) -> int | None:
+    def buffer_bytes(self) -> int:
         """What recording takes of main memory: x_t and all branches of one step in float32, and one of them on its way to the
         disk."""
-        if self.latent_bytes is None or self.place is None:
-            return None if self.latent_bytes is None else 0
-        return self.latent_bytes * (len(self.branches) + 2)
+        return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * (len(self.branches) + 2)
 
     @property
-    def recording_bytes(self) -> int | None:
-        """Size of the recording's arrays; None where the shape is not known, 0 where nothing is recorded."""
+    def recording_bytes(self) -> int:
+        """Size of the recording's arrays; 0 where nothing is recorded."""
         if self.place is None:
             return 0
-        if self.shape is None:
-            return None
         return recording_bytes(len(self.steps), len(self.branches), self.shape, self.record_dtype)
 
     # ---- for people ----
@@ -157,9 +140,6 @@ class Plan:
     @property
     def table(self) -> tuple[tuple[str, str], ...]:
         """Rows of (what, value)."""
-        shape = (
-            "known when the call has begun" if self.shape is None else f"{self.shape} (sample, channel, frame, y, x)"
-        )
         rounds = max((s.restart for s in self.steps), default=0)
         again = f", {sum(s.restart > 0 for s in self.steps)} of them in {rounds} rounds of Restart" if rounds else ""
         parts = [f"{self.own_passes} of the pipeline's own"]
@@ -167,24 +147,21 @@ class Plan:
         parts += [f"{self.restart_passes} again by Restart"] * bool(self.restart_passes)
         rows = [
             ("guidance", self.guidance),
-            ("latents", shape),
+            ("latents", f"{self.shape} (sample, channel, frame, y, x)"),
             ("steps", f"{len(self.steps)}{again}"),
             ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all"),
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
-            (
-                "activations",
-                "not estimated: a weak pass has the batch and the sizes of the pipeline's own, and so its peak",
-            ),
-            ("on top of it", f"{_text(self.extra_device_bytes)} at most on the device, for predictions that wait"),
+            ("activations", "not estimated; a weak pass has the batch and the sizes of the pipeline's own"),
+            ("held beside them", f"{size_text(self.held_bytes)} at most, for predictions that wait"),
         ]
         if self.place is not None:
             needed, free = self.recording_bytes, free_bytes(self.place)
-            short = " - TOO LITTLE" if needed is not None and needed > free else ""
+            short = " - TOO LITTLE" if needed > free else ""
             each = f"{self.record_dtype}, x_t and {len(self.branches)} branches a step"
             rows += [
-                ("recording", f"{_text(needed)} ({each}); {size_text(free)} are free at {self.place}{short}"),
-                ("its buffers", f"{_text(self.buffer_bytes)} of main memory"),
+                ("recording", f"{size_text(needed)} ({each}); {size_text(free)} are free at {self.place}{short}"),
+                ("its buffers", f"{size_text(self.buffer_bytes)} of main memory"),
             ]
         return tuple(rows)
 
@@ -227,10 +204,6 @@ class Plan:
         return f"<div><b>{html.escape(self._title)}</b><table>{rows}</table></div>"
 
 
-def _text(size: int | None) -> str:
-    return "an unknown size" if size is None else size_text(size)
-
-
 def _pass_text(one: PlannedPass) -> str:
     name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''})"
@@ -247,8 +220,9 @@ def plan(
     """What `lab.sample` with the same arguments will take, without computing anything.
 
     Counts the forward passes of every step, finds the weak models that run there, the shape of the latents and the size of the
-    recording, all exactly as the run will have them. Memory is what can be told for sure: the weights as they lie, and what the
-    lab holds on top of the pipeline's own call. Activations depend on kernels and are not estimated.
+    recording, all exactly as the run will have them. Of memory it tells what is sure: the weights as they lie, and a bound of
+    what the lab holds beside the pipeline's own call. Activations depend on kernels and on the decoder, and are not estimated:
+    a run of one step (`num_inference_steps=1`) shows their peak.
 
     Args:
         pipe: a stock diffusers pipeline.
@@ -278,9 +252,12 @@ def planned(
     total = guidance or Guidance()
     known_dtype(record_dtype)
     check_weak(total, family, family.denoisers(pipe))
-    defaults = {n: p.default for n, p in inspect.signature(pipe.__call__).parameters.items()}
-    call = {**defaults, **arguments}
+    call = stock_arguments(pipe) | dict(arguments)
     shape = family.latent_shape(pipe, call)
+    if shape is None:
+        raise CallError(
+            "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."
+        )
     own = [PlannedPass(branches, len(branches) * family.samples(call)) for branches in family.step_calls(pipe, call)]
     branches = [name for one in own for name in one.branches]
     if total.needs_uncond and UNCOND not in branches:
@@ -291,13 +268,16 @@ def planned(
     scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
+    steps = tuple(_steps(total, family, scheduler, own, record=place is not None))
+    names = (*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED)
     return Plan(
         pipeline=f"{type(pipe).__name__} ({family.name})",
         guidance=str(guidance or "the pipeline's own"),
         shape=shape,
-        steps=tuple(_steps(total, family, scheduler, own, record=place is not None)),
-        branches=(*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED),
+        steps=steps,
+        branches=names,
         weights={name: _weights(m) for name, m in pipe.components.items() if isinstance(m, nn.Module)},
+        held_bytes=_held(steps, len(names), shape, next(iter(family.denoisers(pipe).values()))),
         record_dtype=record_dtype,
         place=place,
     )
@@ -311,7 +291,7 @@ def _steps(
     rounds = None if total.restarts is None else Rounds.plan(total.restarts, family, scheduler)
 
     def step(number: int, restart: int) -> PlannedStep:
-        at = _moment(scheduler, number, count, needed=record or total.space == "x0")
+        at = _moment(family, scheduler, number, count, needed=record or total.space == "x0")
         passes: list[PlannedPass] = []
         for one in own:
             passes.append(one)
@@ -328,9 +308,9 @@ def _steps(
                 yield from (step(again, restart) for again in range(rounds.first, rounds.end))
 
 
-def _moment(scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:
+def _moment(family: Family, scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:
     try:
-        level = level_at(scheduler, step)
+        level = level_at(scheduler, step, said=family.prediction_type)
     except UnsupportedPipelineError:
         if needed:
             raise
@@ -343,3 +323,13 @@ def _weights(module: nn.Module) -> dict[tuple[str, str], int]:
     for tensor in (*module.parameters(), *module.buffers()):
         sizes[str(tensor.dtype).removeprefix("torch."), str(tensor.device)] += tensor.nbytes
     return dict(sizes)
+
+
+def _held(steps: tuple[PlannedStep, ...], branches: int, shape: tuple[int, ...], denoiser: Any) -> int:
+    """`Plan.held_bytes`. A prediction is a piece of a pass's whole output, which lives as long as it does."""
+    samples, channels = shape[:2]
+    known = (denoiser.config.get(name) or channels for name in ("in_channels", "out_channels"))
+    wide = max(channels, *known) / channels  # a pass's rows, in samples of latents
+    waiting = max(sum(p.rows for p in s.passes) for s in steps) * wide + branches * samples
+    again = sum(2 * samples + 2 * wide * sum(p.rows for p in s.passes if not p.weak) for s in steps if s.restart == 1)
+    return math.ceil((waiting + again) * np.prod(shape[1:]) * WIDE)

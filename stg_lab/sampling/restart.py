@@ -63,10 +63,11 @@ class Rounds:
 
     def note_step(self, step: int, made: Step) -> None:
         """Keep a scheduler step if it is one to make again."""
-        for call in self.calls.get(step, ()):
-            self.family.with_latents(call.args, call.kwargs, made.sample, made.sample)  # refuse before it is too late
+        for number, call in enumerate(self.calls.get(step, ())):
+            args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, made.sample)  # refuses in time
+            self.calls[step][number] = replace(call, args=args, kwargs=kwargs)  # some pipelines write into their latents
         if self.first <= step < self.end:
-            self.steps[step] = replace(made, sample=made.sample.clone())  # some pipelines write into theirs
+            self.steps[step] = replace(made, sample=made.sample.clone())
 
     def play(self, sample: Tensor, sampler: Sampler) -> Tensor:
         """All rounds, from the sample that has come down to t_min; returns the last round's."""
@@ -89,5 +90,6 @@ class Rounds:
         for call in self.calls[step]:
             args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, sample)
             call.module(*args, **kwargs)  # through the hooks, as the pipeline's own call
-        result = made.scheduler.step(sampler.stock_prediction(), made.timestep, sample, **made.rest)
+        prediction = sampler.stock_prediction().to(made.model_output.dtype)
+        result = made.scheduler.step(prediction, made.timestep, sample, **made.rest)
         return result[0] if isinstance(result, tuple) else result.prev_sample

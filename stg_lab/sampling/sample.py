@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
-from stg_lab.sampling.calls import captions, pipeline_arguments
-from stg_lab.sampling.plan import Plan, planned
+from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.settings import plain
 from stg_lab.sampling.trace import attach
@@ -67,7 +66,11 @@ def sample(
         "captions": texts,
         "guidance_given": wanted is not None,
     }
-    _check_disk(planned(pipe, family, wanted, arguments, record, record_dtype))
+    if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
+        # Else the size turns out on the way, and the recorder asks the disk then.
+        plan = planned(pipe, family, wanted, arguments, record, record_dtype)
+        if plan.place is not None:
+            check_space(plan.place, plan.recording_bytes, plan.record_dtype)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
     with attach(
         pipe, guidance=wanted, record=record, record_dtype=record_dtype, overwrite=overwrite, settings=settings
@@ -81,7 +84,7 @@ def sample(
         elif wanted is not None and wanted.has_cfg:
             own = wanted.cfg_scale()
         else:
-            own = max(arguments.get(name, inspect.signature(pipe.__call__).parameters[name].default), 1.0)
+            own = family.asked_scale({**stock_arguments(pipe), **arguments})
         alone = CFG(own)
         same = {**call, "generator": fresh} if fresh is not None else call
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
@@ -92,12 +95,6 @@ def sample(
     if recording is not None and recording.complete and not recording.has_preview and decoded:
         recording.fit_preview(run.video)
     return run
-
-
-def _check_disk(plan: Plan) -> None:
-    """Refuse a run that the disk will not hold, where its size is known ahead; the recorder asks again when it is."""
-    if plan.place is not None and plan.recording_bytes is not None:
-        check_space(plan.place, plan.recording_bytes, plan.record_dtype)
 
 
 def _clones(generator: Any) -> Any:

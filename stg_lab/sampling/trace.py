@@ -90,8 +90,7 @@ class Trace:
     def on_call(self, call: Call) -> None:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
-        perturbed = self.family.perturbed(call.kwargs)
-        branches = (perturbed,) if perturbed else self.family.branches(self._calls, self._uncond)
+        branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
         pieces = self.family.at_step(call.prediction, self.pipe, call.kwargs).chunk(len(branches))
         if self.recorder is not None and not self.recorder.started:
             self._check_space(pieces[0], call)
@@ -114,6 +113,7 @@ class Trace:
     def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
+        self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
@@ -122,7 +122,9 @@ class Trace:
 
     def before_step(self, step: Step, prediction: Tensor) -> None:
         if self.recorder is not None:
-            self._record(noise_level(step.scheduler, step.timestep), step.sample, prediction)
+            self._record(
+                noise_level(step.scheduler, step.timestep, self.family.prediction_type), step.sample, prediction
+            )
 
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
@@ -175,7 +177,7 @@ class Trace:
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
         self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
         if self.recorder is not None:
-            noise_level(scheduler, self._timesteps[0])
+            noise_level(scheduler, self._timesteps[0], self.family.prediction_type)
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -212,7 +214,7 @@ class Trace:
         """Where in the run the current step is, as far as its scheduler tells."""
         scheduler, g = self.pipe.scheduler, self._sum
         try:
-            level = noise_level(scheduler, self._timesteps[self._step])  # type: ignore[index]
+            level = noise_level(scheduler, self._timesteps[self._step], self.family.prediction_type)  # type: ignore[index]
         except UnsupportedPipelineError:
             if g.space == "x0" or self.recorder is not None:
                 raise
@@ -234,6 +236,7 @@ class Trace:
 
     def _check_rebuilt(self, step: Step) -> None:
         """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
+        self._check_uncond()
         own = self.family.scales(self.pipe, self._component)
         expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._step)
         self.rebuilt = torch.equal(expected, step.model_output)
@@ -246,6 +249,18 @@ class Trace:
         if self.guidance != Guidance():
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
         warnings.warn(f"{problem}; recording only.", stacklevel=2)
+
+    def _check_uncond(self) -> None:
+        """A pipeline may have a scale above 1 and no unconditional prediction: distilled models take it as an input."""
+        g = self.guidance
+        if not self._uncond or UNCOND in self._predictions:
+            return
+        if g.needs_uncond or (g.has_cfg and g.cfg_scale() != 1):
+            raise GuidanceError(
+                f"{g} needs the unconditional prediction, which the pipeline did not compute at its first step, though its "
+                f"{self.family.scale_name} is above 1. Its models may be distilled: leave CFG out of the sum."
+            )
+        self._uncond = False
 
     def _record(self, level: Any, sample: Tensor, guided: Tensor) -> None:
         assert self.recorder is not None
@@ -270,7 +285,7 @@ class Trace:
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
-            "guidance_scale": self.family.scale(self.pipe, self._component),
+            "guidance_scale": self.family.scale(self.pipe, self._component) if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
             **self.settings,

@@ -172,7 +172,7 @@ class AttentionEdit(Layered):
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         super().check(family, component, denoiser)
-        count = family.heads(denoiser)
+        count = 0 if self.heads is None else family.heads(denoiser)
         outside = [h for h in self.heads or () if h >= count]
         if outside:
             raise GuidanceError(
@@ -228,7 +228,7 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
             with mode(answer):
                 return forward(*args, **kwargs)
 
-        return inside_mode
+        return at.family.attend(module, answer) or inside_mode
 
     with replaced_forward(module, make, {}, place):
         yield

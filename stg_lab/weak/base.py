@@ -198,6 +198,10 @@ def place(layer: int, axis: str) -> str:
 def check_layers(layers: tuple[int, ...], family: Family, denoiser: nn.Module, example: Callable[[int], str]) -> None:
     """Raise `GuidanceError` for layers that a model does not have; `example` says what to type for one that it has."""
     count = len(family.layers(denoiser))
+    if not count:
+        raise GuidanceError(
+            f"the lab knows of no blocks in {type(denoiser).__name__}, so there is nothing to weaken by layer."
+        )
     outside = [layer for layer in layers if layer >= count]
     if outside:
         raise GuidanceError(

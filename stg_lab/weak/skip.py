@@ -146,7 +146,7 @@ def left_out(family: Family, part: str, strength: float = 1.0) -> Callable[[Call
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:
         def skipped(*args: Any, **kwargs: Any) -> Any:
-            without = family.without(part, *args, **kwargs)
+            without = family.left_out(part, forward, args, kwargs)
             if strength == 1:
                 return without
             return _towards(forward(*args, **kwargs), without, strength)

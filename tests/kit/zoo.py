@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import (
+    AllegroPipeline,
+    AllegroTransformer3DModel,
     AutoencoderKL,
+    AutoencoderKLAllegro,
     AutoencoderKLCogVideoX,
+    AutoencoderKLCosmos,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLHunyuanVideo15,
     AutoencoderKLLTX2Audio,
@@ -28,7 +32,12 @@ from diffusers import (
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    CosmosTextToWorldPipeline,
+    CosmosTransformer3DModel,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -37,6 +46,8 @@ from diffusers import (
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    Kandinsky5T2VPipeline,
+    Kandinsky5Transformer3DModel,
     LattePipeline,
     LatteTransformer3DModel,
     LTX2Pipeline,
@@ -46,10 +57,15 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
+    SanaVideoPipeline,
+    SanaVideoTransformer3DModel,
     SD3Transformer2DModel,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     StableDiffusion3Pipeline,
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
+    UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
@@ -59,7 +75,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
-from kit.pipelines import Rig, generators, randomise, tiny_wan
+from kit.pipelines import FLOW, Rig, generators, randomise, tiny_wan
 from stg_lab.families import family_of
 
 STEPS = 3
@@ -70,6 +86,7 @@ class Member(Rig):
 
     name = ""
     shares_noise = ""  # why a sample of a batch is not the same alone, where that is so
+    scheduler_calls = 1  # how often a step calls `scheduler.step`; the last one takes it
 
     def arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
         return {"num_inference_steps": STEPS, "output_type": "latent", **self.call, **changes}
@@ -95,6 +112,14 @@ class Member(Rig):
     def predicted(self, output: Tensor) -> Tensor:
         """A piece of the denoiser's output, as recordings have predictions."""
         return self.unpacked(output)
+
+    def at_step(self, output: Tensor, recording: Any, step: int) -> Tensor:
+        """The same, where that takes the step that it is about."""
+        return self.predicted(output)
+
+    def identity(self, attention: nn.Module) -> Callable[..., Tensor] | None:
+        """A forward of a self-attention whose map is the identity, where its kernel is not torch's own."""
+        return None
 
     def returned(self, final: Tensor) -> Tensor:
         """The final latents of a recording, as the pipeline returns them, but for their layout."""
@@ -174,7 +199,12 @@ def wan_image(pipeline: type = WanImageToVideoPipeline, *, expand: bool = False)
     )  # fmt: skip
     vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     pipe_parts = {**parts, "vae": prepared(vae), "transformer": prepared(transformer), "expand_timesteps": expand}
-    call = {**embeds(512, 16), "height": 32, "width": 64, "num_frames": 9}  # the transformer knows the text by its 512 tokens
+    call = {
+        **embeds(512, 16),
+        "height": 32,
+        "width": 64,
+        "num_frames": 9,
+    }  # the transformer knows the text by its 512 tokens
     if pipeline is WanPipeline:
         return Member(pipeline(**pipe_parts), call)
     if not expand:
@@ -459,10 +489,116 @@ def sd3() -> Member:
         pos_embed_max_size=16, dual_attention_layers=(0,), qk_norm="rms_norm",
     )  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    pipe = StableDiffusion3Pipeline(
-        prepared(transformer), scheduler, picture_vae(), None, None, None, None, None, None
-    )
+    pipe = StableDiffusion3Pipeline(prepared(transformer), scheduler, picture_vae(), None, None, None, None, None, None)
     return Still(pipe, {**embeds(6, 16), **pooled(8), "height": 16, "width": 24, "guidance_scale": 3.0})
+
+
+def skyreels() -> Member:
+    transformer = SkyReelsV2Transformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16,
+        freq_dim=16, ffn_dim=32, num_layers=3, rope_max_seq_len=32,
+    )  # fmt: skip
+    pipe = SkyReelsV2Pipeline(None, None, prepared(transformer), wan_vae(), UniPCMultistepScheduler(**FLOW))
+    return Member(pipe, {**embeds(6, 16), "height": 32, "width": 64, "num_frames": 9})
+
+
+def wan_vae() -> Any:
+    statistics = {"latents_mean": [-0.5, 0.0, 0.2, 0.5], "latents_std": [0.5, 1.0, 1.2, 1.5]}
+    return prepared(AutoencoderKLWan(base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, **statistics))
+
+
+def allegro() -> Member:
+    transformer = AllegroTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=24, in_channels=4, out_channels=4, num_layers=3, cross_attention_dim=48,
+        sample_height=4, sample_width=8, sample_frames=2, caption_channels=16,
+    )  # fmt: skip
+    vae = AutoencoderKLAllegro(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2)
+    vae.kernel, vae.stride = (8, 32, 64), (8, 32, 64)  # one tile
+    vae.enable_tiling()  # it cannot decode without
+    scheduler = EulerAncestralDiscreteScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+    pipe = AllegroPipeline(None, None, prepared(vae), prepared(transformer), scheduler)
+    call = {**embeds(6, 16, mask=False), "height": 32, "width": 64, "num_frames": 8}
+    return Member(pipe, {**call, "negative_prompt": None, "clean_caption": False})
+
+
+def kandinsky(*, pictured: bool = False) -> Member:
+    """Text-to-video, or (`pictured`) the same by a transformer that can take a picture."""
+    transformer = Kandinsky5Transformer3DModel(
+        in_visual_dim=4, out_visual_dim=4, in_text_dim=16, in_text_dim2=8, time_dim=16, model_dim=24, ff_dim=32,
+        num_text_blocks=1, num_visual_blocks=3, axes_dims=(4, 4, 4), visual_cond=pictured,
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    pipe = Kandinsky5T2VPipeline(prepared(transformer), prepared(vae), None, None, None, None, scheduler)
+    words = {"prompt_embeds_qwen": noise(1, 6, 16, seed=1), "negative_prompt_embeds_qwen": noise(1, 4, 16, seed=2)}
+    pooled = {"prompt_embeds_clip": noise(1, 8, seed=3), "negative_prompt_embeds_clip": noise(1, 8, seed=4)}
+    lengths = {"prompt_cu_seqlens": torch.tensor([0, 6]), "negative_prompt_cu_seqlens": torch.tensor([0, 4])}
+    return Member(pipe, {**words, **pooled, **lengths, "height": 32, "width": 64, "num_frames": 9})
+
+
+class Linear(Member):
+    """SanaVideo: attention without a softmax, and without torch's kernel."""
+
+    def identity(self, attention: Any) -> Callable[..., Tensor]:
+        return lambda hidden_states, **_: attention.to_out[1](attention.to_out[0](attention.to_v(hidden_states)))
+
+
+class LinearLearned(Linear):
+    """The denoiser predicts a variance as well."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        return super().predicted(output[:, : self.pipe.transformer.config.in_channels])
+
+
+def sana(*, learned: bool = False) -> Member:
+    transformer = SanaVideoTransformer3DModel(
+        in_channels=4, out_channels=8 if learned else 4, num_attention_heads=2, attention_head_dim=12, num_layers=3,
+        num_cross_attention_heads=2, cross_attention_head_dim=12, cross_attention_dim=24, caption_channels=16, sample_size=30,
+    )  # fmt: skip
+    pipe = SanaVideoPipeline(None, None, wan_vae(), prepared(transformer), DPMSolverMultistepScheduler(**FLOW))
+    call = {**embeds(6, 16, mask=False), "height": 32, "width": 64, "frames": 9, "use_resolution_binning": False}
+    return (LinearLearned if learned else Linear)(pipe, {**call, "negative_prompt": None})
+
+
+class Guardrail:
+    """Stands for the one that Cosmos must have."""
+
+    def to(self, device: Any) -> None:
+        pass
+
+    def check_text_safety(self, prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, frames: np.ndarray) -> np.ndarray:
+        return frames
+
+
+class OneStepCFG(Member):
+    """Cosmos: the scheduler is called twice a step, and recordings have x0 for predictions."""
+
+    scheduler_calls = 2
+
+    def at_step(self, output: Tensor, recording: Any, step: int) -> Tensor:
+        now = recording.ds.isel(step=step)
+        sigma = torch.tensor(float(now.sigma), dtype=torch.float32)
+        return self.pipe.scheduler.precondition_outputs(torch.from_numpy(now.x_t.values), output, sigma).float()
+
+
+def cosmos() -> Member:
+    transformer = CosmosTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=3, mlp_ratio=2,
+        text_embed_dim=16, adaln_lora_dim=4, max_size=(4, 32, 32), concat_padding_mask=False,  # the mask needs torchvision
+    )  # fmt: skip
+    vae = AutoencoderKLCosmos(
+        latent_channels=4, encoder_block_out_channels=(8, 8, 8, 8), decode_block_out_channels=(8, 8, 8, 8), num_layers=1,
+        attention_resolutions=(8,), resolution=64, latents_mean=np.linspace(-0.5, 0.5, 16).tolist(),
+        latents_std=np.linspace(0.5, 1.5, 16).tolist(),
+    )  # fmt: skip
+    scheduler = EDMEulerScheduler(sigma_data=0.5, final_sigmas_type="sigma_min")
+    pipe = CosmosTextToWorldPipeline(None, None, prepared(transformer), prepared(vae), scheduler, Guardrail())
+    return OneStepCFG(pipe, {**embeds(6, 16), "height": 32, "width": 64, "num_frames": 9})
 
 
 ZOO: dict[str, Callable[[], Member]] = {
@@ -483,6 +619,13 @@ ZOO: dict[str, Callable[[], Member]] = {
     "hunyuan15": hunyuan15,
     "flux": flux,
     "sd3": sd3,
+    "skyreels": skyreels,
+    "allegro": allegro,
+    "kandinsky": kandinsky,
+    "kandinsky-picture": functools.partial(kandinsky, pictured=True),
+    "sana": sana,
+    "sana-learned": functools.partial(sana, learned=True),
+    "cosmos": cosmos,
 }
 
 
