@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
-    from stg_lab.interop import export, from_guider, from_json
+    from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording
     from stg_lab.recording import open_recording as open

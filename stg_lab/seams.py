@@ -123,7 +123,8 @@ class _Step:
         if not self._family.takes_step(given):
             return self._inner(*args, **kwargs)
         named = ("model_output", "timestep", "sample")
-        step = Step(self._scheduler, *(given[n] for n in named), {k: v for k, v in given.items() if k not in named})
+        rest = {name: value for name, value in given.items() if name not in named}
+        step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest)
         # All are asked about the pipeline's own prediction; one of them at most answers with another.
         stock = step.model_output
         answers = [o.on_step(step) for o in listeners]

@@ -14,9 +14,29 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `kit`
 # Shapes stand in signatures; under test they are checked at every call.
 install_import_hook("stg_lab.digits", "beartype.beartype")
 
+from kit.outcomes import OUTCOMES, note  # noqa: E402
 from kit.pipelines import SMALL, Rig, tiny_wan  # noqa: E402
 
 import stg_lab as lab  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-families", action="store_true", help="write what the tests of the families found")
+
+
+def pytest_configure(config):
+    config.stash[OUTCOMES] = {}
+    config.pluginmanager.register(Outcomes(config.stash[OUTCOMES]))
+
+
+class Outcomes:
+    """Keeps what the tests of the families found, for the table of `lab.families()`."""
+
+    def __init__(self, outcomes):
+        self.outcomes = outcomes
+
+    def pytest_runtest_logreport(self, report):
+        note(self.outcomes, report)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -130,13 +131,14 @@ def reported(scheduler):
     kept, step = [], scheduler.step
 
     def keep(*args, **kwargs):
-        result = step(*args, **{**kwargs, "return_dict": True})
+        given = inspect.signature(step).bind(*args, **kwargs).arguments
+        result = step(**{**given, "return_dict": True})
         original = getattr(result, "pred_original_sample", None)
         kept.append(None if original is None else original.clone())
-        asked = kwargs.get("return_dict", True)
+        asked = given.get("return_dict", True)
         return result if asked or isinstance(result, tuple) else result.to_tuple()
 
-    keep.__signature__ = __import__("inspect").signature(step)
+    keep.__signature__ = inspect.signature(step)
     scheduler.step = keep
     try:
         yield kept
@@ -202,7 +204,7 @@ def test_a_sample_is_the_same_alone_and_in_company(one):
 
 
 def test_bfloat16_keeps_the_stock_dtypes_and_bits(one):
-    one.pipe.to(torch.bfloat16)
+    one.to_bfloat16()
     call = {k: v.to(torch.bfloat16) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in one.call.items()}
     one.call = call
     stock = one.stock()

@@ -133,7 +133,7 @@ def step_index(scheduler: Any, timestep: Tensor | float) -> int:
     return scheduler.index_for_timestep(timestep.to(scheduler.timesteps.device))
 
 
-def rewind(scheduler: Any, index: int) -> None:
+def rewind(scheduler: Any, index: int | None) -> None:
     """Make a scheduler start afresh at step `index` of its run, as if nothing had been sampled before.
 
     Raises:

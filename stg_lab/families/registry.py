@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import FamilyError, did_you_mean
@@ -96,19 +98,33 @@ def _check_methods(family: Family, kind: str) -> None:
         )
 
 
+def tested(family: Family) -> str:
+    """What the package's own tests found on tiny pipelines of a family; they wrote it down in tested.json."""
+    file = Path(__file__).with_name("tested.json")
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = [row for row in rows.values() if row["pipeline"] in family.pipelines]
+    if not found:
+        return "not by the lab"
+    cells = [cell for cell in found[0] if cell != "pipeline"]
+    works = [cell for cell in cells if all(row[cell] == "yes" for row in found)]
+    why = {cell: next(row[cell] for row in found if row[cell] != "yes") for cell in cells if cell not in works}
+    return ", ".join(works) + "".join(f"; not {cell}: {reason}" for cell, reason in why.items())
+
+
 @dataclass(frozen=True)
 class FamilyTable:
     """All families as rows of (name, pipelines, axes, parts, CFG). `str()` gives text; Jupyter shows a table."""
 
     rows: tuple[tuple[str, ...], ...]
 
-    columns = ("family", "pipelines", "attention is", "can be skipped", "classifier-free guidance")
+    columns = ("family", "pipelines", "attention is", "can be skipped", "classifier-free guidance", "tested")
 
     @classmethod
     def of(cls, families: Sequence[Family]) -> FamilyTable:
         return cls(
             tuple(
-                (f.name, ", ".join(f.pipelines), " and ".join(f.axes), ", ".join(f.parts), f.cfg_form) for f in families
+                (f.name, ", ".join(f.pipelines), " and ".join(f.axes), ", ".join(f.parts), f.cfg_form, tested(f))
+                for f in families
             )
         )
 

@@ -19,7 +19,9 @@ class SanaVideo(Family):
     name = "SanaVideo"
     pipelines = ("SanaVideoPipeline",)
     batched = True
-    cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u); a learned variance is dropped"
+    cfg_form = (
+        "one call with the batch [uncond, cond], combined in float32: u + scale (c - u); a learned variance is dropped"
+    )
 
     def blocks(self, denoiser: Any) -> list[Any]:
         return list(denoiser.transformer_blocks)

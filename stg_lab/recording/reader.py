@@ -125,7 +125,8 @@ class Recording:
 
         guidance = as_guidance(guidance)
         recorded = self._branches_for(guidance)
-        slices, memory = [], {}
+        slices: list[Any] = []
+        memory: dict[Any, Any] = {}
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}

@@ -45,9 +45,8 @@ class Rounds:
             GuidanceError: no step lies in the interval.
             UnsupportedPipelineError: the scheduler cannot be rewound, or its noise levels are not known.
         """
-        rewind(
-            scheduler, getattr(scheduler, "step_index", None)
-        )  # before the first step this changes nothing, but it may refuse
+        # Before the first step this changes nothing, but it may refuse.
+        rewind(scheduler, getattr(scheduler, "step_index", None))
         times = [level_at(scheduler, k).share for k in range(len(scheduler.timesteps))]
         return cls(restart, family, *restart.interval(times))
 

@@ -33,8 +33,11 @@ def captured(pipe: Any) -> Iterator[Calls]:
     """Capture the pipeline's own denoiser calls; weak passes are not among them."""
     calls = Calls()
 
+    def kept(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) else value  # Kandinsky 5 writes into its latents
+
     def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        calls.made.append((module, args, dict(kwargs)))
+        calls.made.append((module, tuple(map(kept, args)), {name: kept(value) for name, value in kwargs.items()}))
 
     handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in denoisers(pipe)]
     try:

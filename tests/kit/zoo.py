@@ -105,6 +105,10 @@ class Member(Rig):
         scale = family.scales(self.pipe, next(iter(family.denoisers(self.pipe))))
         return family.unpack(scale, self.pipe) if isinstance(scale, Tensor) else scale
 
+    def to_bfloat16(self) -> None:
+        """The pipeline as it is when it is loaded so."""
+        self.pipe.to(torch.bfloat16)
+
     def unpacked(self, latents: Tensor) -> Tensor:
         """Latents that the pipeline returned, as recordings have them."""
         return family_of(self.pipe).unpack(latents, self.pipe).float()
@@ -521,6 +525,17 @@ def allegro() -> Member:
     return Member(pipe, {**call, "negative_prompt": None, "clean_caption": False})
 
 
+class PartlyWide(Member):
+    """Kandinsky 5: some of its modules must stay in float32."""
+
+    def to_bfloat16(self) -> None:
+        super().to_bfloat16()
+        wide = set(self.pipe.transformer._keep_in_fp32_modules)
+        for path, module in self.pipe.transformer.named_modules():
+            if wide & set(path.split(".")):
+                module.float()
+
+
 def kandinsky(*, pictured: bool = False) -> Member:
     """Text-to-video, or (`pictured`) the same by a transformer that can take a picture."""
     transformer = Kandinsky5Transformer3DModel(
@@ -535,7 +550,7 @@ def kandinsky(*, pictured: bool = False) -> Member:
     words = {"prompt_embeds_qwen": noise(1, 6, 16, seed=1), "negative_prompt_embeds_qwen": noise(1, 4, 16, seed=2)}
     pooled = {"prompt_embeds_clip": noise(1, 8, seed=3), "negative_prompt_embeds_clip": noise(1, 8, seed=4)}
     lengths = {"prompt_cu_seqlens": torch.tensor([0, 6]), "negative_prompt_cu_seqlens": torch.tensor([0, 4])}
-    return Member(pipe, {**words, **pooled, **lengths, "height": 32, "width": 64, "num_frames": 9})
+    return PartlyWide(pipe, {**words, **pooled, **lengths, "height": 32, "width": 64, "num_frames": 9})
 
 
 class Linear(Member):
