@@ -147,7 +147,7 @@ class _Step:
     def restore(self) -> None:
         """Put back what `step` was before."""
         if self._before is _MISSING:
-            del self._scheduler.step
+            vars(self._scheduler).pop("step", None)  # somebody inside may have taken it away already
         else:
             self._scheduler.step = self._before
 

@@ -25,6 +25,7 @@ LEVELS = {
     "epsilon_sigma": {"sigma": 3.0},
     "v_prediction_sigma": {"sigma": 3.0},
     "sample": {},
+    "sample_sigma": {"sigma": 3.0},
 }
 
 
@@ -188,7 +189,7 @@ DIFFERS = {
 }
 
 
-@pytest.mark.parametrize("kind", [k for k in LEVELS if k != "sample"])
+@pytest.mark.parametrize("kind", [k for k in LEVELS if not k.startswith("sample")])
 @pytest.mark.parametrize("name", DIFFERS)
 def test_what_asks_for_lengths_or_for_the_prediction_itself_differs_between_the_spaces(name, kind):
     """And in x0 space it is the method applied to one-step predictions, which is what the papers mean."""

@@ -131,7 +131,8 @@ def test_with_two_samples(one):
 
 
 def test_restart_is_planned_as_it_is_played(one):
-    refused = {"ltx2": "Leave Restart out", "svd": "Leave Restart out", "cogvideox-dpm": "cannot rewind"}.get(one.name)
+    apart = dict.fromkeys(("ltx2", "svd", "allegro"), "Leave Restart out")
+    refused = (apart | dict.fromkeys(("cogvideox-dpm", "cosmos"), "cannot rewind")).get(one.name)
     if refused:
         with pytest.raises(lab.LabError, match=refused):
             planned_and_run(one, RESTART)
@@ -166,6 +167,12 @@ SIZES = {
     "svd": [{"height": None, "width": None, "num_frames": None}, {"num_videos_per_prompt": 2}],
     "ltx": [{"num_frames": 16}, {"height": 64}],
     "hunyuan15": [{"height": None, "width": None}],
+    "skyreels": [{"num_frames": 8}, {"num_videos_per_prompt": 2}],
+    "allegro": [{"height": None, "width": None, "num_frames": None}, {"num_frames": 9}, {"num_frames": 10}],
+    "kandinsky": [{"num_frames": 6}, {"num_videos_per_prompt": 2}],
+    "kandinsky-picture": [{"latents": torch.ones(1, 3, 4, 8, 9)}],
+    "sana": [{"frames": 6}, {"use_resolution_binning": True, "height": 400, "width": 800}],
+    "cosmos": [{"num_frames": 10}, {"num_videos_per_prompt": 2}],
 }
 
 

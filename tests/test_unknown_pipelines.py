@@ -16,9 +16,13 @@ from stg_lab.families.generic import Generic, passed_on, trunk
 
 #: Where CFG is not u + scale (c - u) with a scale that can be found: a scale for every frame, x0, a guider component.
 RECORDED_ONLY = ("svd", "ltx2", "hunyuan15")
+#: Where x0 does not follow from the scheduler alone.
+UNSEEN = ("cosmos",)
+#: Where attention is not torch's kernel, so that its map is out of reach.
+LINEAR = ("sana", "sana-learned")
 #: Where predictions do not have the shape of what is stepped: the picture's frame is dropped in between.
 REFUSED = ("ltx-image",)
-GUIDED = sorted(set(ZOO) - {*RECORDED_ONLY, *REFUSED})
+GUIDED = sorted(set(ZOO) - {*RECORDED_ONLY, *REFUSED, *UNSEEN})
 
 
 @pytest.fixture
@@ -40,7 +44,9 @@ def unknown(name, one=None):
 
 @pytest.mark.parametrize("name", GUIDED)
 def test_what_is_found_out_is_what_the_family_says(name, monkeypatch):
-    guidance = lab.STG(1.0, lab.skip([1])) + lab.Probe(lab.skip([0], part="attention"))
+    guidance = lab.STG(1.0, lab.skip([1])) + lab.Probe(
+        lab.skip([0], part="attention_zero" if name in LINEAR else "attention")
+    )
     one = member(name)
     if name.startswith("cogvideox"):
         one.call["num_frames"] = 5  # else it has as many words as video tokens: see the next test
@@ -84,8 +90,22 @@ def test_another_form_of_cfg_is_recorded_only(name, strangers):
     assert trace.rebuilt is False
     assert trace.recording.steps == STEPS
     assert trace.recording.settings["cfg_rebuilt_exactly"] is False
-    with pytest.raises(lab.GuidanceError, match="no other guidance can be put in its place. Record only"):
+    with pytest.raises(lab.GuidanceError, match=r"no other guidance can be put in its place. Record only"):
         attached(one, lab.STG(1.0, lab.skip([0])))
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_a_pipeline_with_a_scheduler_of_its_own_is_of_no_family(name, strangers):
+    with pytest.raises(UnsupportedPipelineError, match=r"is of no family that the lab knows.*docs/adding_a_family.md"):
+        attached(member(name))
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_attention_that_is_not_reached_is_told(name, strangers):
+    one = unknown(name)
+    with pytest.raises(lab.GuidanceError, match="attention 0 was never reached"):
+        attached(one, lab.STG(1.0, lab.skip([0], part="attention")))
+    assert left_behind(one.pipe) == []
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -140,14 +160,14 @@ def test_a_distilled_scale_is_no_cfg(strangers):
 def test_edits_by_place_and_decoding_are_refused(strangers):
     one = unknown("wan")
     with pytest.raises(
-        lab.GuidanceError, match="does not know how the video tokens.*Identity attention needs no place"
+        lab.GuidanceError, match=r"does not know how the video tokens.*Identity attention needs no place"
     ):
         attached(one, lab.STG(1.0, lab.skip([1], part="attention", axis="temporal")))
     with pytest.raises(lab.GuidanceError, match="nothing can be done by place"):
         attached(one, lab.STG(1.0, lab.shuffle([1])))
-    with pytest.raises(lab.GuidanceError, match="attention_video.*not there in Generic models"):
+    with pytest.raises(lab.GuidanceError, match=r"attention_video.*not there in Generic models"):
         attached(one, lab.STG(1.0, lab.skip([1], part="attention_video")))
-    with pytest.raises(UnsupportedPipelineError, match="does not know how Generic pipelines decode.*output_type='np'"):
+    with pytest.raises(UnsupportedPipelineError, match=r"does not know how Generic pipelines decode.*output_type='np'"):
         lab.decode(one.pipe, one.stock())
 
 
@@ -252,7 +272,7 @@ def test_a_block_passes_on_what_it_returns_the_like_of(given, output, passed):
     ],
 )
 def test_a_block_that_returns_something_else_cannot_be_left_out(given, output):
-    with pytest.raises(lab.GuidanceError, match="so the lab cannot tell what leaving it out is.*part='attention'"):
+    with pytest.raises(lab.GuidanceError, match=r"so the lab cannot tell what leaving it out is.*part='attention'"):
         passed_on(lambda *args, **kwargs: None, given, {}, output)
 
 

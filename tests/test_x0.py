@@ -77,6 +77,7 @@ PAIRS = {
     "v_prediction": ({"alpha": 0.9}, {"alpha": 0.0}),
     "epsilon_sigma": ({"sigma": 0.5}, {"sigma": 14.0}),
     "v_prediction_sigma": ({"sigma": 0.02}, {"sigma": 700.0}),
+    "sample_sigma": ({"sigma": 0.5}, {"sigma": 14.0}),
 }
 SHARES = UNIT.map(lambda share: 0.01 + 0.98 * share)
 

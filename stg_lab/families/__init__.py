@@ -93,7 +93,7 @@ def family_of(pipe: Any) -> Family:
         names = ", ".join(name for family in known for name in family.pipelines)
         raise UnsupportedPipelineError(
             f"{kind} is of no family that the lab knows ({names}). "
-            "Load one of those, for example pipe = lab.load('digits-joint')."
+            f"Load one of those, for example pipe = lab.load('digits-joint'). {ADVICE}"
         )
     if pipe not in _found_out:
         _found_out[pipe] = Generic(pipe)

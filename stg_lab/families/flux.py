@@ -57,7 +57,7 @@ class Flux(Pictures):
         return negative and super().wants_uncond(pipe, call)
 
     def scale(self, pipe: Any, denoiser: str) -> float:
-        return float(running(pipe, "do_true_cfg", "true_cfg_scale")["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
+        return float(running(pipe, "true_cfg_scale")["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
 
     def how_to_scale(self, scale: str) -> str:
         return f"Call it with true_cfg_scale={scale} and a negative_prompt ('' will do)."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.base import Family, Grid, two_streams_without
+from stg_lab.families.running import running
 
 
 class Hunyuan(Family):
@@ -71,7 +71,7 @@ class HunyuanVideo(Hunyuan):
         return super().sublayers(block, part)
 
     def has_uncond(self, pipe: Any) -> bool:
-        return bool(_running(pipe).get("do_true_cfg", False))
+        return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))
 
     def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
         embeds = (call.get("negative_prompt_embeds"), call.get("negative_pooled_prompt_embeds"))
@@ -79,7 +79,7 @@ class HunyuanVideo(Hunyuan):
         return negative and super().wants_uncond(pipe, call)
 
     def scale(self, pipe: Any, denoiser: str) -> float:
-        return float(_running(pipe)["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
+        return float(running(pipe, "true_cfg_scale")["true_cfg_scale"]) if self.has_uncond(pipe) else 1.0
 
     def how_to_scale(self, scale: str) -> str:
         return f"Call it with true_cfg_scale={scale} and a negative_prompt ('' will do)."
@@ -146,14 +146,3 @@ class HunyuanVideo15(Hunyuan):
         latents, rest = kwargs["hidden_states"].split([channels, kwargs["hidden_states"].shape[1] - channels], dim=1)
         _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
         return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], rest], dim=1)}
-
-
-def _running(pipe: Any) -> dict[str, Any]:
-    """`do_true_cfg` and `true_cfg_scale` of the pipeline call that is running now, nothing outside one. HunyuanVideo keeps
-    them in the call's own variables and nowhere else."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if "do_true_cfg" in frame.f_code.co_varnames and frame.f_locals.get("self") is pipe:
-            return {name: frame.f_locals[name] for name in ("do_true_cfg", "true_cfg_scale")}
-        frame = frame.f_back
-    return {}

@@ -187,10 +187,7 @@ class Guidance:
         """CFG scale in diffusers' convention: of the plain terms at a step; without a step, what to call the pipeline with."""
         terms = [t for t in self.terms if isinstance(t, CFG)]
         if at is not None:
-            acting = [t for t in terms if t.plain and t.inside(at)]
-            if len(acting) == 1:
-                return acting[0].scale_at(at.step, at.steps)  # exactly the number that was typed
-            return 1.0 + sum(t.weight(at) for t in acting)
+            return 1.0 + sum(t.weight(at) for t in terms if t.plain and t.inside(at))  # s - 1 + 1 is s, bit for bit
         if self.plain_cfg:
             return terms[0].scale if len(terms) == 1 else 1.0 + sum(t.scale - 1 for t in terms)
         # Any number above 1 makes the pipeline compute the unconditional prediction. It must not depend on a schedule, so that

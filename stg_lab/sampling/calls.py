@@ -33,6 +33,8 @@ def pipeline_arguments(
     call = {**family.defaults(pipe), **given}
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
+    if isinstance(call.get("latents"), torch.Tensor):
+        call["latents"] = call["latents"].clone()  # Kandinsky 5 writes into what it is given
     batch = family.samples(call)
     _check_prompts(pipe, family, call)
     generator = call.get("generator")

@@ -64,7 +64,9 @@ class Rounds:
         """Keep a scheduler step if it is one to make again."""
         for number, call in enumerate(self.calls.get(step, ())):
             args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, made.sample)  # refuses in time
-            self.calls[step][number] = replace(call, args=args, kwargs=kwargs)  # some pipelines write into their latents
+            self.calls[step][number] = replace(
+                call, args=args, kwargs=kwargs
+            )  # some pipelines write into their latents
         if self.first <= step < self.end:
             self.steps[step] = replace(made, sample=made.sample.clone())
 

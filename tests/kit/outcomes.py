@@ -33,7 +33,9 @@ def note(outcomes: dict[tuple[str, str], str], report: pytest.TestReport) -> Non
     fits = [name for name in ZOO if f"-{name}-" in f"-{parameters.removesuffix(']')}-"]
     if fits:
         key = test, max(fits, key=len)
-        said = "yes" if report.passed else "failed" if report.failed else str(report.longrepr[2]).removeprefix("Skipped: ")
+        said = (
+            "yes" if report.passed else "failed" if report.failed else str(report.longrepr[2]).removeprefix("Skipped: ")
+        )
         outcomes[key] = said if outcomes.get(key, "yes") == "yes" else outcomes[key]
 
 

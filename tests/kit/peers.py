@@ -95,7 +95,8 @@ def _advanced(i: dict[str, Any], sigma: float, c: Array, u: Array, p: Skipped) -
     assert i["apply_apg"] is False
     assert sigma <= i["skip_steps_sigma_threshold"]
     sigmas, cfg, stg, rescale = (
-        [float(x) for x in i[name].split(",")] for name in ("sigmas", "cfg_values", "stg_scale_values", "stg_rescale_values")
+        [float(x) for x in i[name].split(",")]
+        for name in ("sigmas", "cfg_values", "stg_scale_values", "stg_rescale_values")
     )
     layers = [tuple(map(int, re.findall(r"\d+", each))) for each in re.findall(r"\[[^\]]*\]", i["stg_layers_indices"])]
     assert len(sigmas) == len(cfg) == len(stg) == len(rescale) == len(layers)
