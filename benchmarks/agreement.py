@@ -56,7 +56,8 @@ def published(folder: Path, name: str, one: Member) -> Any:
     text_cleaner.fix_text = lambda text: text  # type: ignore[attr-defined]
     sys.modules.setdefault("ftfy", text_cleaner)
     spec = importlib.util.spec_from_file_location(file.removesuffix(".py"), folder / file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if name == "cogvideox":

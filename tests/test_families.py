@@ -229,3 +229,17 @@ def test_it_describes_itself(one):
     assert family.cfg_form in text
     assert family.layout in text
     assert "<table" in lab.describe(one.pipe)._repr_html_()
+
+
+def test_a_recording_reweights_to_what_was_stepped_with(one):
+    family = family_of(one.pipe)
+    guidance = lab.STG(1.5, lab.skip([1]))
+    _, trace = attached(one, guidance)
+    recording = trace.recording
+    if "uncond" in recording.branches:
+        guidance = lab.CFG(recording.settings["guidance_scale"]) + guidance
+    ours = recording.reweight(guidance).values
+    guided = recording.prediction("guided").values
+    if family.name == "Cosmos":
+        pytest.skip("its CFG is c + scale (c - u) in x0: lab.CFG(guidance_scale + 1)")
+    assert np.allclose(ours, guided, atol=1e-4, rtol=1e-4)

@@ -188,7 +188,7 @@ def test_a_denoiser_that_is_given_more_than_the_latents_is_refused(tiny):
     rig.pipe.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: (args, {**kwargs, "hidden_states": kwargs["hidden_states"] + 1}), with_kwargs=True
     )
-    with pytest.raises(lab.GuidanceError, match="not just the latents.*Leave Restart out"):
+    with pytest.raises(lab.GuidanceError, match=r"not just the latents.*Leave Restart out"):
         rig.sample(RESTART, num_inference_steps=STEPS)
     assert stock == rig.pipe.transformer.forward
 

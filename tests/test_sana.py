@@ -54,6 +54,6 @@ def test_causal_attention_is_skipped_but_not_edited_by_place():
     recorded, trace = attached(one, lab.Probe(lab.skip([1], part="attention")))
     assert trace.rebuilt
     assert torch.equal(recorded, stock)
-    with pytest.raises(lab.GuidanceError, match="mask of shape .* differs between queries"):
+    with pytest.raises(lab.GuidanceError, match=r"mask of shape .* differs between queries"):
         attached(one, lab.Probe(lab.skip([1], part="attention", axis="temporal")))
     assert left_behind(one.pipe) == []

@@ -130,11 +130,22 @@ class Recording:
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
-            slices.append(combine(guidance, arrays, self._moment(k, guidance, memory)))
+            at = self._moment(k, guidance, memory)
+            slices.append(combine(guidance, arrays, at, cfg_scale=self._own_scales(guidance, at)))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
+
+    def _own_scales(self, guidance: Guidance, at: Moment) -> Any:
+        """The run's own CFG scales by frame (SVD), where a guidance asks for just them; else None."""
+        scales = self.settings.get("guidance_scales")
+        if not scales or not guidance.has_cfg or not guidance.plain_cfg:
+            return None
+        own = self.settings["guidance_scale"]
+        if guidance.cfg_scale() != own or guidance.cfg_scale(at) != own:
+            return None
+        return np.array(scales, np.float32)[None, None, :, None, None]
 
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""

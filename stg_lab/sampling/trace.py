@@ -219,7 +219,16 @@ class Trace:
             if g.space == "x0" or self.recorder is not None:
                 raise
             return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
-        return Moment(self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory)
+        dims = self.family.layout.split(", ")
+        frame = {"frame": dims.index("frame")} if "frame" in dims else {}
+        return Moment(
+            self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory, **frame
+        )
+
+    def _scales_by_frame(self) -> list[float] | None:
+        """The CFG scale of each frame, where the pipeline has one for each."""
+        scales = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
+        return [float(s) for s in scales[0].flatten()] if isinstance(scales, Tensor) and scales.numel() > 1 else None
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
@@ -285,6 +294,7 @@ class Trace:
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
+            "guidance_scales": self._scales_by_frame(),
             "guidance_scale": self.family.scale(self.pipe, self._component) if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
