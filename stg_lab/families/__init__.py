@@ -98,7 +98,7 @@ def family_of(pipe: Any) -> Family:
     if pipe not in _found_out:
         _found_out[pipe] = Generic(pipe)
         warnings.warn(
-            f"{kind} is of no family that the lab knows. It takes the longest list of blocks for the layers, tells the branches "
+            f"{kind} is of no family that the lab knows. The lab takes its longest list of blocks for the layers, tells branches "
             "apart by batch and order, and checks at the first step that CFG rebuilt from them is what the pipeline steps with. "
             f"Nothing can be done by place, and the lab cannot decode. {ADVICE}",
             stacklevel=3,
