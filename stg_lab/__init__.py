@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording
     from stg_lab.recording import open_recording as open
+    from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, attach, decode, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
 
@@ -53,6 +54,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "decode": ("stg_lab.sampling", "decode"),
     "plan": ("stg_lab.sampling", "plan"),
     "Plan": ("stg_lab.sampling", "Plan"),
+    "Passes": ("stg_lab.reuse", "Passes"),
     "Run": ("stg_lab.sampling", "Run"),
     "Trace": ("stg_lab.sampling", "Trace"),
     "open": ("stg_lab.recording", "open_recording"),

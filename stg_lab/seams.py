@@ -22,13 +22,19 @@ _MISSING = object()
 
 
 @dataclass
-class Call:
-    """One call of a denoiser, as the pipeline made it."""
+class Coming:
+    """One call of a denoiser that the pipeline is about to make."""
 
     denoiser: str
     module: nn.Module
     args: tuple
     kwargs: dict[str, Any]
+
+
+@dataclass
+class Call(Coming):
+    """One call of a denoiser, as the pipeline made it."""
+
     prediction: Tensor
 
 
@@ -45,6 +51,10 @@ class Step:
 
 class Observer(Protocol):
     """Who listens at the seams."""
+
+    def before_call(self, call: Coming) -> None:
+        """Before every denoiser call of the pipeline's own."""
+        ...
 
     def on_call(self, call: Call) -> None:
         """After every denoiser call of the pipeline's own."""
@@ -85,18 +95,25 @@ def _listens(observer: Observer) -> bool:
 def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
     """Open both seams of a pipeline inside the `with`.
 
-    The denoiser's seam is a torch forward hook: it survives CPU offloading, which takes instance patches away. The
+    The denoiser's seam is a pair of torch hooks: they survive CPU offloading, which takes instance patches away. The
     scheduler's seam is an attribute on the instance that looks like the method it stands for.
     """
     with contextlib.ExitStack() as stack:
         for name, module in family.denoisers(pipe).items():
-            hook = functools.partial(_forward_hook, name, family, observer)
-            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+            before = functools.partial(_before_forward, name, observer)
+            after = functools.partial(_after_forward, name, family, observer)
+            stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         stack.enter_context(_patched_step(pipe.scheduler, family, observer))
         yield
 
 
-def _forward_hook(
+def _before_forward(name: str, observer: Observer, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    if _listens(observer):
+        observer.before_call(Coming(name, module, args, kwargs))
+
+
+def _after_forward(
     name: str, family: Family, observer: Observer, module: nn.Module, args: tuple, kwargs: dict, output: Any
 ) -> None:
     if _listens(observer):

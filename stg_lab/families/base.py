@@ -53,6 +53,8 @@ class Family:
     batched: bool = False  # whether CFG is one call with the batch [uncond, cond], else two calls, cond first
     #: Keyword arguments of denoiser calls that do not have the rows of the batch, whatever their shape.
     unbatched: tuple[str, ...] = ("image_rotary_emb", "rope_interpolation_scale", "padding_mask", "attention_kwargs")
+    sequential: bool = True  # whether what a stage passes on is all that later stages need of it and of those before it
+    surely_reused: bool = True  # whether stages are known to run in their order, once each
     still: bool = False  # whether it makes pictures, which are videos of one frame
     video_stream: int = 0  # which element is the video, where a block returns several
     other_stream: str = "text"  # what the blocks carry beside the video, for messages
@@ -72,6 +74,11 @@ class Family:
     def blocks(self, denoiser: Any) -> list[Any]:
         """The residual blocks in the order in which a forward pass runs them."""
         raise NotImplementedError
+
+    def stages(self, denoiser: Any) -> list[Any]:
+        """The modules that a forward pass runs one after the other, each of which can be left out where a pass repeats what
+        an earlier one has computed (`stg_lab.reuse`)."""
+        return self.blocks(denoiser)
 
     def layers(self, denoiser: Any) -> list[dict[str, Any]]:
         """The layers as people count them: each one's blocks by axis. In factorised models a layer is a pair of blocks."""

@@ -26,6 +26,8 @@ class Generic(Family):
 
     name = "Generic"
     text_tokens = "unknown"
+    sequential = False
+    surely_reused = False
     cfg_form = "found out as it runs, and checked at the first step: u + scale (c - u)"
     layout = "as the pipeline has them"
 

@@ -19,6 +19,7 @@ class StableVideoDiffusion(Family):
     pipelines = ("StableVideoDiffusionPipeline",)
     axes = ("spatial", "temporal")
     batched = True
+    sequential = False  # up blocks take what every down block gave
     layout = "batch, frame, channel, y, x"
     scale_argument = "max_guidance_scale"
     cfg_form = (
@@ -27,9 +28,11 @@ class StableVideoDiffusion(Family):
     )
     sources = "the paper skips layer 8 of 16, counted from 1, both axes (STG-A, scale 2, CFG 3; appendix A1.3): lab.skip([7], part='attention')"
 
+    def stages(self, denoiser: Any) -> list[Any]:
+        return [*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks]
+
     def layers(self, denoiser: Any) -> list[dict[str, Any]]:
-        levels = [*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks]
-        units = [unit for level in levels for unit in getattr(level, "attentions", ())]
+        units = [unit for level in self.stages(denoiser) for unit in getattr(level, "attentions", ())]
         return [
             {"spatial": space, "temporal": time}
             for unit in units

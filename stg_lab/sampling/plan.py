@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
@@ -21,10 +22,12 @@ from stg_lab.families.noise import level_at
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
+from stg_lab.reuse import Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.trace import check_weak
+from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
 WIDE = 4  # bytes of a prediction's number: float32, which several pipelines cast to
@@ -38,11 +41,19 @@ class PlannedPass:
         branches: what it predicts: "cond", "uncond", or the name of a weak model.
         rows: its batch.
         weak: the weak model's specification; "" for the pipeline's own passes.
+        share: share of the network that it runs, in its blocks (U-Nets: top-level modules); the rest is reused from the
+            pipeline's own pass.
     """
 
     branches: tuple[str, ...]
     rows: int
     weak: str = ""
+    share: float = 1.0
+
+    @property
+    def cost(self) -> float:
+        """In whole forward passes of one row."""
+        return self.rows * self.share
 
 
 @dataclass(frozen=True)
@@ -117,8 +128,13 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows of all passes: what the run costs in passes of a single sample."""
+        """Rows of all passes."""
         return sum(p.rows for s in self.steps for p in s.passes)
+
+    @property
+    def cost(self) -> float:
+        """What the run costs in whole forward passes of one row, with what is reused left out."""
+        return sum(p.cost for s in self.steps for p in s.passes)
 
     # ---- memory and disk ----
 
@@ -149,7 +165,7 @@ class Plan:
             ("guidance", self.guidance),
             ("latents", f"{self.shape} (sample, channel, frame, y, x)"),
             ("steps", f"{len(self.steps)}{again}"),
-            ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all"),
+            ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all{self._reused()}"),
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
             ("activations", "not estimated; a weak pass has the batch and the sizes of the pipeline's own"),
@@ -164,6 +180,9 @@ class Plan:
                 ("its buffers", f"{size_text(self.buffer_bytes)} of main memory"),
             ]
         return tuple(rows)
+
+    def _reused(self) -> str:
+        return "" if self.cost == self.rows else f", at the cost of {self.cost:.4g}: the rest is reused"
 
     def _stretches(self) -> Iterator[str]:
         """Steps on end with the same passes, one line for each stretch."""
@@ -206,7 +225,8 @@ class Plan:
 
 def _pass_text(one: PlannedPass) -> str:
     name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
-    return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''})"
+    reused = "" if one.share == 1 else f", {one.share:.0%} of the network"
+    return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
 def plan(
@@ -215,6 +235,7 @@ def plan(
     *,
     record: bool | str | Path = True,
     record_dtype: str = "float32",
+    passes: Passes | None = None,
     **call: Any,
 ) -> Plan:
     """What `lab.sample` with the same arguments will take, without computing anything.
@@ -227,7 +248,7 @@ def plan(
     Args:
         pipe: a stock diffusers pipeline.
         guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`; None for the pipeline's own.
-        record, record_dtype: as in `lab.sample`.
+        record, record_dtype, passes: as in `lab.sample`.
         **call: as in `lab.sample`.
 
     Raises:
@@ -237,7 +258,7 @@ def plan(
     given = {k: v for k, v in call.items() if k not in ("seed", "overwrite")}
     wanted = None if guidance is None else as_guidance(guidance, pipe, given)
     arguments = pipeline_arguments(pipe, family, wanted, call.get("seed"), given)
-    return planned(pipe, family, wanted, arguments, record, record_dtype)
+    return planned(pipe, family, wanted, arguments, record, record_dtype, passes)
 
 
 def planned(
@@ -247,6 +268,7 @@ def planned(
     arguments: Mapping[str, Any],
     record: bool | str | Path,
     record_dtype: str,
+    passes: Passes | None = None,
 ) -> Plan:
     """The plan of a call whose arguments are filled in; see `plan`."""
     total = guidance or Guidance()
@@ -268,7 +290,8 @@ def planned(
     scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
-    steps = tuple(_steps(total, family, scheduler, own, record=place is not None))
+    shares = _Shares(pipe, family, passes or Passes(), family.samples(call))
+    steps = tuple(_steps(total, family, scheduler, own, shares, record=place is not None))
     names = (*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED)
     return Plan(
         pipeline=f"{type(pipe).__name__} ({family.name})",
@@ -284,7 +307,7 @@ def planned(
 
 
 def _steps(
-    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], *, record: bool
+    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], shares: _Shares, *, record: bool
 ) -> Iterator[PlannedStep]:
     count = len(scheduler.timesteps)
     total = guidance.resolved(count)
@@ -298,7 +321,8 @@ def _steps(
             for name, model in total.needed(at).items():
                 if (UNCOND if model.prompt == "negative" else COND) in one.branches:
                     now = model.models[number] if isinstance(model, PerStep) else model
-                    passes.append(PlannedPass((name,), one.rows, str(now)))
+                    rows, share = shares.of(model, number, count, one.rows)
+                    passes.append(PlannedPass((name,), rows, str(now), share))
         return PlannedStep(number, restart, at.sigma, tuple(passes))
 
     for number in range(count):
@@ -306,6 +330,20 @@ def _steps(
         if rounds is not None and number + 1 == rounds.end:
             for restart in range(1, rounds.restart.times + 1):
                 yield from (step(again, restart) for again in range(rounds.first, rounds.end))
+
+
+class _Shares:
+    """How much of the network weak passes run, and for how many rows."""
+
+    def __init__(self, pipe: Any, family: Family, passes: Passes, samples: int) -> None:
+        self._pipe, self._family, self._passes, self._samples = pipe, family, passes, samples
+        self._name, self._denoiser = next(iter(family.denoisers(pipe).items()))
+        self._own_rows = passes.own_rows(self._denoiser)
+
+    def of(self, weak: Any, step: int, steps: int, rows: int) -> tuple[int, float]:
+        """(rows, share of the network) of a weak pass that repeats a call of so many rows."""
+        at = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), step, steps)
+        return self._samples if self._own_rows else rows, Prefix.plan(at, [weak], self._passes).share(weak)
 
 
 def _moment(family: Family, scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:

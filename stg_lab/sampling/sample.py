@@ -15,6 +15,7 @@ from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
+from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
@@ -31,6 +32,7 @@ def sample(
     record: bool | str | Path = True,
     record_dtype: str = "float32",
     overwrite: bool = False,
+    passes: Passes | None = None,
     **call: Any,
 ) -> Run:
     """Sample from a stock pipeline under a guidance, recording every prediction of every step.
@@ -45,6 +47,7 @@ def sample(
         record: True for a temporary folder, a path to keep the recording, False for none.
         record_dtype: "float32" or "float16".
         overwrite: replace an earlier recording at `record`.
+        passes: how weak passes are made, see `Passes`; None for what is best.
         **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in their
             height, width and num_frames.
 
@@ -68,12 +71,18 @@ def sample(
     }
     if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.
-        plan = planned(pipe, family, wanted, arguments, record, record_dtype)
+        plan = planned(pipe, family, wanted, arguments, record, record_dtype, passes)
         if plan.place is not None:
             check_space(plan.place, plan.recording_bytes, plan.record_dtype)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
     with attach(
-        pipe, guidance=wanted, record=record, record_dtype=record_dtype, overwrite=overwrite, settings=settings
+        pipe,
+        guidance=wanted,
+        record=record,
+        record_dtype=record_dtype,
+        overwrite=overwrite,
+        settings=settings,
+        passes=passes,
     ) as trace:
         output = pipe(**arguments)
 

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,12 +31,13 @@ from stg_lab.guidance import (
 )
 from stg_lab.interop import as_guidance
 from stg_lab.recording import Recorder, Recording, open_recording
+from stg_lab.reuse import Passes
+from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.settings import pipeline_settings
 from stg_lab.sampling.temporary import make_recorder
-from stg_lab.seams import Call, Step, alone, tapped
+from stg_lab.seams import Call, Coming, Step, alone, tapped
 from stg_lab.weak import Pass, Weak
-from stg_lab.weak.memory import Spare
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -50,6 +52,7 @@ class Trace:
         guidance: Guidance | Term | None = None,
         recorder: Recorder | None = None,
         settings: Mapping[str, Any] | None = None,
+        passes: Passes | None = None,
     ) -> None:
         self.pipe, self.family = pipe, family_of(pipe)
         self.guidance = as_guidance(guidance)
@@ -66,7 +69,7 @@ class Trace:
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
         self._memory: dict[Any, Any] = {}
-        self._spare = Spare()
+        self._weak = WeakPasses(passes or Passes())
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
 
@@ -87,9 +90,14 @@ class Trace:
 
     # ---- what the seams call ----
 
-    def on_call(self, call: Call) -> None:
+    def before_call(self, call: Coming) -> None:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
+        expected = self.family.branches(self._calls, self._uncond)
+        models = [model for _, model in self._repeating(expected)]
+        self._weak.expect(self._pass(call), models)
+
+    def on_call(self, call: Call) -> None:
         branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
         pieces = self.family.at_step(call.prediction, self.pipe, call.kwargs).chunk(len(branches))
         if self.recorder is not None and not self.recorder.started:
@@ -100,15 +108,12 @@ class Trace:
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
-        for name, model in self._sum.needed(self._moment()).items():
-            weak = cast(Weak, model)
-            repeats = UNCOND if weak.prompt == "negative" else COND
-            if repeats in branches:
-                at = Pass(
-                    self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, call.prediction,
-                    self._step, self._steps, (branches.index(repeats), len(branches)),
-                )  # fmt: skip
-                self._predictions[name] = self.family.at_step(self._spare.run(weak, at), self.pipe, call.kwargs)
+        for name, weak in self._repeating(branches):
+            at = replace(
+                self._pass(call), prediction=call.prediction, piece=(branches.index(repeats(weak)), len(branches))
+            )
+            self._predictions[name] = self.family.at_step(self._weak.run(weak, at), self.pipe, call.kwargs)
+        self._weak.release()
 
     def on_step(self, step: Step) -> Tensor:
         if COND not in self._predictions:
@@ -150,6 +155,16 @@ class Trace:
 
     # ---- their parts ----
 
+    def _repeating(self, branches: tuple[str, ...]) -> list[tuple[str, Weak]]:
+        """The weak models that run at this step and repeat a call of these branches."""
+        needed = cast("dict[str, Weak]", self._sum.needed(self._moment()))
+        return [(name, weak) for name, weak in needed.items() if repeats(weak) in branches]
+
+    def _pass(self, call: Coming) -> Pass:
+        return Pass(
+            self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, torch.empty(0), self._step, self._steps
+        )  # fmt: skip
+
     @property
     def _steps(self) -> int:
         return len(self.pipe.scheduler.timesteps)
@@ -159,7 +174,7 @@ class Trace:
         """Steps of the recording: the run's, and those of the rounds of Restart."""
         return self._steps + (0 if self._rounds is None else self._rounds.extra)
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self, call: Coming) -> None:
         """A new pipeline call: tell everything that is wrong before the first weak pass is paid for."""
         if self.recorder is not None and self.recorder.started:
             raise RecordingError(
@@ -168,9 +183,9 @@ class Trace:
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
-        self._spare = Spare()
         self._uncond = self.family.has_uncond(self.pipe)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
+        self._weak.begin(call.module, bool(self.guidance.weak))
         self._check_scales(call)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
@@ -186,7 +201,7 @@ class Trace:
         branches = 1 + self._uncond + len(self._sum.weak) + 1
         self.recorder.check_space(self._rows, branches, tuple(shape))
 
-    def _check_scales(self, call: Call) -> None:
+    def _check_scales(self, call: Coming) -> None:
         """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it; nothing else beside it."""
         g, family = self.guidance, self.family
         own, asked = family.scale(self.pipe, call.denoiser), g.cfg_scale()
@@ -321,6 +336,11 @@ class Trace:
         return whole.to("cpu", torch.float32, copy=True).numpy()
 
 
+def repeats(weak: Weak) -> str:
+    """Which branch a weak pass repeats."""
+    return UNCOND if weak.prompt == "negative" else COND
+
+
 def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Module]) -> None:
     """Everything that can be wrong with weak models on these denoisers, before any compute is spent.
 
@@ -347,6 +367,7 @@ def attach(
     record_dtype: str = "float32",
     overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
+    passes: Passes | None = None,
 ) -> Iterator[Trace]:
     """Guide and record the pipeline calls made inside the `with`; afterwards the pipeline is as it was.
 
@@ -360,6 +381,7 @@ def attach(
         record_dtype: "float32" or "float16".
         overwrite: replace an earlier recording at `record`.
         settings: plain values to keep in the recording beside what is known anyway.
+        passes: how weak passes are made, see `Passes`; None for what is best.
 
     Yields:
         A `Trace`; its `recording` is there once a step is done.
@@ -367,7 +389,7 @@ def attach(
     Raises:
         GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
     """
-    trace = Trace(pipe, guidance, None, settings)
+    trace = Trace(pipe, guidance, None, settings, passes)
     check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
     with contextlib.ExitStack() as stack:
         if trace.guidance.terms:
@@ -378,6 +400,7 @@ def attach(
                 )
             _guided.add(pipe)
             stack.callback(_guided.discard, pipe)
+        stack.callback(trace._weak.release)
         trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
         try:
             with tapped(pipe, trace.family, trace):

@@ -63,7 +63,13 @@ class Pass:
 
     @property
     def grid(self) -> Grid:
-        """How the video tokens of this call lie."""
+        """How the video tokens of this call lie.
+
+        Raises:
+            GuidanceError: the family does not know, or the call has not been made yet.
+        """
+        if not self.args and not self.kwargs:
+            raise GuidanceError("how the video tokens lie is known when the denoiser is called.")
         return self.family.grid(self.denoiser, self.args, self.kwargs)
 
 
@@ -122,6 +128,15 @@ class Weak:
     def module(self, at: Pass) -> nn.Module:
         """Whose forward the weak pass calls: the denoiser itself, unless the weak model is another one."""
         return at.denoiser
+
+    def shares_prefix(self, at: Pass) -> bool:
+        """Whether all that a weak pass changes are forwards replaced by `replaced_forward`, so that whatever runs before the
+        first of them computes the same as in the pipeline's own call, which need not be computed twice."""
+        return self.prompt != "none"
+
+    def skips_blocks(self, at: Pass) -> bool:
+        """Whether the blocks whose own forward is replaced do not run at all; for telling what a pass costs."""
+        return False
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""
@@ -229,6 +244,21 @@ def in_range(what: str, value: Any, low: float, high: float) -> float:
     return number
 
 
+#: Lists that are told every module whose forward is replaced.
+_watching: list[list[nn.Module]] = []
+
+
+@contextlib.contextmanager
+def changed_modules() -> Iterator[list[nn.Module]]:
+    """Collects the modules whose forward is replaced inside the `with`, in order."""
+    found: list[nn.Module] = []
+    _watching.append(found)
+    try:
+        yield found
+    finally:
+        _watching.remove(found)
+
+
 @contextlib.contextmanager
 def replaced_forward(
     module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]], hits: Hits, place: str
@@ -240,6 +270,8 @@ def replaced_forward(
         hits, place: where its calls are counted.
     """
     hits.setdefault(place, 0)
+    for found in _watching:
+        found.append(module)
     missing = object()
     before = module.__dict__.get("forward", missing)
     forward = make(module.forward)
@@ -257,6 +289,39 @@ def replaced_forward(
             del module.forward
         else:
             module.forward = before
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module itself, where `torch.compile` has wrapped it."""
+    return getattr(module, "_orig_mod", module)
+
+
+@contextlib.contextmanager
+def answered(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
+    """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
+    whose guards would otherwise compile it anew for every other forward that it finds."""
+    before = module._compiled_call_impl  # what torch asks first, in every call of a module
+    module._compiled_call_impl = answer
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = before
+
+
+@contextlib.contextmanager
+def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
+    """Inside the `with`, compiled blocks that hold a changed module run their own Python code."""
+    ids = {id(m) for m in changed}
+    with contextlib.ExitStack() as stack:
+        for one in module.modules():
+            if is_compiled(one) and any(id(inner) in ids for inner in one.modules()):
+                stack.enter_context(answered(one, uncompiled(one)._call_impl))
+        yield
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether calls of a module run a compiled graph."""
+    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def run_weak(weak: Weak, at: Pass) -> Tensor:
@@ -277,8 +342,9 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
     args, kwargs = (at.args, at.kwargs)
     if weak.prompt == "none":
         args, kwargs = at.family.without_caption(at.pipe, at.args, at.kwargs)
-    with weak.perturb(at) as hits, torch.no_grad():
-        prediction = at.family.prediction(weak.module(at).forward(*args, **kwargs))
+    module = uncompiled(weak.module(at))
+    with changed_modules() as changed, weak.perturb(at) as hits, plain_around(changed, module), torch.no_grad():
+        prediction = at.family.prediction(module.forward(*args, **kwargs))
     unreached = [place for place, count in hits.items() if count == 0]
     if unreached:
         raise GuidanceError(

@@ -68,6 +68,9 @@ class Checkpoint(Weak):
         other = self._denoiser(at.component, at.denoiser)
         return other if self.pipe is not None else other.to(at.prediction.device)
 
+    def shares_prefix(self, at: Pass) -> bool:
+        return False
+
     def _denoiser(self, component: str, main: nn.Module) -> Any:
         if self.pipe is not None:
             return getattr(self.pipe, component, None)

@@ -70,6 +70,9 @@ class Drop(Weak):
         among = range(1, layers) if self.among is None else self.among
         return tuple(sorted(random.Random(f"{self.seed}/{step}").sample(list(among), self.count)))
 
+    def skips_blocks(self, at: Pass) -> bool:
+        return at.family.surely_reused
+
     @contextlib.contextmanager
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.weak.base import Pass, Weak, run_weak
+from stg_lab.weak.base import Pass, Weak
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,31 +18,31 @@ class Spare:
     """How one run makes its weak passes.
 
     Attributes:
-        rows_only: False for passes with the whole batch of the call that they repeat, bit for bit the same kernels; True once
-            such a pass has run out of memory: only the rows that the pass is about.
+        own_rows: False for passes with the whole batch of the call that they repeat, and so the same kernels; True for only the
+            rows that the pass is about, from the start or once such a pass has run out of memory.
     """
 
-    rows_only: bool = False
+    own_rows: bool = False
 
-    def run(self, weak: Weak, at: Pass, whole: Callable[[Weak, Pass], Tensor] = run_weak) -> Tensor:
-        """The weak model's prediction, as `run_weak` gives it.
+    def run(self, weak: Weak, at: Pass, make: Callable[..., Tensor]) -> Tensor:
+        """The weak model's prediction.
 
         Args:
-            whole: what makes the pass with the whole batch.
+            make: makes the pass, called as `make(weak, at, own_rows=...)`.
 
         Raises:
             torch.OutOfMemoryError: not even the rows alone fit.
         """
         import torch
 
-        if not self.rows_only:
+        if not self.own_rows:
             try:
-                return whole(weak, at)
+                return make(weak, at, own_rows=False)
             except torch.OutOfMemoryError:
                 if at.piece[1] == 1:
                     raise
             # Out of the `except`, so that the failed pass, which its traceback holds, is gone.
-            self.rows_only = True
+            self.own_rows = True
             warnings.warn(
                 f"out of memory in the weak pass of {weak}, which has the batch of the pipeline's own call (uncond and cond). "
                 "From here to the end of the run, weak passes have only the rows that they are about. Kernels round differently "
@@ -52,13 +52,23 @@ class Spare:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         try:
-            return run_weak(weak, only_concerned(at))
+            return make(weak, at, own_rows=True)
         except torch.OutOfMemoryError as error:
             error.add_note(
                 f"The weak pass of {weak} does not fit with a part of the batch either. Offload what is not in use "
                 "(pipe.enable_model_cpu_offload()), or make fewer samples or frames at once."
             )
             raise
+
+
+def chunked(thing: Any, piece: tuple[int, int]) -> Any:
+    """A piece, (index, count), of every tensor in a structure of tuples and lists, along their first dimension."""
+    index, count = piece
+    if count == 1:
+        return thing
+    if hasattr(thing, "chunk"):
+        return thing.chunk(count)[index]
+    return type(thing)(chunked(one, piece) for one in thing) if isinstance(thing, tuple | list) else thing
 
 
 def only_concerned(at: Pass) -> Pass:

@@ -104,6 +104,12 @@ class PerStep(Weak):
     def module(self, at: Pass) -> nn.Module:
         return self._now(at).module(at)
 
+    def shares_prefix(self, at: Pass) -> bool:
+        return self._now(at).shares_prefix(at)
+
+    def skips_blocks(self, at: Pass) -> bool:
+        return self._now(at).skips_blocks(at)
+
     def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
         return self._now(at).perturb(at)
 

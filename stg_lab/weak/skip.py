@@ -115,6 +115,9 @@ class Skip(AttentionEdit):
                 "axis out."
             )
 
+    def skips_blocks(self, at: Pass) -> bool:
+        return self.part == "block" and self.strength == 1 and at.family.surely_reused
+
     def edit(self, attention: Attention, at: Pass) -> Tensor:
         if self.axis == "joint" or self.axis in at.family.axes:
             return EDITS[self.part](attention)

@@ -1,0 +1,211 @@
+"""Exact prefix reuse: a weak pass that first differs at block l needs only blocks l and after.
+
+Blocks before it compute what they computed in the pipeline's own call, bit for bit. So that call keeps the *output* of block
+l - 1 (not the input of block l: loops may add something in between), and the weak pass hands it out at that block's place,
+with the blocks before it passing their input on. Where blocks have connections that leap over others (U-Nets), every earlier
+stage hands out its own output. Of a weak pass over L blocks, l of them cost nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stg_lab.families import Family
+from stg_lab.weak import Pass, Weak
+from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, run_weak
+from stg_lab.weak.memory import chunked, only_concerned
+
+ROWS = ("auto", "batch", "own")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How weak passes are made; for measuring, and for those who want to choose themselves. The defaults are right for sampling.
+
+    Attributes:
+        reuse: whether a weak pass begins at the first block that it changes. The same bits either way.
+        rows: in pipelines that batch [uncond, cond], which rows a weak pass has. "batch": those of the pipeline's own call. Its
+            kernels then round alike, and the guidance vector holds no rounding. "own": only the rows that it is about, for
+            half the price. "auto": "own" in float32, where the rounding is about 1e-5 of the vector, and "batch" in narrower
+            types, where it is about a hundredth (`benchmarks/results/rows.json`).
+
+    Raises:
+        GuidanceError: an unknown choice.
+    """
+
+    reuse: bool = True
+    rows: str = "auto"
+
+    def __post_init__(self) -> None:
+        one_of("rows", self.rows, ROWS)
+
+    def own_rows(self, denoiser: nn.Module) -> bool:
+        """Whether weak passes of a denoiser have only the rows that they are about."""
+        return self.rows == "own" or (self.rows == "auto" and computes_exactly(denoiser))
+
+
+def computes_exactly(denoiser: nn.Module) -> bool:
+    """Whether a module computes in float32 or wider all the way."""
+    weight = next(denoiser.parameters())
+    tf32 = weight.is_cuda and torch.get_float32_matmul_precision() != "highest"
+    return (
+        weight.dtype in (torch.float32, torch.float64)
+        and not tf32
+        and not torch.is_autocast_enabled(weight.device.type)
+    )
+
+
+@dataclass
+class Prefix:
+    """What one denoiser call keeps for the weak passes that repeat it.
+
+    Attributes:
+        at: the call; its prediction is not there yet when this is made.
+        first: by weak model, the number of the first stage that it changes; 0 where nothing can be reused.
+        skipped: by weak model, how many stages it leaves out.
+        outputs: outputs of stages by number, filled while the call runs.
+    """
+
+    at: Pass
+    first: dict[Weak, int]
+    skipped: dict[Weak, int] = field(default_factory=dict)
+    outputs: dict[int, Any] = field(default_factory=dict)
+    _versions: dict[int, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def plan(cls, at: Pass, models: Iterable[Weak], passes: Passes = Passes()) -> Prefix:
+        """Find out what a coming call has to keep.
+
+        Args:
+            at: the call.
+            models: the weak models that will repeat it.
+        """
+        able = passes.reuse and can_reuse(at.family, at.denoiser)
+        found = {model: changed_stages(model, at) for model in models}
+        skipped = {m: len(whole) * m.skips_blocks(at) for m, (_, whole) in found.items()}
+        return cls(at, {m: first if able else 0 for m, (first, _) in found.items()}, skipped)
+
+    @property
+    def wanted(self) -> set[int]:
+        """Numbers of the stages whose outputs are needed."""
+        if self.at.family.sequential:
+            return {first - 1 for first in self.first.values() if first}
+        return {k for first in self.first.values() for k in range(first)}
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside the `with`, calls of the denoiser fill `outputs`."""
+        stages = self.at.family.stages(self.at.denoiser)
+        with contextlib.ExitStack() as stack:
+            for number in self.wanted:
+                stack.enter_context(answered(stages[number], self._keeping(number, stages[number])))
+            yield
+
+    def _keeping(self, number: int, stage: nn.Module) -> Callable[..., Any]:
+        call = stage._compiled_call_impl or stage._call_impl
+        copied = is_compiled(stage) and any(p.is_cuda for p in stage.parameters())
+
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            output = call(*args, **kwargs)
+            # CUDA graphs, of which a compiled block may be one, write their next output to the same place.
+            kept = _each(output, torch.clone) if copied else output
+            self.outputs[number], self._versions[number] = kept, _versions(kept)
+            return output
+
+        return keep
+
+    def run(self, weak: Weak, at: Pass, *, own_rows: bool = False) -> Tensor:
+        """The weak model's prediction, as `run_weak` gives it.
+
+        Args:
+            at: the call, with its prediction.
+            own_rows: have only the rows that the pass is about.
+        """
+        piece = at.piece
+        with self._served(weak, piece if own_rows else (0, 1)):
+            return run_weak(weak, only_concerned(at) if own_rows else at)
+
+    def share(self, weak: Weak) -> float:
+        """Share of the stages that a weak pass runs."""
+        saved = self.first.get(weak, 0) + self.skipped.get(weak, 0)
+        return 1 - saved / max(len(self.at.family.stages(self.at.denoiser)), 1)
+
+    def done(self, weak: Weak) -> None:
+        """Free what no other weak model needs any more."""
+        self.first.pop(weak, None)
+        for number in self.outputs.keys() - self.wanted:
+            del self.outputs[number]
+
+    @contextlib.contextmanager
+    def _served(self, weak: Weak, piece: tuple[int, int]) -> Iterator[None]:
+        """Inside the `with`, the stages before the first changed one answer with what was kept."""
+        family, first = self.at.family, self.first.get(weak, 0)
+        served = range(first - 1, first) if family.sequential and first else range(first)
+        whole = all(n in self.outputs and _versions(self.outputs[n]) == self._versions[n] for n in served)
+        with contextlib.ExitStack() as stack:
+            # What was not kept, or written into since, is computed again.
+            for number, stage in enumerate(family.stages(self.at.denoiser)[: first if whole else 0]):
+                answer = _giving(chunked(self.outputs[number], piece)) if number in served else _passing(family)
+                stack.enter_context(answered(stage, answer))
+            yield
+
+
+def changed_stages(weak: Weak, at: Pass) -> tuple[int, list[int]]:
+    """The first stage that a weak model changes, by number in the order in which a pass runs them, and those whose own forward
+    it replaces. The first is 0 where nothing can be reused: for another module, another caption, or a change outside of the
+    stages.
+
+    Found by looking: the model is perturbed, without running it, and the replaced forwards are noted.
+    """
+    if not weak.shares_prefix(at):
+        return 0, []
+    with changed_modules() as changed, weak.perturb(at):
+        pass
+    wanted = {id(module) for module in changed}
+    stages, found = at.family.stages(at.denoiser), []
+    whole = [number for number, stage in enumerate(stages) if id(stage) in wanted]
+    for number, stage in enumerate(stages):
+        inside = wanted.intersection(map(id, stage.modules()))
+        found += [number] * bool(inside)
+        wanted -= inside
+        if not wanted:
+            break
+    return (found[0] if found and not wanted else 0), whole
+
+
+def can_reuse(family: Family, denoiser: nn.Module) -> bool:
+    """Whether stages of a denoiser can be left out one by one: not in a whole that is compiled, whose graph does not stop
+    between them, and not where groups of modules fetch each other's weights as they run."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
+    grouped = any(registry is not None and "group_offloading" in registry.hooks for registry in registries)
+    return bool(family.stages(denoiser)) and not is_compiled(denoiser) and not grouped
+
+
+def _giving(output: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: output
+
+
+def _passing(family: Family) -> Callable[..., Any]:
+    return lambda *args, **kwargs: family.without("block", *args, **kwargs)
+
+
+def _each(thing: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure of tuples and lists with its tensors changed."""
+    if isinstance(thing, Tensor):
+        return change(thing)
+    if isinstance(thing, tuple | list):
+        return type(thing)(_each(one, change) for one in thing)
+    return thing
+
+
+def _versions(thing: Any) -> list[int]:
+    """How often each tensor has been written into, as far as torch counts that."""
+    found: list[int] = []
+    _each(thing, lambda x: found.append(-1 if x.is_inference() else x._version) or x)  # type: ignore[func-returns-value]
+    return found
