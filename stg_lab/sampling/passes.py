@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stg_lab.reuse import Passes, Prefix
+from stg_lab.reuse import Passes, Prefix, can_join
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import is_compiled
 from stg_lab.weak.memory import Spare
+
+#: How many weak models run as one batch at most.
+MOST = 8
 
 
 class WeakPasses:
@@ -46,18 +50,36 @@ class WeakPasses:
         self._prefix = Prefix.plan(at, wanted, self.passes)
         self._keeping.enter_context(self._prefix.kept())
 
-    def run(self, weak: Weak, at: Pass) -> Tensor:
-        """A weak model's prediction, as `run_weak` gives it, at the call that was expected."""
-        self._keeping.close()  # the weak pass itself is not to be kept
-        prediction = self._spare.run(weak, at, self._make)
-        if self._prefix is not None:
-            self._prefix.done(weak)
-        return prediction
+    def run(self, models: Iterable[Weak], at: Pass) -> Iterator[tuple[Weak, Tensor]]:
+        """Weak models with their predictions, as `run_weak` gives them, at the call that was expected."""
+        self._keeping.close()  # the weak passes themselves are not to be kept
+        for group in self._groups(list(models), at):
+            for weak, prediction in zip(group, self._together(group, at), strict=True):
+                yield weak, prediction
+                if self._prefix is not None:
+                    self._prefix.done(weak)
 
     def release(self) -> None:
         """Let go of everything that is kept."""
         self._keeping.close()
         self._prefix = None
+
+    def _groups(self, models: list[Weak], at: Pass) -> list[list[Weak]]:
+        """Models that begin at the same block, as far as they may run as one batch; the others alone."""
+        groups: dict[Any, list[Weak]] = {}
+        for number, weak in enumerate(models):
+            joined = self.passes.together is True and can_join(at.family, weak, at)
+            first = self._prefix.first.get(weak, 0) if self._prefix is not None else 0
+            groups.setdefault(first if joined else f"alone {number}", []).append(weak)
+        return [group[k : k + MOST] for group in groups.values() for k in range(0, len(group), MOST)]
+
+    def _together(self, group: list[Weak], at: Pass) -> Iterable[Tensor]:
+        if len(group) > 1 and self._prefix is not None:
+            try:
+                return self._prefix.run_together(group, at, own_rows=self._spare.own_rows)
+            except torch.OutOfMemoryError:
+                self.passes = replace(self.passes, together=False)
+        return (self._spare.run(weak, at, self._make) for weak in group)
 
     def _make(self, weak: Weak, at: Pass, *, own_rows: bool) -> Tensor:
         prefix = self._prefix or Prefix(at, {})

@@ -24,9 +24,9 @@ from stg_lab.interop import as_guidance
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.reuse import Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
+from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
-from stg_lab.sampling.trace import check_weak
 from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 

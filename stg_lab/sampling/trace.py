@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
-from stg_lab.families import Family, family_of
+from stg_lab.families import family_of
 from stg_lab.families.noise import noise_level
 from stg_lab.guidance import (
     CFG,
@@ -23,15 +23,14 @@ from stg_lab.guidance import (
     UNCOND,
     Guidance,
     Moment,
-    Probe,
     Term,
     combine,
     combine_cfg,
-    number,
 )
 from stg_lab.interop import as_guidance
 from stg_lab.recording import Recorder, Recording, open_recording
 from stg_lab.reuse import Passes
+from stg_lab.sampling.checks import check_scales, check_weak
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.settings import pipeline_settings
@@ -94,8 +93,7 @@ class Trace:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
         expected = self.family.branches(self._calls, self._uncond)
-        models = [model for _, model in self._repeating(expected)]
-        self._weak.expect(self._pass(call), models)
+        self._weak.expect(self._pass(call), [weak for _, names in self._repeating(expected) for weak in names])
 
     def on_call(self, call: Call) -> None:
         branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
@@ -108,11 +106,10 @@ class Trace:
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
-        for name, weak in self._repeating(branches):
-            at = replace(
-                self._pass(call), prediction=call.prediction, piece=(branches.index(repeats(weak)), len(branches))
-            )
-            self._predictions[name] = self.family.at_step(self._weak.run(weak, at), self.pipe, call.kwargs)
+        for index, names in self._repeating(branches):
+            at = replace(self._pass(call), prediction=call.prediction, piece=(index, len(branches)))
+            for weak, prediction in self._weak.run(names, at):
+                self._predictions[names[weak]] = self.family.at_step(prediction, self.pipe, call.kwargs)
         self._weak.release()
 
     def on_step(self, step: Step) -> Tensor:
@@ -155,10 +152,14 @@ class Trace:
 
     # ---- their parts ----
 
-    def _repeating(self, branches: tuple[str, ...]) -> list[tuple[str, Weak]]:
-        """The weak models that run at this step and repeat a call of these branches."""
+    def _repeating(self, branches: tuple[str, ...]) -> list[tuple[int, dict[Weak, str]]]:
+        """For each of the branches that a call computes, its place in the batch and the weak models that repeat it now, each
+        with its name."""
         needed = cast("dict[str, Weak]", self._sum.needed(self._moment()))
-        return [(name, weak) for name, weak in needed.items() if repeats(weak) in branches]
+        return [
+            (index, {weak: name for name, weak in needed.items() if repeats(weak) == branch})
+            for index, branch in enumerate(branches)
+        ]
 
     def _pass(self, call: Coming) -> Pass:
         return Pass(
@@ -186,7 +187,7 @@ class Trace:
         self._uncond = self.family.has_uncond(self.pipe)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._weak.begin(call.module, bool(self.guidance.weak))
-        self._check_scales(call)
+        check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
@@ -200,30 +201,6 @@ class Trace:
         shape = self.family.recorded(prediction.detach(), self.pipe, call.kwargs, predicted=True).shape
         branches = 1 + self._uncond + len(self._sum.weak) + 1
         self.recorder.check_space(self._rows, branches, tuple(shape))
-
-    def _check_scales(self, call: Coming) -> None:
-        """The pipeline's own CFG must be what the guidance says, and there if the guidance needs it; nothing else beside it."""
-        g, family = self.guidance, self.family
-        own, asked = family.scale(self.pipe, call.denoiser), g.cfg_scale()
-        if g.has_cfg and g.plain_cfg and asked != own:
-            raise GuidanceError(
-                f"guidance says CFG({number(asked)}), but the pipeline works with {family.scale_name}={number(own)} in this call. "
-                f"{family.how_to_scale(number(asked))}"
-            )
-        if (g.needs_uncond or (g.has_cfg and asked != 1)) and not self._uncond:
-            raise GuidanceError(
-                f"{g} needs the unconditional prediction, which the pipeline does not compute with "
-                f"{family.scale_name}={number(own)}. {family.how_to_uncond()}"
-            )
-        beside = family.beside_cfg(self.pipe)
-        if beside and (g.phi or g.restarts or not all(isinstance(t, Probe) for t in g.terms)):
-            raise GuidanceError(f"the pipeline was called with more than CFG, which {g} would replace: {beside}.")
-        scales = {self.family.scale(self.pipe, name) for name in self.family.denoisers(self.pipe)}
-        if not g.plain_cfg and len(scales) > 1:
-            raise GuidanceError(
-                f"the pipeline was called with different CFG scales for its denoisers ({', '.join(map(number, sorted(scales)))}), "
-                f"which {g} would replace at every step. Leave the second scale out."
-            )
 
     def _moment(self, sample: Tensor | None = None) -> Moment:
         """Where in the run the current step is, as far as its scheduler tells."""
@@ -339,23 +316,6 @@ class Trace:
 def repeats(weak: Weak) -> str:
     """Which branch a weak pass repeats."""
     return UNCOND if weak.prompt == "negative" else COND
-
-
-def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Module]) -> None:
-    """Everything that can be wrong with weak models on these denoisers, before any compute is spent.
-
-    Raises:
-        GuidanceError: a layer out of range, an axis or part the model lacks, or a step cache that would answer for skipped
-            blocks.
-    """
-    for name, module in denoisers.items():
-        for model in guidance.weak.values():
-            cast(Weak, model).check(family, name, module)
-        if guidance.weak and getattr(module, "is_cache_enabled", False):
-            raise GuidanceError(
-                f"a step cache is active on {name}; it would answer for skipped blocks. "
-                f"Turn it off first: pipe.{name}.disable_cache()."
-            )
 
 
 @contextlib.contextmanager

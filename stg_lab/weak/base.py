@@ -130,8 +130,9 @@ class Weak:
         return at.denoiser
 
     def shares_prefix(self, at: Pass) -> bool:
-        """Whether all that a weak pass changes are forwards replaced by `replaced_forward`, so that whatever runs before the
-        first of them computes the same as in the pipeline's own call, which need not be computed twice."""
+        """Whether all that a weak pass changes are forwards replaced by `replaced_forward`, which work on each row of a batch by
+        itself. Then whatever runs before the first of them computes the same as in the pipeline's own call, and need not be
+        computed twice."""
         return self.prompt != "none"
 
     def skips_blocks(self, at: Pass) -> bool:
@@ -345,6 +346,11 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
     module = uncompiled(weak.module(at))
     with changed_modules() as changed, weak.perturb(at) as hits, plain_around(changed, module), torch.no_grad():
         prediction = at.family.prediction(module.forward(*args, **kwargs))
+    return checked(weak, at, prediction, hits)
+
+
+def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:
+    """The concerned part of a weak pass's prediction, once it is sure that something was weakened; see `run_weak`."""
     unreached = [place for place, count in hits.items() if count == 0]
     if unreached:
         raise GuidanceError(

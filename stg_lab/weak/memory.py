@@ -72,8 +72,14 @@ def chunked(thing: Any, piece: tuple[int, int]) -> Any:
 
 
 def only_concerned(at: Pass) -> Pass:
-    """The same call with only the rows that the weak pass is about, in every argument that has the rows of the batch."""
+    """The same call with only the rows that the weak pass is about."""
     index, count = at.piece
+    small = with_rows(at, lambda x: x.chunk(count)[index])
+    return replace(small, prediction=at.concerned(at.prediction), piece=(0, 1))
+
+
+def with_rows(at: Pass, change: Callable[[Tensor], Tensor]) -> Pass:
+    """The same call with every argument changed that has the rows of the batch."""
     batch = len(at.prediction)
     unbatched = at.family.unbatched
 
@@ -81,13 +87,11 @@ def only_concerned(at: Pass) -> Pass:
         if name in unbatched:
             return value
         if hasattr(value, "chunk"):
-            return value.chunk(count)[index] if value.ndim and len(value) == batch else value
+            return change(value) if value.ndim and len(value) == batch else value
         if isinstance(value, Mapping):
             return {key: rows(one, key) for key, one in value.items()}
         if type(value) in (list, tuple):
             return type(value)(rows(one) for one in value)
         return value
 
-    return replace(
-        at, args=rows(at.args), kwargs=rows(dict(at.kwargs)), prediction=at.concerned(at.prediction), piece=(0, 1)
-    )
+    return replace(at, args=rows(at.args), kwargs=rows(dict(at.kwargs)))

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
+from stg_lab.reuse.joined import repeated, run_joined
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, run_weak
 from stg_lab.weak.memory import chunked, only_concerned
 
 ROWS = ("auto", "batch", "own")
+WHOLE = (0, 1)  # the piece that is all
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,21 @@ class Passes:
             half the price. "auto": "own" in float32, where the rounding is about 1e-5 of the vector, and "batch" in narrower
             types, where it is about a hundredth (`benchmarks/results/rows.json`).
 
+        together: whether weak models that begin at the same block run as one batch. Their kernels then round as for that batch,
+            so a recorded branch would differ in its last bits with what is recorded beside it; "auto" therefore does it in
+            layer sweeps (`lab.ablate`), which keep scores, and not in sampling.
+
     Raises:
         GuidanceError: an unknown choice.
     """
 
     reuse: bool = True
     rows: str = "auto"
+    together: bool | str = "auto"
 
     def __post_init__(self) -> None:
         one_of("rows", self.rows, ROWS)
+        one_of("together", self.together, (True, False, "auto"))
 
     def own_rows(self, denoiser: nn.Module) -> bool:
         """Whether weak passes of a denoiser have only the rows that they are about."""
@@ -127,9 +135,22 @@ class Prefix:
             at: the call, with its prediction.
             own_rows: have only the rows that the pass is about.
         """
-        piece = at.piece
-        with self._served(weak, piece if own_rows else (0, 1)):
-            return run_weak(weak, only_concerned(at) if own_rows else at)
+        taken, at = (at.piece, only_concerned(at)) if own_rows else (WHOLE, at)
+        with self._served(self.first.get(weak, 0), lambda output: chunked(output, taken)):
+            return run_weak(weak, at)
+
+    def run_together(self, models: list[Weak], at: Pass, *, own_rows: bool = False) -> list[Tensor]:
+        """The predictions of several weak models from one pass with a batch for each, equal to those of `run` up to what kernels
+        round differently for other batches.
+
+        Args:
+            models: of which none changes a stage before the first that another changes, see `together`.
+            at, own_rows: as for `run`.
+        """
+        taken, at = (at.piece, only_concerned(at)) if own_rows else (WHOLE, at)
+        first = min(self.first.get(model, 0) for model in models)
+        with self._served(first, lambda output: repeated(chunked(output, taken), len(models))):
+            return run_joined(models, at)
 
     def share(self, weak: Weak) -> float:
         """Share of the stages that a weak pass runs."""
@@ -143,15 +164,15 @@ class Prefix:
             del self.outputs[number]
 
     @contextlib.contextmanager
-    def _served(self, weak: Weak, piece: tuple[int, int]) -> Iterator[None]:
-        """Inside the `with`, the stages before the first changed one answer with what was kept."""
-        family, first = self.at.family, self.first.get(weak, 0)
+    def _served(self, first: int, taken: Callable[[Any], Any]) -> Iterator[None]:
+        """Inside the `with`, the stages before the first changed one answer with what was kept, or what is taken of it."""
+        family = self.at.family
         served = range(first - 1, first) if family.sequential and first else range(first)
         whole = all(n in self.outputs and _versions(self.outputs[n]) == self._versions[n] for n in served)
         with contextlib.ExitStack() as stack:
             # What was not kept, or written into since, is computed again.
             for number, stage in enumerate(family.stages(self.at.denoiser)[: first if whole else 0]):
-                answer = _giving(chunked(self.outputs[number], piece)) if number in served else _passing(family)
+                answer = _giving(taken(self.outputs[number])) if number in served else _passing(family)
                 stack.enter_context(answered(stage, answer))
             yield
 
