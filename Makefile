@@ -19,7 +19,7 @@ demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 	$(BIN)/stg-lab demo --out out/demo --overwrite
 
 test: $(VENV) ## run every test this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
 lab: $(VENV) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/

@@ -102,7 +102,7 @@ def test_two_scales_that_disagree_are_told_in_the_pipelines_own_number(one):
 def test_cfgpp_takes_its_noise_from_the_unconditional_prediction(one):
     with pytest.raises(lab.GuidanceError, match="step 2 ends at the noise level it starts at"):
         sampled(one, lab.CFGpp(0.6))
-    _, trace = attached(one, lab.CFGpp(0.6, stop=0.7))
+    _, trace = attached(one, lab.CFGpp(0.6, stop=0.6))
     ds = trace.recording.ds
     for step in range(STEPS - 1):
         now, after = float(ds.sigma[step]), float(ds.sigma[step + 1])

@@ -11,6 +11,9 @@ from test_families import attached, tensor
 import stg_lab as lab
 from stg_lab.families import family_of
 
+# The last of these files tells what the others found, so one worker runs them all.
+pytestmark = pytest.mark.xdist_group("families")
+
 WEAK = lab.STG(1.0, lab.skip([1]))
 
 

@@ -99,9 +99,9 @@ def test_a_recorded_schedule_can_be_run_again(tiny):
 @pytest.mark.parametrize(
     ("guidance", "scale"),
     [
-        (lab.CFG([4, 9, 1, 1]), 2),
-        (lab.CFG(falling), 2),
-        (lab.CFG([1, 1, 1, 1]), 2),
+        (lab.CFG([4, 9, 1, 1]), 3),
+        (lab.CFG(falling), 3),
+        (lab.CFG([1, 1, 1, 1]), 3),
         (lab.CFG([4, 1, 1, 1]) + lab.CFG(3), 3),
         (lab.CFGpp(0.6), 3),
         (lab.CFG(5).apg(), 5),

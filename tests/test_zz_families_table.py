@@ -9,6 +9,9 @@ from kit.zoo import ZOO, member
 
 import stg_lab as lab
 
+# The last of these files tells what the others found, so one worker runs them all.
+pytestmark = pytest.mark.xdist_group("families")
+
 FILE = Path(lab.__file__).parent / "families" / "tested.json"
 
 
