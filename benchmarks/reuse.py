@@ -21,7 +21,7 @@ from benchmarks.timing import interleaved, ratios, spread
 from stg_lab.families import family_of
 from stg_lab.seams import Call, Coming, Step, tapped
 
-ROUNDS, STEPS = 5, 3
+ROUNDS, STEPS = 5, 2
 BAR = 1.08
 
 

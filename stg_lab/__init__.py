@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
-    from stg_lab.recording import IncompleteRecordingWarning, Recording
+    from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation
     from stg_lab.recording import open_recording as open
     from stg_lab.reuse import Passes
-    from stg_lab.sampling import Plan, Run, Trace, attach, decode, plan, rerun, sample  # type: ignore[no-redef]
+    from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
 
 #: Public name -> (module, name there). A name of None is the module itself.
@@ -52,12 +52,15 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "attach": ("stg_lab.sampling", "attach"),
     "rerun": ("stg_lab.sampling", "rerun"),
     "decode": ("stg_lab.sampling", "decode"),
+    "ablate": ("stg_lab.sampling", "ablate"),
+    "attribute": ("stg_lab.sampling", "attribute"),
     "plan": ("stg_lab.sampling", "plan"),
     "Plan": ("stg_lab.sampling", "Plan"),
     "Passes": ("stg_lab.reuse", "Passes"),
     "Run": ("stg_lab.sampling", "Run"),
     "Trace": ("stg_lab.sampling", "Trace"),
     "open": ("stg_lab.recording", "open_recording"),
+    "open_ablation": ("stg_lab.recording", "open_ablation"),
     "Recording": ("stg_lab.recording", "Recording"),
     "IncompleteRecordingWarning": ("stg_lab.recording", "IncompleteRecordingWarning"),
     "LabError": ("stg_lab.errors", "LabError"),

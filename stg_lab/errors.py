@@ -14,6 +14,10 @@ class GuidanceError(LabError, ValueError):
     """A guidance that cannot be applied as asked."""
 
 
+class NothingChangedError(GuidanceError):
+    """A weak pass that came out equal to the pass that it was to weaken."""
+
+
 class CallError(LabError, ValueError):
     """Arguments of a pipeline call that do not fit together."""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
@@ -100,8 +101,9 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for name, module in family.denoisers(pipe).items():
-            before = functools.partial(_before_forward, name, observer)
-            after = functools.partial(_after_forward, name, family, observer)
+            # Not to be traced, weak passes and all, into the graph of a denoiser that is compiled in place.
+            before = functools.partial(torch.compiler.disable(_before_forward), name, observer)
+            after = functools.partial(torch.compiler.disable(_after_forward), name, family, observer)
             stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         stack.enter_context(_patched_step(pipe.scheduler, family, observer))

@@ -33,9 +33,13 @@ def tensor(frames):
     return frames if isinstance(frames, torch.Tensor) else torch.as_tensor(np.asarray(frames))
 
 
-def attached(one, guidance=None, **call):
+#: Weak passes with the batch of the pipeline's own call, and so its bits; else they have only the rows they are about.
+BATCH = lab.Passes(rows="batch")
+
+
+def attached(one, guidance=None, *, passes=None, **call):
     """A call of the pipeline's own, recorded: what it returned, and the trace."""
-    with lab.attach(one.pipe, guidance=guidance, record=True) as trace:
+    with lab.attach(one.pipe, guidance=guidance, record=True, passes=passes) as trace:
         frames = one.stock(**call)
     return tensor(frames), trace
 
@@ -82,7 +86,7 @@ def test_the_sample_goes_where_the_scheduler_led_it(one):
 def test_skipping_blocks_is_diffusers_own_hook_where_that_is_right(name, layers):
     one = member(name)
     with captured(one.pipe) as calls:
-        _, trace = attached(one, lab.Probe(lab.skip(layers)))
+        _, trace = attached(one, lab.Probe(lab.skip(layers)), passes=BATCH)
     family = family_of(one.pipe)
     per_step = len(calls) // STEPS
     for step in range(STEPS):
@@ -107,7 +111,7 @@ class ValuesOnly(TorchFunctionMode):
 def test_skipping_attention_is_an_attention_whose_map_is_the_identity(one):
     family, layer = family_of(one.pipe), 0
     with captured(one.pipe) as calls:
-        _, trace = attached(one, lab.Probe(lab.skip([layer], part="attention")))
+        _, trace = attached(one, lab.Probe(lab.skip([layer], part="attention")), passes=BATCH)
     per_step = len(calls) // STEPS
     for step in range(STEPS):
         module, args, kwargs = calls.made[step * per_step]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from kit.watch import branch, captured
 from kit.zoo import STEPS, member
-from test_families import attached, tensor
+from test_families import BATCH, attached, tensor
 
 import stg_lab as lab
 from stg_lab.families import family_of
@@ -36,7 +36,7 @@ def test_skipping_blocks_is_a_model_without_them(name, layers):
     one = member(name)
     family = family_of(one.pipe)
     with captured(one.pipe) as calls:
-        _, trace = attached(one, lab.Probe(lab.skip(layers)))
+        _, trace = attached(one, lab.Probe(lab.skip(layers)), passes=BATCH)
     per_step = len(calls) // STEPS
     for step in range(STEPS):
         module, args, kwargs = calls.made[step * per_step]

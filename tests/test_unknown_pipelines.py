@@ -6,7 +6,7 @@ import pytest
 import torch
 from kit.watch import branch, left_behind
 from kit.zoo import STEPS, ZOO, member
-from test_families import attached, tensor
+from test_families import BATCH, attached, tensor
 
 import stg_lab as lab
 from stg_lab import families
@@ -52,13 +52,13 @@ def test_what_is_found_out_is_what_the_family_says(name, monkeypatch):
         one.call["num_frames"] = 5  # else it has as many words as video tokens: see the next test
     stock = tensor(one.stock())
     own = family_of(one.pipe)
-    guided, trace = attached(one, guidance)
+    guided, trace = attached(one, guidance, passes=BATCH)
     forgotten(monkeypatch)
     unknown(name, one)
     recorded, plain = attached(one)
     assert torch.equal(recorded, stock)
     assert plain.rebuilt
-    found, other = attached(one, guidance)
+    found, other = attached(one, guidance, passes=BATCH)
     assert left_behind(one.pipe) == []
     assert list(other.recording.branches) == list(trace.recording.branches)
     if own.axes == ("joint",):  # else one layer is two blocks
@@ -73,7 +73,7 @@ def test_streams_that_look_alike_are_not_told_apart(strangers):
     _, trace = attached(one)
     assert trace.rebuilt
     with pytest.raises(
-        lab.GuidanceError, match=r"given \(2, 6, 16\), \(2, 6, 16\).*cannot tell what leaving it out is"
+        lab.GuidanceError, match=r"given \(1, 6, 16\), \(1, 6, 16\).*cannot tell what leaving it out is"
     ):
         attached(one, lab.STG(1.0, lab.skip([1])))
     attached(one, lab.STG(1.0, lab.skip([1], part="attention")))

@@ -3,7 +3,16 @@
 Written step by step while sampling, readable without a model, a GPU or torch. See `Recording` for what is in one.
 """
 
+from stg_lab.recording.ablation import open_ablation
+from stg_lab.recording.background import BackgroundRecorder
 from stg_lab.recording.reader import IncompleteRecordingWarning, Recording, open_recording
 from stg_lab.recording.writer import Recorder
 
-__all__ = ["IncompleteRecordingWarning", "Recorder", "Recording", "open_recording"]
+__all__ = [
+    "BackgroundRecorder",
+    "IncompleteRecordingWarning",
+    "Recorder",
+    "Recording",
+    "open_ablation",
+    "open_recording",
+]

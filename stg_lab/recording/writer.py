@@ -12,6 +12,7 @@ import numpy as np
 
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
+from stg_lab.recording.chunks import LEVEL, ChunkFiles
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 
 DTYPES = ("float32", "float16")
@@ -34,7 +35,7 @@ class Recorder:
         self.path, self.dtype = Path(path), known_dtype(dtype)
         self.steps, self.written = 0, 0
         self._branches: tuple[str, ...] = ()
-        self._group: Any = None
+        self._arrays: dict[str, ChunkFiles] = {}
         self._replace = _claim(self.path, overwrite)
 
     def start(
@@ -60,6 +61,8 @@ class Recorder:
         Raises:
             RecordingError: the disk will not hold the run.
         """
+        from zarr.codecs import ZstdCodec
+
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
         if self._replace:
@@ -70,15 +73,17 @@ class Recorder:
             "x_t": (1, *shape),
             "prediction": (1, 1, *shape),
             "final": shape,
+            PROGRESS: (2,),
             **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), (1,)),
         }
         flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
-        encoding = {name: {"chunks": size, "chunk_key_encoding": flat} for name, size in chunks.items()}
+        same = {"chunk_key_encoding": flat, "compressors": [ZstdCodec(level=LEVEL)]}
+        encoding = {name: {"chunks": size, **same} for name, size in chunks.items()}
         with _explained(self, "laid out"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # zarr's notes on strings in the v3 format: both ends are ours
             self.path.parent.mkdir(parents=True, exist_ok=True)
             template.to_zarr(self.path, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding)
-            self._group = self._open()
+            self._arrays = self._open(tuple(chunks))
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -98,39 +103,35 @@ class Recorder:
             )
         k = self.written
         with _explained(self, f"written at step {k}"):
-            self._group["x_t"][k] = x_t.astype(self.dtype)
+            self._arrays["x_t"].write(x_t, k)
             for b, name in enumerate(self._branches):
-                self._group["prediction"][k, b] = (
-                    predictions[name].astype(self.dtype) if name in predictions else np.nan
-                )
+                self._arrays["prediction"].write(predictions.get(name, np.nan), k, b)
             for name in STEP_COORDS:
-                self._group[name][k] = level[name]
+                self._arrays[name].write(level[name], k)
             for name, otherwise in LATER_COORDS.items():
-                self._group[name][k] = level.get(name, otherwise)
-            self._group[PROGRESS][:] = [k + 1, 0]
+                self._arrays[name].write(level.get(name, otherwise), k)
+            self._arrays[PROGRESS].write([k + 1, 0])
         self.written += 1
 
     def finish(self, final: np.ndarray | None) -> None:
         """Mark the recording complete; `final` is the sample after the last step, like x_t."""
-        if self._group is None:
+        if not self.started:
             return
         with _explained(self, "finished"):
             if final is not None:
-                self._group["final"][...] = final.astype(self.dtype)
-            self._group[PROGRESS][:] = [self.written, int(self.written == self.steps)]
+                self._arrays["final"].write(final)
+            self._arrays[PROGRESS].write([self.written, int(self.written == self.steps)])
 
     @property
     def started(self) -> bool:
-        return self._group is not None
+        return bool(self._arrays)
 
-    def _open(self) -> dict[str, Any]:
+    def _open(self, names: tuple[str, ...]) -> dict[str, ChunkFiles]:
         """The arrays to write into. Chunks of nothing but NaN are written too, so that a missing one means damage."""
         import zarr
 
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            names = ("x_t", "prediction", "final", PROGRESS, *STEP_COORDS, *LATER_COORDS)
-            return {name: group[name] for name in names}
+        group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+        return {name: ChunkFiles(group[name], self.path / name) for name in names}
 
     def _template(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> Any:
         import dask.array as da
@@ -142,6 +143,8 @@ class Recorder:
         def lazy(*lead: int) -> Any:  # only metadata is written from these, never values
             return da.full((*lead, *shape), np.nan, dtype=self.dtype, chunks=-1)
 
+        unknown = da.full(n, np.nan, chunks=-1)
+
         ds = xr.Dataset(
             {
                 "x_t": (("step", *dims), lazy(n)),
@@ -152,7 +155,7 @@ class Recorder:
             coords={
                 "step": np.arange(n),
                 "branch": np.array(self._branches, dtype=object),
-                **{name: ("step", np.full(n, np.nan)) for name in (*STEP_COORDS, *LATER_COORDS)},
+                **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), ("step", unknown)),
                 **{
                     k: ("sample", np.array(v, dtype=object if isinstance(v[0], str) else None))
                     for k, v in samples.items()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stg_lab.families import Family
 from stg_lab.reuse.joined import repeated, run_joined
 from stg_lab.weak import Pass, Weak
-from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, run_weak
+from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, run_weak, uncompiled
 from stg_lab.weak.memory import chunked, only_concerned
 
 ROWS = ("auto", "batch", "own")
@@ -31,11 +31,12 @@ class Passes:
     """How weak passes are made; for measuring, and for those who want to choose themselves. The defaults are right for sampling.
 
     Attributes:
-        reuse: whether a weak pass begins at the first block that it changes. The same bits either way.
+        reuse: whether a weak pass begins at the first block that it changes. The same bits either way, but for passes with their own
+            rows in pipelines that batch: the blocks before it then keep the rounding of the pipeline's own call.
         rows: in pipelines that batch [uncond, cond], which rows a weak pass has. "batch": those of the pipeline's own call. Its
             kernels then round alike, and the guidance vector holds no rounding. "own": only the rows that it is about, for
-            half the price. "auto": "own" in float32, where the rounding is about 1e-5 of the vector, and "batch" in narrower
-            types, where it is about a hundredth (`benchmarks/results/rows.json`).
+            half the price. "auto": "own" in float32, where the rounding is under 3e-6 of the vector, and "batch" in narrower
+            types, where it is up to 2 % (`benchmarks/results/rows.json`).
 
         together: whether weak models that begin at the same block run as one batch. Their kernels then round as for that batch,
             so a recorded branch would differ in its last bits with what is recorded beside it; "auto" therefore does it in
@@ -190,7 +191,7 @@ def changed_stages(weak: Weak, at: Pass) -> tuple[int, list[int]]:
         pass
     wanted = {id(module) for module in changed}
     stages, found = at.family.stages(at.denoiser), []
-    whole = [number for number, stage in enumerate(stages) if id(stage) in wanted]
+    whole = [number for number, stage in enumerate(stages) if id(uncompiled(stage)) in wanted]
     for number, stage in enumerate(stages):
         inside = wanted.intersection(map(id, stage.modules()))
         found += [number] * bool(inside)

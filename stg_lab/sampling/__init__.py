@@ -1,8 +1,10 @@
 """`sample` and `attach`: the two seams put together with guidance and a recorder."""
 
+from stg_lab.sampling.ablate import ablate
+from stg_lab.sampling.attribute import attribute
 from stg_lab.sampling.plan import Plan, plan
 from stg_lab.sampling.run import Run, decode
 from stg_lab.sampling.sample import rerun, sample
 from stg_lab.sampling.trace import Trace, attach
 
-__all__ = ["Plan", "Run", "Trace", "attach", "decode", "plan", "rerun", "sample"]
+__all__ = ["Plan", "Run", "Trace", "ablate", "attach", "attribute", "decode", "plan", "rerun", "sample"]

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import GuidanceError
 from stg_lab.reuse import Passes, Prefix, can_join
 from stg_lab.weak import Pass, Weak
-from stg_lab.weak.base import is_compiled
+from stg_lab.weak.base import is_compiled, uncompiled
 from stg_lab.weak.memory import Spare
 
 #: How many weak models run as one batch at most.
@@ -28,16 +29,17 @@ class WeakPasses:
         self._spare = Spare()
         self._prefix: Prefix | None = None
         self._keeping = contextlib.ExitStack()
-        self._sure = False  # whether reuse was seen to give the plain pass, where a family cannot promise it
+        #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
+        self._sure: dict[tuple[str, int], bool] = {}
 
     def begin(self, denoiser: nn.Module, weak: bool) -> None:
         """A new pipeline call, with or without weak models."""
         self.release()
         self._spare = Spare(self.passes.own_rows(denoiser))
-        self._sure = False
+        self._sure = {}
         if weak and is_compiled(denoiser):
             warnings.warn(
-                f"{type(denoiser).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
+                f"{type(uncompiled(denoiser)).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
                 "kernels may round differently. Compile its blocks instead: pipe.transformer.compile_repeated_blocks().",
                 stacklevel=2,
             )
@@ -50,9 +52,13 @@ class WeakPasses:
         self._prefix = Prefix.plan(at, wanted, self.passes)
         self._keeping.enter_context(self._prefix.kept())
 
+    def stop_keeping(self) -> None:
+        """The expected call has been made: what was kept of it stays for `run`, and later calls are left alone."""
+        self._keeping.close()
+
     def run(self, models: Iterable[Weak], at: Pass) -> Iterator[tuple[Weak, Tensor]]:
         """Weak models with their predictions, as `run_weak` gives them, at the call that was expected."""
-        self._keeping.close()  # the weak passes themselves are not to be kept
+        self.stop_keeping()  # the weak passes themselves are not to be kept
         for group in self._groups(list(models), at):
             for weak, prediction in zip(group, self._together(group, at), strict=True):
                 yield weak, prediction
@@ -83,11 +89,20 @@ class WeakPasses:
 
     def _make(self, weak: Weak, at: Pass, *, own_rows: bool) -> Tensor:
         prefix = self._prefix or Prefix(at, {})
-        prediction = prefix.run(weak, at, own_rows=own_rows)
-        if at.family.surely_reused or self._sure or not prefix.first.get(weak):
-            return prediction
-        plain = Prefix(at, {}).run(weak, at, own_rows=own_rows)
-        self._sure = torch.equal(prediction, plain)
-        if not self._sure:
-            self.passes = replace(self.passes, reuse=False)
-        return plain
+        if not self._is_sure(prefix, weak, at):
+            prefix = Prefix(at, {})
+        return prefix.run(weak, at, own_rows=own_rows)
+
+    def _is_sure(self, prefix: Prefix, weak: Weak, at: Pass) -> bool:
+        """Whether reuse gives the plain pass: as the family promises, or as is seen here the first time that a pass begins at
+        this stage. With the batch of the pipeline's own call, where they are equal bit for bit."""
+        first = prefix.first.get(weak, 0)
+        if at.family.surely_reused or not first:
+            return True
+        key = at.component, first
+        if key not in self._sure:
+            self._sure[key] = False
+            with contextlib.suppress(GuidanceError):  # a block that ran before the ones left out is not seen to be changed
+                reused = prefix.run(weak, at)
+                self._sure[key] = torch.equal(reused, Prefix(at, {}).run(weak, at))
+        return self._sure[key]

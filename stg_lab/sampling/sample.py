@@ -126,6 +126,20 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     Raises:
         CallError: the recording was made by `attach`, or with a generator or tensors that a file cannot hold.
     """
+    arguments, guidance, seed = recorded_call(recording)
+    arguments |= {"guidance": guidance, "seed": seed}
+    pipe = load(recording.settings["model"]) if pipe is None else pipe
+    if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
+        arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
+    return sample(pipe, **{**arguments, **changes})
+
+
+def recorded_call(recording: Recording) -> tuple[dict[str, Any], Guidance | None, int]:
+    """What a recorded run was made with: the arguments of its call, its guidance (None for the pipeline's own), and its seed.
+
+    Raises:
+        CallError: the recording was made by `attach`, or with a generator or tensors that a file cannot hold.
+    """
     s = recording.settings
     arguments = dict(s.get("call") or {})
     lost = [name for name, value in arguments.items() if isinstance(value, dict) and "not kept" in value]
@@ -134,9 +148,4 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
         with contextlib.suppress(KeyError):
             why += f" (made from {s['model']})"
         raise CallError(f"this run cannot be made again: {why}. Call lab.sample with the arguments yourself.")
-    guidance = Guidance.from_dict(s["guidance"], parse)
-    arguments |= {"guidance": guidance if s["guidance_given"] else None, "seed": s["seed"]}
-    pipe = load(s["model"]) if pipe is None else pipe
-    if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
-        arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
-    return sample(pipe, **{**arguments, **changes})
+    return arguments, Guidance.from_dict(s["guidance"], parse) if s["guidance_given"] else None, s["seed"]

@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from stg_lab.recording import Recorder
+from stg_lab.recording import BackgroundRecorder, Recorder
 
 
 class TemporaryFolder:
@@ -24,14 +24,14 @@ class TemporaryFolder:
 
 def make_recorder(
     record: bool | str | Path, dtype: str, overwrite: bool
-) -> tuple[Recorder | None, TemporaryFolder | None]:
+) -> tuple[BackgroundRecorder | None, TemporaryFolder | None]:
     """A recorder for what the user said with `record`, and the temporary folder that must outlive it, if any."""
     if record is False or record is None:
         return None, None
     if record is True:
         folder = TemporaryFolder()
-        return Recorder(Path(folder.path) / "run.zarr", dtype=dtype), folder
-    return Recorder(record, dtype=dtype, overwrite=overwrite), None
+        return BackgroundRecorder(Recorder(Path(folder.path) / "run.zarr", dtype=dtype)), folder
+    return BackgroundRecorder(Recorder(record, dtype=dtype, overwrite=overwrite)), None
 
 
 def place_of(record: bool | str | Path) -> Path | None:

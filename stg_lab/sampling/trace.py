@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,9 +29,10 @@ from stg_lab.guidance import (
     combine_cfg,
 )
 from stg_lab.interop import as_guidance
-from stg_lab.recording import Recorder, Recording, open_recording
+from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
 from stg_lab.sampling.checks import check_scales, check_weak
+from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.settings import pipeline_settings
@@ -49,7 +51,7 @@ class Trace:
         self,
         pipe: Any,
         guidance: Guidance | Term | None = None,
-        recorder: Recorder | None = None,
+        recorder: BackgroundRecorder | None = None,
         settings: Mapping[str, Any] | None = None,
         passes: Passes | None = None,
     ) -> None:
@@ -74,13 +76,14 @@ class Trace:
 
     @property
     def recording(self) -> Recording:
-        """The recording, whole once the `with` has ended.
+        """The recording, whole once the `with` has ended; inside it, the steps so far.
 
         Raises:
             RecordingError: nothing was recorded: record=False, or the pipeline finished no step.
         """
         if self.recorder is None:
             raise RecordingError("nothing was recorded. Pass record=True or record='some/folder.zarr'.")
+        self.recorder.flush()
         if not self.recorder.written:
             raise RecordingError("nothing was recorded: the pipeline finished no step inside the `with`.")
         if self._recording is None or self._recording.steps < self.recorder.written:
@@ -277,12 +280,12 @@ class Trace:
             "restart": self._round,
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
         }
-        arrays = {name: self._to_numpy(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
-        self.recorder.write(coordinates, self._to_numpy(sample, predicted=False), arrays)
+        arrays = {name: self._to_host(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
+        self.recorder.write(coordinates, self._to_host(sample, predicted=False), arrays)
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
-        shape = tuple(self._to_numpy(sample, predicted=False).shape)
+        shape = tuple(self._recorded(sample, predicted=False).shape)
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
@@ -308,9 +311,15 @@ class Trace:
             preview=self.family.preview(self.pipe),
         )
 
-    def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> Any:
-        whole = self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)
-        return whole.to("cpu", torch.float32, copy=True).numpy()
+    def _recorded(self, x: Tensor, *, predicted: bool = True) -> Tensor:
+        return self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)
+
+    def _to_host(self, x: Tensor, *, predicted: bool = True) -> Callable[[], np.ndarray]:
+        """As it is now: schedulers and pipelines may write into their tensors afterwards."""
+        return host_copy(self._recorded(x, predicted=predicted))
+
+    def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
+        return self._to_host(x, predicted=predicted)()
 
 
 def repeats(weak: Weak) -> str:
@@ -363,7 +372,7 @@ def attach(
         stack.callback(trace._weak.release)
         trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
         try:
-            with tapped(pipe, trace.family, trace):
+            with trace.recorder or contextlib.nullcontext(), tapped(pipe, trace.family, trace):
                 yield trace
         except BaseException as error:
             _tell_what_is_kept(trace, error)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
 
@@ -270,6 +270,7 @@ def replaced_forward(
         make: takes the module's forward and returns the one to use.
         hits, place: where its calls are counted.
     """
+    module = uncompiled(module)
     hits.setdefault(place, 0)
     for found in _watching:
         found.append(module)
@@ -316,8 +317,22 @@ def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for one in module.modules():
             if is_compiled(one) and any(id(inner) in ids for inner in one.modules()):
-                stack.enter_context(answered(one, uncompiled(one)._call_impl))
+                stack.enter_context(_plain(one))
         yield
+
+
+@contextlib.contextmanager
+def _plain(module: nn.Module) -> Iterator[None]:
+    """Inside the `with`, a compiled module runs its own Python code, and its hooks."""
+    if uncompiled(module) is module:
+        with answered(module, module._call_impl):
+            yield
+        return
+    compiled, module.forward = module.forward, uncompiled(module)._call_impl
+    try:
+        yield
+    finally:
+        module.forward = compiled
 
 
 def is_compiled(module: nn.Module) -> bool:
@@ -336,7 +351,8 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
         The concerned part of a prediction like `at.prediction`.
 
     Raises:
-        GuidanceError: an interception was never reached, or the pass came out equal to the one that it weakens.
+        GuidanceError: an interception was never reached.
+        NothingChangedError: the pass came out equal to the one that it weakens; a kind of `GuidanceError`.
     """
     import torch
 
@@ -360,7 +376,7 @@ def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:
     prediction = at.concerned(prediction)
     own = at.concerned(at.prediction).float()
     if (prediction.float() - own).norm() <= ROUNDING * own.norm():
-        raise GuidanceError(
+        raise NothingChangedError(
             f"weak model {weak} changed nothing: its prediction equals the one it was to weaken, up to rounding. "
             "Choose other layers or another part, or drop the term."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -35,13 +36,10 @@ class Spare:
         """
         import torch
 
-        if not self.own_rows:
-            try:
+        if not self.own_rows and at.piece[1] > 1:
+            with contextlib.suppress(torch.OutOfMemoryError):
                 return make(weak, at, own_rows=False)
-            except torch.OutOfMemoryError:
-                if at.piece[1] == 1:
-                    raise
-            # Out of the `except`, so that the failed pass, which its traceback holds, is gone.
+            # Out of the `with`, so that the failed pass, which its traceback holds, is gone.
             self.own_rows = True
             warnings.warn(
                 f"out of memory in the weak pass of {weak}, which has the batch of the pipeline's own call (uncond and cond). "
@@ -52,11 +50,11 @@ class Spare:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         try:
-            return make(weak, at, own_rows=True)
+            return make(weak, at, own_rows=self.own_rows)
         except torch.OutOfMemoryError as error:
             error.add_note(
-                f"The weak pass of {weak} does not fit with a part of the batch either. Offload what is not in use "
-                "(pipe.enable_model_cpu_offload()), or make fewer samples or frames at once."
+                f"The weak pass of {weak} has no more than the rows that it is about, and does not fit. Offload what is not in "
+                "use (pipe.enable_model_cpu_offload()), or make fewer samples or frames at once."
             )
             raise
 

@@ -1,0 +1,366 @@
+"""States of runs: x_t at chosen steps, with all that is needed to predict from it again.
+
+A run goes down to the last wanted step and no further. From a recording it does not even go down: where the scheduler's
+latents are laid out as recordings have them, x_t is handed over, and the denoiser calls before it answer without computing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stg_lab.errors import CallError, RecordingError
+from stg_lab.families import Family, family_of
+from stg_lab.families.noise import NoiseLevel, noise_level
+from stg_lab.guidance import COND, UNCOND, Guidance, Term
+from stg_lab.interop import as_guidance
+from stg_lab.recording import Recording, open_recording
+from stg_lab.reuse import Passes
+from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.passes import WeakPasses
+from stg_lab.sampling.sample import recorded_call
+from stg_lab.sampling.trace import Trace
+from stg_lab.seams import Call, Coming, Step, alone, tapped
+from stg_lab.weak import Pass, Weak
+from stg_lab.weak.base import answered
+
+#: How far x_t of a repeated run may lie from the recorded one, relative to its norm: float16 recordings round to 5e-4, and
+#: other machines to less, while another prompt, seed or guidance gives another state altogether.
+SAME_STATE = 1e-3
+
+
+@dataclass(frozen=True)
+class State:
+    """One state of a run, inside the pipeline's own call.
+
+    Attributes:
+        step: of the scheduler's run, from 0.
+        level: its noise level.
+        x_t, cond, uncond: `(sample, channel, frame, y, x)`, float32; no `uncond` without CFG.
+        at: the pipeline's own call that gave `cond`; weak passes repeat it.
+        passes: makes them.
+        finish: makes, of a prediction of that call's rows, one laid out as recordings have it; gradients pass.
+    """
+
+    step: int
+    level: NoiseLevel
+    x_t: np.ndarray
+    cond: np.ndarray
+    uncond: np.ndarray | None
+    at: Pass
+    passes: WeakPasses
+    finish: Callable[[Tensor], Tensor]
+
+    def x0(self, prediction: np.ndarray) -> np.ndarray:
+        """The one-step prediction, `(sample, channel, frame, y, x)`; NaN at a noise level that tells nothing of x0."""
+        with np.errstate(invalid="ignore"):
+            return self.level.one_step(self.x_t, prediction)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs whose states are wanted, one for each seed: checked, and not started yet.
+
+    Attributes:
+        steps: the wanted ones, in rising order.
+        seeds: of the runs; sample i of the batch has its own generator, seeded `seed + i`.
+        call: what the user gave for the pipeline.
+        guidance: under which the runs go down; None for the pipeline's own, or where they do not.
+        recording: from which x_t is taken.
+    """
+
+    pipe: Any
+    family: Family
+    steps: tuple[int, ...]
+    seeds: tuple[int, ...]
+    call: dict[str, Any]
+    guidance: Guidance | None = None
+    recording: Recording | None = None
+
+    @classmethod
+    def plan(
+        cls,
+        pipe: Any,
+        step: int | Sequence[int],
+        seed: int | Sequence[int] | None,
+        guidance: Guidance | Term | Any | None,
+        state: Recording | str | Path | None,
+        call: Mapping[str, Any],
+    ) -> Runs:
+        """Check what the user asked for, before any compute is spent.
+
+        Raises:
+            CallError: a step out of range, arguments that the pipeline does not take, or that a `state` brings itself.
+            GuidanceError, RecordingError, UnsupportedPipelineError: see their messages.
+        """
+        family, given = family_of(pipe), dict(call)
+        if "generator" in given:
+            raise CallError("generator= is not there for sweeps, which may be resumed: say seed=, an int or a list.")
+        if state is None:
+            seeds = _whole("seed", 0 if seed is None else seed)
+            wanted = None if guidance is None else as_guidance(guidance, pipe, given)
+            runs = cls(pipe, family, (), seeds, given, wanted)
+        else:
+            said = [*given, *(name for name, v in (("seed", seed), ("guidance", guidance)) if v is not None)]
+            if said:
+                raise CallError(f"state= brings its own call, so leave {', '.join(said)} out, or state=.")
+            recording = state if isinstance(state, Recording) else open_recording(state)
+            own, wanted, number = recorded_call(recording)
+            wanted = None if hands_over(family) else wanted
+            runs = cls(pipe, family, (), (number,), own, wanted, recording)
+        if runs.guidance is not None:
+            check_weak(runs.guidance, family, family.denoisers(pipe))
+        return replace(runs, steps=runs._steps(_whole("step", step)))
+
+    def arguments(self, seed: int) -> dict[str, Any]:
+        """Of the pipeline's call of one run."""
+        return pipeline_arguments(self.pipe, self.family, self.guidance, seed, self.call)
+
+    @property
+    def captions(self) -> list[str]:
+        """The prompt of each sample of all runs, run after run."""
+        return captions(self.family, self.arguments(0)) * len(self.seeds)
+
+    @property
+    def sample_seeds(self) -> list[int]:
+        """The seed of each sample of all runs."""
+        return [seed + i for seed in self.seeds for i in range(self.batch)]
+
+    @property
+    def wants_uncond(self) -> bool:
+        """Whether the runs will compute the unconditional prediction."""
+        return self.family.wants_uncond(self.pipe, stock_arguments(self.pipe) | self.arguments(0))
+
+    @property
+    def batch(self) -> int:
+        """How many samples a run has."""
+        return self.family.samples(self.arguments(0))
+
+    def visit(
+        self,
+        seed: int,
+        steps: Iterable[int],
+        models: Iterable[Weak],
+        visit: Callable[[State], None],
+        passes: Passes | None = None,
+    ) -> None:
+        """Make a run, as far as it is needed, and hand out its states at these steps.
+
+        Args:
+            models: the weak models that will be run there; what their passes can begin with is kept.
+            visit: called inside the pipeline's own call, once for each step.
+
+        Raises:
+            CallError: the pipeline ended before the last of them.
+            RecordingError: the run did not come to the recorded x_t.
+        """
+        states = _States(self, tuple(steps), list(models), visit, passes or Passes())
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(states.release)
+                # Whoever else listens to this pipeline did not ask for this run.
+                stack.enter_context(alone(states))
+                stack.enter_context(tapped(self.pipe, self.family, states))
+                stack.enter_context(states.handed_over())
+                self.pipe(**self.arguments(seed))
+        except _Done:
+            if hasattr(self.pipe, "maybe_free_model_hooks"):
+                self.pipe.maybe_free_model_hooks()  # what a pipeline does at its end: offloaded models go back
+        else:
+            raise CallError(f"the pipeline ended before step {max(states.wanted)}, which was asked for.")
+
+    def recorded_x_t(self, step: int) -> np.ndarray:
+        """x_t of the recording before a step, `(sample, channel, frame, y, x)`, float32."""
+        assert self.recording is not None
+        ds = self.recording.ds
+        row = np.flatnonzero((ds.run_step.values == step) & (ds.restart.values == 0))
+        return ds.x_t.isel(step=int(row[0])).values.astype(np.float32)
+
+    def _steps(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if self.recording is not None:
+            ds = self.recording.ds
+            there = sorted({int(s) for s, r in zip(ds.run_step.values, ds.restart.values, strict=True) if not r})
+            what = f"the recording {self.recording.path.name} has"
+        else:
+            there = list(range(self._count()))
+            what = "the run has"
+        outside = [step for step in steps if step not in there]
+        if outside:
+            raise CallError(
+                f"step {', '.join(map(str, outside))} is out of range: {what} steps {there[0]} to {there[-1]}. Type for "
+                f"example step={there[len(there) // 2]}."
+            )
+        return steps
+
+    def _count(self) -> int:
+        """How many steps the scheduler will make, where it can be told ahead of the call."""
+        call = stock_arguments(self.pipe) | self.arguments(0)
+        shape = self.family.latent_shape(self.pipe, call)
+        if shape is None:
+            return int(call["num_inference_steps"])
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        self.family.set_timesteps(self.pipe, scheduler, call, shape)
+        return len(scheduler.timesteps)
+
+
+def as_array(x: Tensor) -> np.ndarray:
+    """A tensor's values as they are now, float32."""
+    return x.detach().to("cpu", torch.float32, copy=True).numpy()
+
+
+def hands_over(family: Family) -> bool:
+    """Whether recorded latents are what the family's pipelines have at `scheduler.step`, as they are."""
+    return type(family).unpack is Family.unpack and type(family).recorded is Family.recorded
+
+
+class _Done(Exception):
+    """Ends the pipeline's call: no state is wanted any more."""
+
+
+class _States(Trace):
+    """Listens at the seams of one run and hands out its states; guides it as a trace does, where that is asked for."""
+
+    def __init__(
+        self, runs: Runs, wanted: tuple[int, ...], models: list[Weak], visit: Callable[[State], None], passes: Passes
+    ) -> None:
+        super().__init__(runs.pipe, runs.guidance, passes=replace(passes, together=False))
+        self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
+        self._passes = WeakPasses(passes)
+        self._hands = runs.recording is not None and hands_over(self.family)
+        self._at: Pass | None = None
+
+    def release(self) -> None:
+        """Let go of everything that is kept."""
+        self._passes.release()  # first: its eyes on the blocks came last
+        self._weak.release()
+
+    @contextlib.contextmanager
+    def handed_over(self) -> Any:
+        """Inside the `with`, denoiser calls of steps that nobody wants answer what the first step's answered, if x_t will be
+        handed over after them."""
+        with contextlib.ExitStack() as stack:
+            answers: list[Any] = []
+            endless = itertools.cycle(answers)
+            for module in self.family.denoisers(self.pipe).values() if self._hands else ():
+                stack.enter_context(answered(module, self._answer(module, answers, endless)))
+            yield
+
+    def _answer(self, module: nn.Module, answers: list[Any], endless: Any) -> Callable[..., Any]:
+        call = module._compiled_call_impl or module._call_impl
+
+        def answer(*args: Any, **kwargs: Any) -> Any:
+            if self._idle:
+                return next(endless)
+            output = call(*args, **kwargs)
+            if self._step == 0:
+                answers.append(output)
+            return output
+
+        return answer
+
+    @property
+    def _idle(self) -> bool:
+        return self._hands and self._step > 0 and self._step not in self.wanted
+
+    @property
+    def _here(self) -> bool:
+        return self._step in self.wanted and not self._round
+
+    # ---- what the seams call ----
+
+    def before_call(self, call: Coming) -> None:
+        super().before_call(call)
+        if self._here and COND in self.family.branches(self._calls, self._uncond):
+            self._passes.begin(call.module, weak=False)
+            self._passes.expect(self._pass(call), self._models)
+
+    def on_call(self, call: Call) -> None:
+        self._passes.stop_keeping()
+        branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
+        if self._here and COND in branches:
+            self._at = replace(
+                self._pass(call), prediction=call.prediction, piece=(branches.index(COND), len(branches))
+            )
+        super().on_call(call)
+
+    def on_step(self, step: Step) -> Tensor:
+        if self._idle:
+            return step.model_output
+        before = dict(self._predictions)
+        prediction = super().on_step(step)
+        if self._here:
+            self._visit(self._state(step, before))
+            self._passes.release()
+            if self._step == max(self.wanted):
+                raise _Done
+        return prediction
+
+    def after_step(self, step: Step, sample: Tensor) -> Tensor:
+        sample = super().after_step(step, sample)
+        if self._hands and self._step in self.wanted:
+            return torch.from_numpy(self._runs.recorded_x_t(self._step)).to(sample)
+        return sample
+
+    def _state(self, step: Step, before: Mapping[str, Tensor]) -> State:
+        assert self._at is not None
+        at, given, family = self._at, self._given, self.family
+        level = noise_level(step.scheduler, step.timestep, family.prediction_type)
+        x_t = self._values(step.sample, predicted=False)
+        self._check_state(x_t)
+
+        def finish(prediction: Tensor) -> Tensor:
+            there = family.at_step(prediction, self.pipe, at.kwargs)
+            there = family.combined({**before, "": there}, step.model_output, step.sample)[""]
+            return family.recorded(there, self.pipe, given, predicted=True)
+
+        uncond = self._predictions.get(UNCOND)
+        return State(
+            self._step,
+            level,
+            x_t,
+            self._values(self._predictions[COND]),
+            None if uncond is None else self._values(uncond),
+            at,
+            self._passes,
+            finish,
+        )
+
+    def _values(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
+        """Latents or a prediction at this step as recordings have them, float32."""
+        return as_array(self.family.recorded(x, self.pipe, self._given, predicted=predicted))
+
+    def _check_state(self, x_t: np.ndarray) -> None:
+        """A repeated run must come to the recorded x_t."""
+        if self._runs.recording is None:
+            return
+        recorded = self._runs.recorded_x_t(self._step)
+        off = np.inf if recorded.shape != x_t.shape else np.linalg.norm(x_t - recorded) / np.linalg.norm(recorded)
+        if not off <= SAME_STATE:
+            raise RecordingError(
+                f"x_t at step {self._step} is not the one of {self._runs.recording.path.name}: off by {off:.2g} of its norm, at "
+                f"most {SAME_STATE:g} is allowed. Was it made with another pipeline, scheduler or version? Make the run again: "
+                "lab.rerun(recording, pipe)."
+            )
+
+
+def _whole(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
+    """One whole number or several, in rising order where they are steps."""
+    values: list[Any] = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
+    good = [isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= 0 for v in values]
+    if not values or not all(good):
+        raise CallError(
+            f"{name} is a whole number from 0, or a list of some, got {given!r}. Type for example {name}=10."
+        )
+    if len(set(values)) < len(values):
+        raise CallError(f"{name} {given!r} names one twice.")
+    return tuple(int(v) for v in (sorted(values) if name == "step" else values))
