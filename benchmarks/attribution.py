@@ -6,7 +6,6 @@ random direction where norms are wanted. Rank correlations are Spearman's, with 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import xarray as xr
 
 import stg_lab as lab
+from benchmarks.timing import interleaved, spread
 
-STEPS, WANTED, PROBES = 24, [4, 10, 16], 16
+ROUNDS, STEPS, WANTED, PROBES = 2, 24, [4, 10, 16], 16
 PARTS = ("block", "attention_zero", "feedforward")
 CAPTIONS = [
     "a red seven moving left",
@@ -36,20 +36,19 @@ def measure() -> dict[str, Any]:
     pipe.set_progress_bar_config(disable=True)
     call: dict[str, Any] = {"step": WANTED, "prompt": CAPTIONS, "num_inference_steps": STEPS, "guidance_scale": 4.0}
     call |= {"output_type": "latent", "progress": False}
-    seconds: dict[str, float] = {}
-
-    def timed(name: str, run: Callable[[], xr.Dataset]) -> xr.Dataset:
-        start = time.perf_counter()
-        ds = run()
-        seconds[name] = time.perf_counter() - start
-        return ds
-
-    exact = timed("exact sweep", lambda: lab.ablate(pipe, parts=PARTS, axes="joint", keep_x0=False, **call))
-    along = timed("attribution along CFG", lambda: lab.attribute(pipe, parts=PARTS, **call))
-    cond = timed("attribution along c", lambda: lab.attribute(pipe, parts=PARTS, along="cond", **call))
-    norms = timed(
-        f"attribution, {PROBES} probes", lambda: lab.attribute(pipe, parts=PARTS, probes=PROBES, along="cond", **call)
+    probes = f"attribution, {PROBES} probes"
+    found: dict[str, xr.Dataset] = {}
+    variants: dict[str, Callable[[], Any]] = {
+        "the runs down alone": lambda: _down(pipe),
+        "exact sweep": lambda: lab.ablate(pipe, parts=PARTS, axes="joint", keep_x0=False, **call),
+        "attribution along CFG": lambda: lab.attribute(pipe, parts=PARTS, **call),
+        "attribution along c": lambda: lab.attribute(pipe, parts=PARTS, along="cond", **call),
+        probes: lambda: lab.attribute(pipe, parts=PARTS, probes=PROBES, along="cond", **call),
+    }
+    seconds = interleaved(
+        {name: lambda name=name, run=run: found.update({name: run()}) for name, run in variants.items()}, ROUNDS
     )
+    exact, along, cond, norms = (found[name] for name in list(variants)[1:])
     exact = exact.sel(axis="joint", drop=True)
     pairs = {
         "projection on CFG's vector": (exact.l2 * exact.cosine_cfg, along.projection),
@@ -70,6 +69,17 @@ def measure() -> dict[str, Any]:
     }
 
 
+def _down(pipe: Any) -> Any:
+    """The stock pipeline down to the last state, which every way pays for."""
+
+    def stop(pipe: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
+        pipe._interrupt = step == max(WANTED)
+        return given
+
+    sizes = {"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": 8, "guidance_scale": 4.0}
+    return pipe(CAPTIONS, num_inference_steps=STEPS, output_type="latent", callback_on_step_end=stop, **sizes)
+
+
 def _correlations(exact: xr.DataArray, estimated: xr.DataArray) -> dict[str, Any]:
     """(rho, low, high) at each step: of all parts together, and of each part among its own layers."""
     found = {"all parts": lab.analysis.rank_correlation(exact, estimated)}
@@ -84,7 +94,7 @@ def _correlations(exact: xr.DataArray, estimated: xr.DataArray) -> dict[str, Any
 
 def table(result: dict[str, Any]) -> str:
     """Correlations with their intervals, seconds, and the exact scores."""
-    lines = [f"{name:<28} {value:>7.1f} s" for name, value in result["seconds"].items()]
+    lines = [f"{name:<28} {spread(values)} s" for name, values in result["seconds"].items()]
     lines += ["", f"{'rank correlation':<28} {'among':<15} " + "".join(f"step {s:<22}" for s in result["steps"])]
     for name, by_part in result["rank_correlation"].items():
         for part, by_step in by_part.items():

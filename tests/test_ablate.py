@@ -18,7 +18,6 @@ from kit.watch import captured, denoisers, left_behind, passes
 from kit.zoo import member
 
 import stg_lab as lab
-from stg_lab.families import family_of
 from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.ablation import AblationStore
 
@@ -136,19 +135,20 @@ def test_the_run_goes_down_under_the_guidance_that_is_given(tiny):
     recording = tiny.sample(guidance).recording
     assert np.array_equal(ds.x0_cond[0].values, recording.x0("cond").isel(step=2).values)
     assert not np.array_equal(ds.x0_cond, sweep(tiny, step=2, guidance_scale=4.0).x0_cond)
+    assert untouched(tiny.pipe)
 
 
 # ---- states, samples and what is in the dataset ----
 
 
 def test_steps_captions_and_seeds_are_a_product_of_single_sweeps(tiny):
-    whole = sweep(tiny, step=[2, 0], prompt=PAIR, seed=[3, 11])
+    whole = sweep(tiny, step=[2, 0], prompt=PAIR, seed=[3, 11], parts="block")
     assert whole.step.values.tolist() == [0, 2]
     assert whole.caption.values.tolist() == PAIR * 2
     assert whole.seed.values.tolist() == [3, 4, 11, 12]
     for i, seed in enumerate((3, 11)):
         for step in (0, 2):
-            one = sweep(tiny, step=step, prompt=PAIR, seed=seed)
+            one = sweep(tiny, step=step, prompt=PAIR, seed=seed, parts="block")
             part = whole.sel(step=[step]).isel(sample=slice(2 * i, 2 * i + 2))
             assert same(one, part)
             assert one.timestep.equals(part.timestep)
@@ -281,9 +281,9 @@ def cut_off(monkeypatch, after, error=KeyboardInterrupt):
 
 @BOTH
 @pytest.mark.parametrize("how", [ALONE, None], ids=["alone", "together"])
-@pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.parametrize("after", [1, 4])
 def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, how):
-    asked = {"step": [0, 2], "seed": [0, 9], "prompt": PAIR, "passes": how}
+    asked = {"step": [0, 2], "seed": [0, 9], "parts": ("block", "feedforward"), "passes": how}
     whole, place = sweep(tiny, **asked), tmp_path / "cut.zarr"
     with monkeypatch.context() as patch:
         cut_off(patch, after)
@@ -302,10 +302,10 @@ def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, ho
     resumed = sweep(tiny, record=place, **asked)
     assert same(whole, resumed)
     assert resumed.complete
-    each = 3 if how is None else 15  # groups of a state
+    each = 3 if how is None else 6  # groups of a state
     assert len(groups) == 4 * each - after
     with passes(tiny.pipe) as made:
-        assert same(whole, sweep(tiny, record=place, **asked))
+        sweep(tiny, record=place, **asked)
     assert len(made) == 0
 
 
@@ -333,7 +333,7 @@ def test_a_sweep_that_was_asked_for_otherwise_is_left_alone(tiny, tmp_path):
     before = sweep(tiny, record=place, layers=[0, 1])
     with pytest.raises(lab.RecordingError, match=r"layers: \[0, 1\] there, \[0, 2\] now"):
         sweep(tiny, record=place, layers=[0, 2])
-    with pytest.raises(lab.RecordingError, match="call: .*blue.* now"):
+    with pytest.raises(lab.RecordingError, match=r"call: .*blue.* now"):
         sweep(tiny, record=place, layers=[0, 1], prompt="a blue two growing")
     assert same(lab.open_ablation(place), before)
     again = sweep(tiny, record=place, layers=[0, 2], overwrite=True)
@@ -487,4 +487,6 @@ def test_the_store_counts_what_is_missing():
     store = AblationStore("nowhere.zarr", layout)
     assert store.left == 2
     assert store.missing(1, 0) == [(0, 0, 0)]
-    assert family_of  # the families are those of the tests above
+    store.made[1] = 1
+    assert store.left == 1
+    assert store.missing(1, 0) == []

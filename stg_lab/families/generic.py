@@ -48,6 +48,7 @@ class Generic(Family):
         return trunk(denoiser)[1]
 
     def sublayers(self, block: Any, part: str) -> list[nn.Module]:
+        block = getattr(block, "_orig_mod", block)  # inside of what torch.compile wraps around it
         return [child for name, child in block.named_children() if part_of(name, child) == part]
 
     def left_out(self, part: str, forward: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> Any:

@@ -21,6 +21,7 @@ class LTX(Family):
     name = "LTX"
     pipelines = ("LTXPipeline",)
     batched = True
+    unbatched = ("rope_interpolation_scale", "attention_kwargs")  # its rotary embeddings have rows
     shift = (256, 0.5, 1.15)  # of the noise levels, by how many tokens there are: see `ahead.shift`
     layout = "batch, token, channel"
     cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u)"

@@ -334,7 +334,10 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
 
     store = LocalStore(path, read_only=True)
     store._keep = keep  # type: ignore[attr-defined]  # lazy arrays refer to the store, and through it to the folder
-    ds = xr.open_zarr(store, consolidated=False, chunks={})
+    # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
+    ds = xr.open_zarr(store, consolidated=False, chunks=None)
+    for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
+        ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
     if ds.attrs[MARK] > FORMAT:
         raise RecordingError(
             f"{path} was written by a newer stg_lab (format {ds.attrs[MARK]}, this one reads {FORMAT})."

@@ -127,7 +127,7 @@ class Recorder:
         return bool(self._arrays)
 
     def _open(self, names: tuple[str, ...]) -> dict[str, ChunkFiles]:
-        """The arrays to write into. Chunks of nothing but NaN are written too, so that a missing one means damage."""
+        """The arrays to write into."""
         import zarr
 
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)

@@ -7,12 +7,15 @@ With the gate at 0 the layer is skipped, and the prediction is the weak model's,
 
 and one backward pass of the inner product with a direction v gives the right-hand side for all layers and parts at once, where
 the sweep of `ablate` pays a pass for each. How good the estimate is depends on the model: a block that does much is far from
-linear. `stg_lab.analysis.rank_correlation` says how well it ranks the layers.
+linear. Where a model normalises what a sub-layer gives before adding it (Mochi), the length of the branch does not matter, so
+the derivative by the gate of that sub-layer is 0, though leaving it out changes much: look at its blocks, or at "attention".
+`stg_lab.analysis.rank_correlation` says how well the estimate ranks the layers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +182,15 @@ def _gated_branch(part: str, gate: Tensor, at: Pass) -> Callable[[Callable[..., 
 
 
 def _gated_edit(model: Skip, gate: Tensor, at: Pass) -> Callable[[Attention], Tensor]:
-    return lambda attention: _weighed(attention(), model.edit(attention, at), gate)
+    seen = itertools.count()
+
+    def edit(attention: Attention) -> Tensor:
+        mine, rows = gate, len(attention.query)
+        if rows < len(gate):  # Mochi attends to one sample after the other, each with as many words as it has
+            mine = gate.roll(-rows * next(seen))[:rows]
+        return _weighed(attention(), model.edit(attention, at), mine)
+
+    return edit
 
 
 def _weighed(output: Any, without: Any, gate: Tensor) -> Any:

@@ -102,7 +102,9 @@ class WeakPasses:
         key = at.component, first
         if key not in self._sure:
             self._sure[key] = False
-            with contextlib.suppress(GuidanceError):  # a block that ran before the ones left out is not seen to be changed
+            with contextlib.suppress(
+                GuidanceError
+            ):  # a block that ran before the ones left out is not seen to be changed
                 reused = prefix.run(weak, at)
                 self._sure[key] = torch.equal(reused, Prefix(at, {}).run(weak, at))
         return self._sure[key]

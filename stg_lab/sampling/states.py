@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,8 @@ class _States(Trace):
         self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
         self._passes = WeakPasses(passes)
         self._hands = runs.recording is not None and hands_over(self.family)
+        self._answers: list[Any] = []
+        self._resting = contextlib.ExitStack()
         self._at: Pass | None = None
 
     def release(self) -> None:
@@ -245,28 +247,28 @@ class _States(Trace):
         self._weak.release()
 
     @contextlib.contextmanager
-    def handed_over(self) -> Any:
+    def handed_over(self) -> Iterator[None]:
         """Inside the `with`, denoiser calls of steps that nobody wants answer what the first step's answered, if x_t will be
         handed over after them."""
+        denoisers = self.family.denoisers(self.pipe).values() if self._hands else ()
+
+        def keep(module: nn.Module, args: tuple, output: Any) -> None:
+            if self._step == 0:
+                self._answers.append(output)
+
         with contextlib.ExitStack() as stack:
-            answers: list[Any] = []
-            endless = itertools.cycle(answers)
-            for module in self.family.denoisers(self.pipe).values() if self._hands else ():
-                stack.enter_context(answered(module, self._answer(module, answers, endless)))
+            for module in denoisers:
+                stack.callback(module.register_forward_hook(keep).remove)
+            stack.callback(self._resting.close)
             yield
 
-    def _answer(self, module: nn.Module, answers: list[Any], endless: Any) -> Callable[..., Any]:
-        call = module._compiled_call_impl or module._call_impl
-
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            if self._idle:
-                return next(endless)
-            output = call(*args, **kwargs)
-            if self._step == 0:
-                answers.append(output)
-            return output
-
-        return answer
+    def _rest(self) -> None:
+        """Answer for the denoisers in the coming step, where nobody wants it."""
+        self._resting.close()
+        if self._idle:
+            answers = itertools.cycle(self._answers)  # as many calls a step, whichever denoiser is called
+            for module in self.family.denoisers(self.pipe).values():
+                self._resting.enter_context(answered(module, lambda *args, **kwargs: next(answers)))
 
     @property
     def _idle(self) -> bool:
@@ -307,6 +309,7 @@ class _States(Trace):
 
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
         sample = super().after_step(step, sample)
+        self._rest()
         if self._hands and self._step in self.wanted:
             return torch.from_numpy(self._runs.recorded_x_t(self._step)).to(sample)
         return sample

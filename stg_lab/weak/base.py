@@ -302,12 +302,17 @@ def uncompiled(module: nn.Module) -> nn.Module:
 def answered(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
     """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
     whose guards would otherwise compile it anew for every other forward that it finds."""
-    before = module._compiled_call_impl  # what torch asks first, in every call of a module
-    module._compiled_call_impl = answer
+    name = "_compiled_call_impl"  # what torch asks first, in every call of a module
+    missing = object()
+    before = vars(module).get(name, missing)
+    setattr(module, name, answer)
     try:
         yield
     finally:
-        module._compiled_call_impl = before
+        if before is missing:
+            delattr(module, name)
+        else:
+            setattr(module, name, before)
 
 
 @contextlib.contextmanager

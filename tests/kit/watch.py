@@ -85,7 +85,8 @@ def left_behind(pipe: Any) -> list[str]:
         if isinstance(component, nn.Module):
             for path, module in component.named_modules():
                 found += [f"{name}.{path}.{kind}" for kind in HOOKS if any(map(_ours, getattr(module, kind).values()))]
-                found += [f"{name}.{path}.{word}" for word in ("forward", "__call__") if word in vars(module)]
+                words = ("forward", "__call__", "_compiled_call_impl")
+                found += [f"{name}.{path}.{word}" for word in words if word in vars(module)]
     found += [f"scheduler.{key}" for key, value in vars(pipe.scheduler).items() if callable(value)]
     found += [f"pipe.{key}" for key, value in vars(pipe).items() if callable(value) and key not in pipe.components]
     return found
