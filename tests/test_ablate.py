@@ -19,7 +19,7 @@ from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab.guidance.scores import SCORES
-from stg_lab.recording.ablation import AblationStore
+from stg_lab.recording.ablation_store import AblationStore
 
 sweeping = importlib.import_module("stg_lab.sampling.ablate")  # the room has a function of that name
 ALONE = lab.Passes(together=False)  # weak passes of the batch that a recorded run has
@@ -56,7 +56,7 @@ def recorded(rig, ds, step, **changes):
 # ---- the predictions ----
 
 
-@pytest.mark.parametrize("name", ["wan", "mochi", "latte", "svd", "cosmos", "kandinsky", "ltx", "hunyuan15", "sana"])
+@pytest.mark.parametrize("name", ["wan", "mochi", "latte", "svd", "cosmos", "ltx", "hunyuan15"])
 def test_weak_predictions_are_those_of_a_recorded_run_bit_for_bit(name):
     one = member(name)
     ds = sweep(one, passes=ALONE, axes=("joint", "spatial", "temporal"), layers=[0, 1])
@@ -320,7 +320,7 @@ def test_data_without_its_marker_does_not_count(tiny, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(zarr.Array, "__setitem__", write)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(lab.RecordingError, match="could not be written: no space left"):
             sweep(tiny, record=place)
     part = lab.open_ablation(place)
     assert part.rms.notnull().sum() == 5
@@ -459,7 +459,7 @@ def test_a_sweep_inside_somebody_elses_recording_stays_out_of_it(tiny):
 
 
 def test_a_disk_that_will_not_hold_the_sweep_is_told_before_a_weak_pass(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("stg_lab.recording.ablation.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("stg_lab.recording.ablation_store.free_bytes", lambda path: 1000)
     with passes(tiny.pipe) as made, pytest.raises(lab.RecordingError, match="keep_x0=False for scores alone"):
         sweep(tiny, record=tmp_path / "sweep.zarr")
     assert len(made) == 2 * 2

@@ -167,6 +167,19 @@ def test_weights_keep_what_they_say_of_gradients_and_get_none(tiny, wanted):
     assert torch.equal(rig.stock(guidance_scale=4.0), stock)
 
 
+def test_inference_mode_around_it_does_not_matter(tiny):
+    with torch.inference_mode():
+        inside = attribute(tiny)
+    assert inside.inner.equals(attribute(tiny).inner)
+
+
+def test_a_gate_that_is_never_reached_is_told(tiny):
+    rig = tiny.copy()
+    rig.pipe.transformer.blocks[1].forward = lambda hidden_states, *args: hidden_states
+    with pytest.raises(lab.GuidanceError, match="feedforward 1 was never reached"):
+        attribute(rig, parts="feedforward")
+
+
 def test_one_pass_serves_all_layers_and_parts(tiny):
     with passes(tiny.pipe) as few:
         attribute(tiny, step=[0, 1])

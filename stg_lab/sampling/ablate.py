@@ -20,7 +20,8 @@ from stg_lab.errors import GuidanceError, NothingChangedError, RecordingError
 from stg_lab.guidance import Guidance, Term
 from stg_lab.guidance.scores import distance, scores
 from stg_lab.recording import Recording
-from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, AblationStore, Index, Layout, open_ablation
+from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, open_ablation
+from stg_lab.recording.ablation_store import AblationStore, Index, Layout
 from stg_lab.recording.writer import known_dtype
 from stg_lab.reuse import Passes, can_join
 from stg_lab.sampling.models import Models, skips

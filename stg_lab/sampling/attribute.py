@@ -107,7 +107,8 @@ def attribute(
                 levels[at.step] = at.level.timestep, at.level.sigma
                 bar.update(1)
 
-            runs.visit(number, runs.steps, (), visit)
+            with torch.inference_mode(False):  # its tensors could not be differentiated
+                runs.visit(number, runs.steps, (), visit)
     return _dataset(runs, models, found, levels, along)
 
 
@@ -143,6 +144,9 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
 
     Returns:
         Gates `(model, sample)`, all 1, and the prediction `(sample, channel, frame, y, x)` that depends on them.
+
+    Raises:
+        GuidanceError: the pass did not come to a gate.
     """
     at = only_concerned(state.at)
     rows = len(at.prediction)
@@ -154,6 +158,11 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
             stack.enter_context(_gate(model, gate, at, hits))
         stack.enter_context(plain_around(changed, module))
         prediction = at.family.prediction(module.forward(*at.args, **at.kwargs))
+    if unreached := [place for place, count in hits.items() if not count]:
+        raise GuidanceError(
+            f"{', '.join(unreached)} was never reached during the pass, so nothing is known of it. The pipeline bypasses it (a "
+            "step cache or another attention backend?): leave it out."
+        )
     return gates, state.finish(prediction)
 
 
