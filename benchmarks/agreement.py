@@ -191,7 +191,8 @@ rounding, which the scale multiplies. Share of it in the length of the guidance 
 |---|---|---|
 {noise}
 
-The lab runs both at the same batch shape, where the share is zero by construction.
+In bfloat16 and float16 the lab runs both at the same batch shape, where the share is zero by construction; in float32 the weak
+pass has its own rows alone, for half the price (`lab.Passes` chooses otherwise).
 """
 
 

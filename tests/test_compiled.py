@@ -137,15 +137,29 @@ def left(one):
     }
 
 
-def test_hooks_on_a_wrapped_block_are_heeded_in_the_weak_pass_too():
+def test_hooks_of_a_wrapped_block_and_of_its_wrapper_are_heeded_in_the_weak_pass_too():
     def louder(block, args, output):
         return 1.1 * output
 
-    guidance = probes(lab.skip([1], part="attention"))
-    one, plain = compiled(member("wan"), "blocks wrapped", backend="eager"), member("wan")
-    for module in (one, plain):
-        blocks(module.pipe.transformer, "wan")[1].register_forward_hook(louder)
-    assert equal(predicted(one, guidance), predicted(plain, guidance))
+    def brighter(block, args, output):
+        return 0.2 + output
+
+    one, plain = member("wan"), member("wan")
+    for given in (one, plain):
+        blocks(given.pipe.transformer, "wan")[1].register_forward_hook(louder)
+    compiled(one, "blocks wrapped", backend="eager")
+    for given in (one, plain):
+        blocks(given.pipe.transformer, "wan")[1].register_forward_hook(brighter)
+    assert equal(predicted(one, probes(ATTENTION_1)), predicted(plain, probes(ATTENTION_1)))
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_compiled_blocks_save_is_planned_and_a_whole_that_is_compiled_saves_nothing(how):
+    guidance, plain = probes(SKIP_2, ATTENTION_1), member("wan")
+    one = compiled(member("wan"), how, backend="eager")
+    costs = [lab.plan(plain.pipe, guidance, passes=p, **plain.arguments({})).cost for p in (BATCH, WHOLE_BATCH)]
+    assert costs[0] < costs[1]
+    assert lab.plan(one.pipe, guidance, **one.arguments({})).cost == costs[how in WHOLE]
 
 
 @pytest.mark.slow

@@ -102,9 +102,8 @@ class WeakPasses:
         key = at.component, first
         if key not in self._sure:
             self._sure[key] = False
-            with contextlib.suppress(
-                GuidanceError
-            ):  # a block that ran before the ones left out is not seen to be changed
+            # Where a changed block ran before one that answers with what was kept, it seems to have changed nothing.
+            with contextlib.suppress(GuidanceError):
                 reused = prefix.run(weak, at)
                 self._sure[key] = torch.equal(reused, Prefix(at, {}).run(weak, at))
         return self._sure[key]

@@ -43,12 +43,14 @@ class PlannedPass:
         weak: the weak model's specification; "" for the pipeline's own passes.
         share: share of the network that it runs, in its blocks (U-Nets: top-level modules); the rest is reused from the
             pipeline's own pass.
+        begins: number of the first of them that it runs, from 0.
     """
 
     branches: tuple[str, ...]
     rows: int
     weak: str = ""
     share: float = 1.0
+    begins: int = 0
 
     @property
     def cost(self) -> float:
@@ -139,6 +141,12 @@ class Plan:
     # ---- memory and disk ----
 
     @property
+    def kept(self) -> int:
+        """How many outputs of blocks are kept at once, at most, for weak passes to begin with (of U-Nets, which keep those of
+        all earlier modules, this counts the last)."""
+        return max(len({p.begins for p in s.passes if p.begins}) for s in self.steps)
+
+    @property
     def buffer_bytes(self) -> int:
         """What recording takes of main memory: x_t and all branches of one step in float32, and one of them on its way to the
         disk."""
@@ -168,7 +176,11 @@ class Plan:
             ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all{self._reused()}"),
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
-            ("activations", "not estimated; a weak pass has the batch and the sizes of the pipeline's own"),
+            ("activations", "not estimated; a weak pass needs no more of them than the pipeline's own"),
+            *(
+                ("kept for reuse", f"{self.kept} block output{'s' * (self.kept > 1)} at once, at most")
+                for _ in range(self.kept > 0)
+            ),
             ("held beside them", f"{size_text(self.held_bytes)} at most, for predictions that wait"),
         ]
         if self.place is not None:
@@ -225,7 +237,7 @@ class Plan:
 
 def _pass_text(one: PlannedPass) -> str:
     name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
-    reused = "" if one.share == 1 else f", {one.share:.0%} of the network"
+    reused = "" if one.share == 1 else f", from {one.begins} on: {one.share:.0%} of the network"
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
@@ -321,8 +333,9 @@ def _steps(
             for name, model in total.needed(at).items():
                 if (UNCOND if model.prompt == "negative" else COND) in one.branches:
                     now = model.models[number] if isinstance(model, PerStep) else model
-                    rows, share = shares.of(model, number, count, one.rows)
-                    passes.append(PlannedPass((name,), rows, str(now), share))
+                    passes.append(
+                        PlannedPass((name,), shares.rows(one.rows), str(now), *shares.of(model, number, count))
+                    )
         return PlannedStep(number, restart, at.sigma, tuple(passes))
 
     for number in range(count):
@@ -340,10 +353,15 @@ class _Shares:
         self._name, self._denoiser = next(iter(family.denoisers(pipe).items()))
         self._own_rows = passes.own_rows(self._denoiser)
 
-    def of(self, weak: Any, step: int, steps: int, rows: int) -> tuple[int, float]:
-        """(rows, share of the network) of a weak pass that repeats a call of so many rows."""
+    def rows(self, repeated: int) -> int:
+        """Of a weak pass that repeats a call of so many rows."""
+        return self._samples if self._own_rows else repeated
+
+    def of(self, weak: Any, step: int, steps: int) -> tuple[float, int]:
+        """(share of the network, first stage) of a weak pass at a step."""
         at = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), step, steps)
-        return self._samples if self._own_rows else rows, Prefix.plan(at, [weak], self._passes).share(weak)
+        prefix = Prefix.plan(at, [weak], self._passes)
+        return prefix.share(weak), prefix.first[weak]
 
 
 def _moment(family: Family, scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:
