@@ -44,7 +44,11 @@ def stop_after(step):
 def test_what_a_run_puts_on_a_pipeline_would_be_seen(tiny):
     """Else the tests below would prove nothing."""
     with lab.attach(tiny.pipe, guidance=GUIDANCE):
-        assert left_behind(tiny.pipe) == ["transformer.._forward_hooks", "transformer.._forward_pre_hooks", "scheduler.step"]
+        assert left_behind(tiny.pipe) == [
+            "transformer.._forward_hooks",
+            "transformer.._forward_pre_hooks",
+            "scheduler.step",
+        ]
     weak = lab.skip([1], part="attention")
     here = Pass(family_of(tiny.pipe), tiny.pipe, "transformer", tiny.pipe.transformer, (), CALL, torch.zeros(1), 0, 4)
     with weak.perturb(here):

@@ -17,6 +17,7 @@ class Allegro(Family):
 
     name = "Allegro"
     pipelines = ("AllegroPipeline",)
+    surely_reused = True
     batched = True
     samples_argument = ""  # the call takes num_videos_per_prompt and makes one
     cfg_form = "one call with the batch [uncond, cond]: u + scale (c - u)"

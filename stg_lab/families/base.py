@@ -54,7 +54,7 @@ class Family:
     #: Keyword arguments of denoiser calls that do not have the rows of the batch, whatever their shape.
     unbatched: tuple[str, ...] = ("image_rotary_emb", "rope_interpolation_scale", "padding_mask", "attention_kwargs")
     sequential: bool = True  # whether what a stage passes on is all that later stages need of it and of those before it
-    surely_reused: bool = True  # whether stages are known to run in their order, once each
+    surely_reused: bool = False  # whether stages surely run in their order, once each; else checked as they run
     still: bool = False  # whether it makes pictures, which are videos of one frame
     video_stream: int = 0  # which element is the video, where a block returns several
     other_stream: str = "text"  # what the blocks carry beside the video, for messages

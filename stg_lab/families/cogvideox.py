@@ -17,6 +17,7 @@ class CogVideoX(Family):
 
     name = "CogVideoX"
     pipelines = ("CogVideoXPipeline",)
+    surely_reused = True
     parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
     text_tokens = "first"
     batched = True

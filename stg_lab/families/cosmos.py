@@ -24,6 +24,7 @@ class Cosmos(Family):
 
     name = "Cosmos"
     pipelines = ("CosmosTextToWorldPipeline",)
+    surely_reused = True
     unbatched = (*Family.unbatched, "fps")
     prediction_type = "sample_sigma"
     scale_name = "guidance_scale + 1"  # type: ignore[assignment]

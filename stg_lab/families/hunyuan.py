@@ -17,6 +17,7 @@ from stg_lab.families.running import running
 class Hunyuan(Family):
     """What both versions share."""
 
+    surely_reused = True
     parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
     text_tokens = "last"
 

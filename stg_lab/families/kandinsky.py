@@ -23,6 +23,7 @@ class Kandinsky5(Family):
 
     name = "Kandinsky 5"
     pipelines = ("Kandinsky5T2VPipeline",)
+    surely_reused = True
     unbatched = (*Family.unbatched, "visual_rope_pos", "text_rope_pos", "scale_factor", "sparse_params")
     layout = "batch, frame, y, x, channel"
     embeds_argument = "prompt_embeds_qwen"

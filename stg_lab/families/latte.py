@@ -17,6 +17,7 @@ class Latte(Family):
 
     name = "Latte"
     pipelines = ("LattePipeline",)
+    surely_reused = True
     axes = ("spatial", "temporal")
     batched = True
     samples_argument = "num_images_per_prompt"

@@ -20,6 +20,7 @@ class LTX(Family):
 
     name = "LTX"
     pipelines = ("LTXPipeline",)
+    surely_reused = True
     batched = True
     unbatched = ("rope_interpolation_scale", "attention_kwargs")  # its rotary embeddings have rows
     shift = (256, 0.5, 1.15)  # of the noise levels, by how many tokens there are: see `ahead.shift`

@@ -17,6 +17,7 @@ class Mochi(Family):
 
     name = "Mochi"
     pipelines = ("MochiPipeline",)
+    surely_reused = True
     parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
     text_tokens = "last"
     batched = True

@@ -16,6 +16,7 @@ from stg_lab.families.base import Family, two_streams_without
 class Pictures(Family):
     """Text and picture in one attention; blocks that take the picture first and return the text first."""
 
+    surely_reused = True
     parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
     still = True
     video_stream = 1

@@ -18,6 +18,7 @@ class SanaVideo(Family):
 
     name = "SanaVideo"
     pipelines = ("SanaVideoPipeline",)
+    surely_reused = True
     batched = True
     cfg_form = (
         "one call with the batch [uncond, cond], combined in float32: u + scale (c - u); a learned variance is dropped"

@@ -17,6 +17,7 @@ class StableVideoDiffusion(Family):
 
     name = "Stable Video Diffusion"
     pipelines = ("StableVideoDiffusionPipeline",)
+    surely_reused = True
     axes = ("spatial", "temporal")
     batched = True
     sequential = False  # up blocks take what every down block gave

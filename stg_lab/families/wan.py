@@ -19,6 +19,7 @@ class Wan(Family):
 
     name = "Wan"
     pipelines = ("WanPipeline",)
+    surely_reused = True
     cfg_form = "two calls a step, conditional first: u + scale (c - u)"
     sources = (
         "diffusers' community STG pipeline for Wan skips blocks 3, 8, 16; the authors' example skips block 2 at scale 2"
