@@ -1,15 +1,21 @@
-"""Run every benchmark and write its results to benchmarks/results/."""
+"""Run every benchmark, or those that are named, and write their results to benchmarks/results/.
+
+python -m benchmarks.run [NAME ...]
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
+import warnings
 from pathlib import Path
 
 import torch
 
-from benchmarks import memory, overhead
+from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, sweep
 
+ALL = {m.__name__.rpartition(".")[2]: m for m in (reuse, rows, sweep, attribution, overhead, profile, memory)}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,15 +31,27 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def main() -> None:
-    for module in (memory, overhead):
-        name = module.__name__.rpartition(".")[2]
-        print(f"\n{name}: {module.__doc__.splitlines()[0]}")
+def main(names: list[str]) -> None:
+    if unknown := [name for name in names if name not in ALL]:
+        sys.exit(f"there is no benchmark {unknown[0]!r}. Known: {', '.join(ALL)}.")
+    warnings.filterwarnings("ignore", message=".*CPU [Aa]utocast.*")
+    RESULTS.mkdir(exist_ok=True)
+    for name in names or ALL:
+        module = ALL[name]
+        print(f"\n{name}: {module.__doc__.splitlines()[0]}", flush=True)
         result = {"machine": machine(), **module.measure()}
-        print(module.table(result))
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"{name}{_suffix()}.json").write_text(json.dumps(result, indent=1) + "\n")
+        told = module.table(result)
+        (RESULTS / f"{name}{_suffix()}.txt").write_text(told + "\n")
+        print(told, flush=True)
+        if module is reuse:
+            figure.draw(result, RESULTS / f"reuse{_suffix()}.png")
+
+
+def _suffix() -> str:
+    """Results from an accelerator lie beside those without."""
+    return "-cuda" if torch.cuda.is_available() else ""
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

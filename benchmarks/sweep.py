@@ -1,6 +1,7 @@
 """What a sweep over all layers costs (`lab.ablate` at one step), in plain weak passes.
 
-Counted is everything that the sweep does at its state: weak passes, scores, one-step predictions and writing. The unit is half
+Counted is everything that the sweep does at its state: laying out the store (once), weak passes, scores, one-step predictions
+and writing. The unit is half
 a step of the stock pipeline with CFG in the same round, which is what a plain weak pass costs, times the number of weak models.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 import stg_lab as lab
-from benchmarks.models import FULL, SMALL, Subject
+from benchmarks.models import FULL, SMALL, Subject, digits
 from benchmarks.profile import watched
 from benchmarks.timing import interleaved, ratios, spread
 from stg_lab.sampling.ablate import _Sweep
@@ -27,7 +28,12 @@ BARS = {"blocks": 0.55, "blocks and attention": 0.6}
 def measure() -> dict[str, Any]:
     """Ratio to as many plain weak passes, by model and sweep, one figure a round."""
     models = FULL if torch.cuda.is_available() else SMALL
-    return {"rounds": ROUNDS, "models": {name: costs(make()) for name, make in models.items()}}
+    found = {name: costs(make()) for name, make in models.items()}
+    if not torch.cuda.is_available():
+        eight = digits()
+        eight.call["prompt"] = [eight.call["prompt"]] * 8
+        found["digits-joint, eight samples"] = costs(eight)
+    return {"rounds": ROUNDS, "models": found}
 
 
 def costs(subject: Subject) -> dict[str, Any]:
@@ -39,8 +45,8 @@ def costs(subject: Subject) -> dict[str, Any]:
         counts[what] = len(parts) * subject.blocks
         for told, passes in (
             ("", lab.Passes()),
-            (", one by one", lab.Passes(together=False)),
-            (", without reuse", lab.Passes(reuse=False, together=False)),
+            (", those of a layer as one batch", lab.Passes(together=True)),
+            (", without reuse", lab.Passes(reuse=False)),
         ):
             inside[what + told] = []
             variants[what + told] = functools.partial(swept, subject, parts, passes, inside[what + told])

@@ -22,6 +22,7 @@ from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.ablation_store import AblationStore
 
 sweeping = importlib.import_module("stg_lab.sampling.ablate")  # the room has a function of that name
+TOGETHER = lab.Passes(together=True)
 ALONE = lab.Passes(together=False)  # weak passes of the batch that a recorded run has
 PARTS = ("block", "attention", "feedforward")
 PAIR = ["a red seven moving left", "a blue two growing"]
@@ -79,11 +80,11 @@ def test_wan_2_2_is_swept_with_the_transformer_of_the_step(wan22):
 
 
 def test_weak_models_of_a_layer_run_as_one_batch_and_agree(tiny):
-    together, alone = sweep(tiny), sweep(tiny, passes=ALONE)
+    together, alone = sweep(tiny, passes=TOGETHER), sweep(tiny, passes=ALONE)
     for name in SCORES:
         assert np.allclose(together[name], alone[name], rtol=1e-3, atol=1e-5, equal_nan=True), name
     with passes(tiny.pipe) as few:
-        sweep(tiny)
+        sweep(tiny, passes=TOGETHER)
     with passes(tiny.pipe) as many:
         sweep(tiny, passes=ALONE)
     own = 2 * 2  # of the pipeline, down to step 1 with CFG
@@ -225,7 +226,7 @@ def test_a_recorded_state_is_taken_as_it_is_without_sampling_down_to_it(tiny, gu
     with passes(tiny.pipe) as made:
         taken = lab.ablate(tiny.pipe, [2, 3], state=guided, parts=PARTS, progress=False)
     assert same(fresh, taken)
-    assert len(made) == 2 * (1 + 2) + 2 * 3  # CFG at the first step and at the wanted ones; a weak pass for each layer
+    assert len(made) == 2 * (1 + 2) + 2 * 3 * 5  # CFG at the first step and at the wanted ones; the weak passes
     assert taken.seed.values.tolist() == [5]
     assert untouched(tiny.pipe)
 
@@ -280,7 +281,7 @@ def cut_off(monkeypatch, after, error=KeyboardInterrupt):
 
 
 @BOTH
-@pytest.mark.parametrize("how", [ALONE, None], ids=["alone", "together"])
+@pytest.mark.parametrize("how", [ALONE, TOGETHER], ids=["alone", "together"])
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, how):
     asked = {"step": [0, 2], "seed": [0, 9], "parts": ("block", "feedforward"), "passes": how}
@@ -302,7 +303,7 @@ def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, ho
     resumed = sweep(tiny, record=place, **asked)
     assert same(whole, resumed)
     assert resumed.complete
-    each = 3 if how is None else 6  # groups of a state
+    each = 3 if how.together else 6  # groups of a state
     assert len(groups) == 4 * each - after
     with passes(tiny.pipe) as made:
         sweep(tiny, record=place, **asked)

@@ -12,6 +12,9 @@ from PIL import Image
 import stg_lab as lab
 from stg_lab import cli
 
+# What these tests share takes long to make: one worker makes it, once.
+pytestmark = pytest.mark.xdist_group("cli")
+
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "xarray", "zarr", "matplotlib", "plotly", "sklearn", "PIL")
 
 

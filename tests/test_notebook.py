@@ -9,6 +9,9 @@ import pytest
 from kit.pipelines import tiny_wan
 from nbclient import NotebookClient
 
+# What these tests share takes long to make: one worker makes it, once.
+pytestmark = pytest.mark.xdist_group("notebook")
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 

@@ -342,7 +342,7 @@ def test_a_plan_says_everything_as_text_and_as_a_table(tiny):
         str(guidance),
         "(1, 24, 3, 8, 8)",
         "in 2 rounds of Restart",
-        "skip = skip:block:1 (1 row, 33% of the network)",
+        "skip = skip:block:1 (1 row, from 1 on: 33% of the network)",
         ": the rest is reused",
         "weights of transformer",
         "not estimated",

@@ -38,9 +38,9 @@ class Passes:
             half the price. "auto": "own" in float32, where the rounding is under 3e-6 of the vector, and "batch" in narrower
             types, where it is up to 2 % (`benchmarks/results/rows.json`).
 
-        together: whether weak models that begin at the same block run as one batch. Their kernels then round as for that batch,
-            so a recorded branch would differ in its last bits with what is recorded beside it; "auto" therefore does it in
-            layer sweeps (`lab.ablate`), which keep scores, and not in sampling.
+        together: whether weak models that begin at the same block run as one batch. Off: on a CPU it gains nothing
+            (`benchmarks/results/sweep.json`), and since kernels round as for their batch, a recorded branch would differ in its
+            last bits with what is recorded beside it. It is there for devices on which a small model waits for its kernels.
 
     Raises:
         GuidanceError: an unknown choice.
@@ -48,11 +48,11 @@ class Passes:
 
     reuse: bool = True
     rows: str = "auto"
-    together: bool | str = "auto"
+    together: bool = False
 
     def __post_init__(self) -> None:
         one_of("rows", self.rows, ROWS)
-        one_of("together", self.together, (True, False, "auto"))
+        one_of("together", self.together, (True, False))
 
     def own_rows(self, denoiser: nn.Module) -> bool:
         """Whether weak passes of a denoiser have only the rows that they are about."""

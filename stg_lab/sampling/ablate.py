@@ -1,7 +1,7 @@
 """`ablate`: every layer x part x axis as a weak model at one state of a run, scored.
 
 All passes begin at the very same x_t, so that what differs is the weak model alone. Each begins at the first block that it
-changes, and those that begin at the same block run as one batch where the family allows it.
+changes (`stg_lab.reuse`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,7 @@ def ablate(
         record_dtype: of the one-step predictions, "float32" or "float16".
         keep_x0: False keeps scores alone.
         overwrite: begin anew where an earlier sweep lies at `record`.
-        passes: how weak passes are made, see `Passes`. `together="auto"` is True here.
+        passes: how weak passes are made, see `Passes`.
         progress: whether to show a bar.
         **call: everything else goes to `pipe(...)` unchanged.
 
@@ -99,7 +98,6 @@ def ablate(
     runs = Runs.plan(pipe, step, seed, guidance, state, given)
     models = skips(pipe, runs.family, layers, parts, axes)
     how = passes or Passes()
-    how = replace(how, together=True) if how.together == "auto" else how
     known_dtype(record_dtype)
     if record is False or record is None:
         raise RecordingError("a sweep lies on disk: record='some/folder.zarr', or record=True for a temporary folder.")
@@ -171,7 +169,7 @@ class _Sweep:
         that a sweep that is resumed has the same batches, and the same bits."""
         by_layer: dict[Any, list[Index]] = {}
         for index in missing:
-            joined = self.passes.together is True and can_join(state.at.family, self.models.of[index], state.at)
+            joined = self.passes.together and can_join(state.at.family, self.models.of[index], state.at)
             by_layer.setdefault(index[0] if joined else index, []).append(index)
         yield from by_layer.values()
 

@@ -74,7 +74,7 @@ class WeakPasses:
         """Models that begin at the same block, as far as they may run as one batch; the others alone."""
         groups: dict[Any, list[Weak]] = {}
         for number, weak in enumerate(models):
-            joined = self.passes.together is True and can_join(at.family, weak, at)
+            joined = self.passes.together and can_join(at.family, weak, at)
             first = self._prefix.first.get(weak, 0) if self._prefix is not None else 0
             groups.setdefault(first if joined else f"alone {number}", []).append(weak)
         return [group[k : k + MOST] for group in groups.values() for k in range(0, len(group), MOST)]
