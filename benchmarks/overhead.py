@@ -1,24 +1,27 @@
 """What recording and a weak pass cost: whole sampling runs, side by side, as ratios to the stock pipeline.
 
+And of a guided run alone, CFG + STG with a middle block skipped: recorded, as a ratio to the same run not recorded.
+
 The variants take turns, A B C A B C ..., so that a drifting machine hits all alike; ratios are taken round by round.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 import stg_lab as lab
+from benchmarks.models import CFG_SCALE, FULL, SMALL, Subject
+from benchmarks.timing import interleaved, ratios, spread
 
 ROUNDS, STEPS, BATCH = 5, 12, 4
 
 
 def measure() -> dict[str, Any]:
-    """Seconds of each variant by round; the first round warms up and is left out."""
+    """Seconds of each variant by round, and ratios of recorded runs."""
     pipe = lab.load("digits-joint")
     pipe.set_progress_bar_config(disable=True)
     call: dict[str, Any] = {"prompt": ["a red seven moving left"] * BATCH, "num_inference_steps": STEPS}
@@ -39,13 +42,22 @@ def measure() -> dict[str, Any]:
             pipe, guidance=cfg + lab.STG(1.0, attention), **call
         ),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(ROUNDS + 1):
-        for name, run in variants.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {"batch": BATCH, "steps": STEPS, "seconds": {name: values[1:] for name, values in seconds.items()}}
+    seconds = interleaved(variants, ROUNDS)
+    models = FULL if torch.cuda.is_available() else SMALL
+    recorded = {name: recording(make()) for name, make in models.items()}
+    return {"batch": BATCH, "steps": STEPS, "seconds": seconds, "recorded": recorded}
+
+
+def recording(subject: Subject) -> list[float]:
+    """Every branch recorded, as a ratio to the same run without, one figure a round."""
+    guidance = lab.CFG(CFG_SCALE) + lab.STG(1.0, lab.skip([subject.layers[1]]))
+
+    def run(record: bool) -> None:
+        with lab.attach(subject.pipe, guidance=guidance, record=record):
+            subject.run(STEPS // 2)
+
+    seconds = interleaved({"with": lambda: run(True), "without": lambda: run(False)}, ROUNDS)
+    return ratios(seconds["with"], seconds["without"])
 
 
 def table(result: dict[str, Any]) -> str:
@@ -58,4 +70,6 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"{name:<46} {statistics.median(values):>7.2f}   {median:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
+    lines += ["", f"{'recorded, ratio to not recorded':<46} (min to max)"]
+    lines += [f"{name:<46} {spread(values)}" for name, values in result["recorded"].items()]
     return "\n".join(lines)

@@ -125,7 +125,7 @@ class AblationStore:
                     f"{self.path} holds latents {there}, and this run has {shape[1:]}. Choose a new name."
                 )
             return
-        self._check_space(shape)
+        self.check_space(shape)
         if self._replace:
             shutil.rmtree(self.path)
         template = self._template((len(self.layout.seeds), *shape[1:]), uncond)
@@ -221,7 +221,12 @@ class AblationStore:
                 "choose another name, or pass overwrite=True to begin anew."
             )
 
-    def _check_space(self, shape: tuple[int, ...]) -> None:
+    def check_space(self, shape: tuple[int, ...]) -> None:
+        """Ask the disk whether it will hold the sweep; see `start`.
+
+        Raises:
+            RecordingError: it will not.
+        """
         states = len(self.layout.steps) * self.layout.runs
         each = int(np.prod(shape)) * np.dtype(self.layout.dtype).itemsize
         needed = states * each * (2 + len(self.layout.models) * self.layout.keep_x0)

@@ -20,6 +20,46 @@ AHEAD = 2
 Awaited = np.ndarray | Callable[[], np.ndarray]
 
 
+class Behind:
+    """Work that is done behind the caller, in a thread of its own and in order, at most `ahead` pieces at once.
+
+    Leave it (`with`), by whatever way, and all that was handed over is done, up to the first failure, and the thread is gone.
+
+    Args:
+        ahead: pieces on their way at once, 1 or more.
+    """
+
+    def __init__(self, *, ahead: int = AHEAD) -> None:
+        self._ahead, self._failed = ahead, False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stg_lab-behind")
+        self._coming: deque[Future[None]] = deque()
+
+    def submit(self, work: Callable[..., None], *args: Any) -> None:
+        """Hand over one piece; waits for the oldest where too many are on their way, and raises what an earlier one raised."""
+        while len(self._coming) >= self._ahead:
+            self._coming.popleft().result()
+        self._coming.append(self._thread.submit(self._do, work, args))
+
+    def _do(self, work: Callable[..., None], args: tuple) -> None:
+        if self._failed:
+            return  # what comes after a gap would not be what it seems
+        try:
+            work(*args)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        while error is None and self._coming:
+            self._coming.popleft().result()
+
+
 class BackgroundRecorder:
     """A `Recorder` that compresses and writes in a thread of its own: each step whole, in order, as the recorder does it.
 

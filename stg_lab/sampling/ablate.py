@@ -21,6 +21,7 @@ from stg_lab.guidance.scores import distance, scores
 from stg_lab.recording import Recording
 from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, open_ablation
 from stg_lab.recording.ablation_store import AblationStore, Index, Layout
+from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
 from stg_lab.reuse import Passes, can_join
 from stg_lab.sampling.models import Models, skips
@@ -143,12 +144,27 @@ class _Sweep:
                 )
 
     def _visit(self, state: State, run: int, missing: list[Index], update: Callable[[int], Any]) -> None:
-        k = self.runs.steps.index(state.step)
+        k, x0_cond = self.runs.steps.index(state.step), state.x0(state.cond)
+        with Behind() as behind:  # scores and the disk, while the model computes
+            if self.store.started:
+                self._begin(state, run, k, x0_cond)  # may refuse: before any weak pass is paid for
+            else:
+                self.store.check_space(state.cond.shape)
+                behind.submit(self._begin, state, run, k, x0_cond)
+            for group in self._groups(missing, state):
+                found = [
+                    p if isinstance(p, GuidanceError) else as_array(state.finish(p))
+                    for p in _predict([self.models.of[index] for index in group], state)
+                ]
+                behind.submit(self._keep, state, run, k, x0_cond, dict(zip(group, found, strict=True)))
+                update(len(group))
+
+    def _begin(self, state: State, run: int, k: int, x0_cond: np.ndarray) -> None:
+        """Keep what the state gave without weak models, or see that it is what is kept already."""
         self.store.start(state.cond.shape, uncond=state.uncond is not None)
-        x0_cond = state.x0(state.cond)
-        x0_uncond = None if state.uncond is None else state.x0(state.uncond)
         before = self.store.x0_cond(run, k)
         if before is None:
+            x0_uncond = None if state.uncond is None else state.x0(state.uncond)
             self.store.write_state(
                 run, k, state.level.timestep, state.level.sigma, {"x0_cond": x0_cond, "x0_uncond": x0_uncond}
             )
@@ -157,12 +173,11 @@ class _Sweep:
                 f"{self.store.path} was made by another model or machine: the conditional prediction at step {state.step} is "
                 "not the one that is kept there. Choose another name, or pass overwrite=True to begin anew."
             )
-        for group in self._groups(missing, state):
-            predicted = _predict([self.models.of[index] for index in group], state)
-            self.store.write(
-                run, k, {index: self._scored(index, p, state) for index, p in zip(group, predicted, strict=True)}
-            )
-            update(len(group))
+
+    def _keep(
+        self, state: State, run: int, k: int, x0_cond: np.ndarray, found: dict[Index, np.ndarray | GuidanceError]
+    ) -> None:
+        self.store.write(run, k, {index: self._scored(index, p, state, x0_cond) for index, p in found.items()})
 
     def _groups(self, missing: list[Index], state: State) -> Iterator[list[Index]]:
         """Weak models of one layer that may run as one batch, the others alone. A group is kept as a whole or not at all, so
@@ -174,19 +189,17 @@ class _Sweep:
         yield from by_layer.values()
 
     def _scored(
-        self, index: Index, found: Tensor | GuidanceError, state: State
+        self, index: Index, found: np.ndarray | GuidanceError, state: State, x0_cond: np.ndarray
     ) -> tuple[int, dict[str, np.ndarray], np.ndarray | None]:
         """What the store keeps of a weak pass."""
-        x0_cond = state.x0(state.cond)
         if isinstance(found, NothingChangedError):
             none = scores(state.cond, state.cond, state.uncond, x0_cond, x0_cond, self.decode)
             return NOTHING_CHANGED, none, x0_cond
         if isinstance(found, GuidanceError):
             self.store.note(str(self.models.weak[index]), str(found))
             return REFUSED, {}, None
-        weak = as_array(state.finish(found))
-        x0 = state.x0(weak)
-        return MADE, scores(state.cond, weak, state.uncond, x0_cond, x0, self.decode), x0
+        x0 = state.x0(found)
+        return MADE, scores(state.cond, found, state.uncond, x0_cond, x0, self.decode), x0
 
 
 def _predict(models: list[Weak], state: State) -> list[Tensor | GuidanceError]:
