@@ -98,7 +98,7 @@ class Hooked:
         apply_layer_skip(call.module, self.config)
         with torch.no_grad():
             weak = call.module.forward(*call.args, **call.kwargs)[0]
-        for block in (call.module, *call.module.modules()):
+        for block in call.module.modules():
             if hasattr(block, "_diffusers_hook"):
                 HookRegistry.check_if_exists_or_initialize(block).remove_hook("layer_skip_hook", recurse=False)
         self.vector = (call.prediction - weak).chunk(2 if self.subject.batched else 1)[-1]

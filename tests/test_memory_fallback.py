@@ -126,20 +126,8 @@ def test_a_batch_of_two_samples_keeps_both(one):
 
 @contextlib.contextmanager
 def out_of_memory_once(module):
-    forward, calls = module.forward, []
-
-    @functools.wraps(forward)
-    def fail(*args, **kwargs):
-        calls.append(len(args[0] if args else kwargs["hidden_states"]))
-        if len(calls) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(*args, **kwargs)
-
-    module.forward = fail
-    try:
+    with out_of_memory_at(module, 2) as calls:
         yield
-    finally:
-        del module.forward
     assert calls[2] == calls[0] // 2
 
 
@@ -178,7 +166,7 @@ def test_where_nothing_can_be_left_out_the_error_is_the_first_one(name, passes):
     call = {**one.arguments({}), "guidance_scale": 1.0}
     with (
         warnings.catch_warnings(record=True) as told,
-        out_of_memory_at(one, 2),
+        out_of_memory_at(denoisers(one.pipe)[0], 2),
         pytest.raises(torch.OutOfMemoryError) as caught,
     ):
         lab.sample(one.pipe, guidance=GUIDANCE, record=False, passes=passes, **call)
@@ -188,19 +176,19 @@ def test_where_nothing_can_be_left_out_the_error_is_the_first_one(name, passes):
 
 
 @contextlib.contextmanager
-def out_of_memory_at(one, number):
-    [module] = denoisers(one.pipe)
+def out_of_memory_at(module, number):
+    """The call of this number runs out of memory; gives how many rows each call had."""
     forward, calls = module.forward, []
 
     @functools.wraps(forward)
     def fail(*args, **kwargs):
-        calls.append(1)
+        calls.append(len(args[0] if args else kwargs["hidden_states"]))
         if len(calls) == number:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(*args, **kwargs)
 
     module.forward = fail
     try:
-        yield
+        yield calls
     finally:
         del module.forward

@@ -5,7 +5,8 @@ Written step by step while sampling, readable without a model, a GPU or torch. S
 
 from stg_lab.recording.ablation import open_ablation
 from stg_lab.recording.background import BackgroundRecorder
-from stg_lab.recording.reader import IncompleteRecordingWarning, Recording, open_recording
+from stg_lab.recording.reader import Recording, open_recording
+from stg_lab.recording.store import IncompleteRecordingWarning
 from stg_lab.recording.writer import Recorder
 
 __all__ = [

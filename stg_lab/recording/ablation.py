@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_lab.errors import RecordingError
 from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.layout import LATENT_DIMS
-from stg_lab.recording.reader import IncompleteRecordingWarning
+from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,10 +25,7 @@ MISSING, MADE, NOTHING_CHANGED, REFUSED = range(4)
 
 def is_ablation(path: Path) -> bool:
     """Whether a folder is an ablation of the lab, whole or not."""
-    try:
-        return MARK in json.loads((path / "zarr.json").read_text())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return has_mark(path, MARK)
 
 
 def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
@@ -51,16 +46,8 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
         RecordingError: nothing there, not an ablation of the lab, damaged, or written by a newer version.
     """
     path = Path(path)
-    if not path.exists():
-        raise RecordingError(f"there is no ablation at {path}. Make one with lab.ablate(..., record={str(path)!r}).")
-    if not is_ablation(path):
-        raise RecordingError(f"{path} is not an ablation of the lab (no zarr.json with {MARK!r} in it).")
-    try:
+    with opening(path, "an ablation", MARK, "lab.ablate"):
         ds = _read(path, keep)
-    except RecordingError:
-        raise
-    except Exception as error:  # zarr and xarray raise many kinds for a folder with holes
-        raise RecordingError(f"{path} is damaged and cannot be read: {type(error).__name__}: {error}") from error
     if not ds.attrs["complete"]:
         warnings.warn(
             f"{path} is incomplete: the sweep was cut off. Ask lab.ablate for the same with record={str(path)!r} to go on.",
@@ -71,20 +58,11 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
 
 
 def _read(path: Path, keep: Any) -> xr.Dataset:
-    import xarray as xr
-    from zarr.storage import LocalStore
-
-    store = LocalStore(path, read_only=True)
-    store._keep = keep  # type: ignore[attr-defined]  # lazy arrays refer to the store, and through it to the folder
-    raw = xr.open_zarr(store, consolidated=False, chunks={})
-    if raw.attrs[MARK] > FORMAT:
-        raise RecordingError(
-            f"{path} was written by a newer stg_lab (format {raw.attrs[MARK]}, this one reads {FORMAT})."
-        )
+    raw = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks={})
     for coordinate in raw.coords.values():  # small, and looked up all the time
         coordinate.load()
     made = raw.made.load()
-    _check_whole(path, raw, made)
+    all_there(path, _chunks(raw, made.values))
     samples = raw.sizes["sample"] // made.sizes["run"]
     by_sample = made.rename(run="sample").isel(sample=np.repeat(np.arange(made.sizes["run"]), samples))
     scores = raw.scores.load().transpose("score", "step", *MODEL, "sample")
@@ -110,13 +88,6 @@ def _reasons(raw: xr.Dataset) -> xr.DataArray:
     for specification, reason in raw.attrs.get("refused", {}).items():
         why.values[weak == specification] = reason
     return why.assign_attrs(long_name="why there is no such weak model")
-
-
-def _check_whole(path: Path, raw: xr.Dataset, made: xr.DataArray) -> None:
-    """Every chunk that a marker counts must be there; a missing one would read as NaN, silently."""
-    gone = next((chunk for chunk in _chunks(raw, made.values) if not (path / chunk).exists()), None)
-    if gone is not None:
-        raise RecordingError(f"{path} is damaged: the data of {gone} is gone.")
 
 
 def _chunks(raw: xr.Dataset, made: np.ndarray) -> Iterator[str]:

@@ -23,31 +23,35 @@ Awaited = np.ndarray | Callable[[], np.ndarray]
 class Behind:
     """Work that is done behind the caller, in a thread of its own and in order, at most `ahead` pieces at once.
 
-    Leave it (`with`), by whatever way, and all that was handed over is done, up to the first failure, and the thread is gone.
+    Handing over waits for the oldest piece where there are more. Leave it (`with`), by whatever way, and all that was handed over
+    is done, up to the first failure, and the thread is gone. The interpreter, too, waits for it before it exits.
 
     Args:
         ahead: pieces on their way at once, 1 or more.
     """
 
     def __init__(self, *, ahead: int = AHEAD) -> None:
-        self._ahead, self._failed = ahead, False
+        self._ahead = ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stg_lab-behind")
         self._coming: deque[Future[None]] = deque()
+        self._failure: BaseException | None = None  # of the thread: nothing is done after it
+        self._told = False  # whether the caller has met the failure
 
     def submit(self, work: Callable[..., None], *args: Any) -> None:
-        """Hand over one piece; waits for the oldest where too many are on their way, and raises what an earlier one raised."""
-        while len(self._coming) >= self._ahead:
-            self._coming.popleft().result()
+        """Hand over one piece; raises, instead, what an earlier one raised."""
+        self._wait(self._ahead - 1)
+        self.check()
         self._coming.append(self._thread.submit(self._do, work, args))
 
-    def _do(self, work: Callable[..., None], args: tuple) -> None:
-        if self._failed:
-            return  # what comes after a gap would not be what it seems
-        try:
-            work(*args)
-        except BaseException:
-            self._failed = True
-            raise
+    def flush(self) -> None:
+        """Wait until all that was handed over is done, or has failed: `check` says so."""
+        self._wait(0)
+
+    def check(self) -> None:
+        """Raise what a piece raised."""
+        if self._failure is not None:
+            self._told = True
+            raise self._failure
 
     def __enter__(self) -> Self:
         return self
@@ -55,9 +59,26 @@ class Behind:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """A failure that the caller has not met yet is raised, unless something else is on its way up."""
         self._thread.shutdown(wait=True)
-        while error is None and self._coming:
-            self._coming.popleft().result()
+        self._coming.clear()
+        if error is None and not self._told:
+            self.check()
+
+    def _do(self, work: Callable[..., None], args: tuple) -> None:
+        """In the thread."""
+        if self._failure is not None:
+            return  # what comes after a gap would take the place of what is missing
+        try:
+            work(*args)
+        except BaseException as failure:  # also an interrupt: the caller must meet whatever it was
+            self._failure = failure
+
+    def _wait(self, left: int) -> None:
+        """Wait until no more than `left` pieces are on their way."""
+        while len(self._coming) > left:
+            self._coming[0].result()
+            self._coming.popleft()
 
 
 class BackgroundRecorder:
@@ -73,11 +94,7 @@ class BackgroundRecorder:
     """
 
     def __init__(self, recorder: Recorder, *, ahead: int = AHEAD) -> None:
-        self._recorder, self._ahead = recorder, ahead
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stg_lab-recorder")
-        self._coming: deque[Future[None]] = deque()
-        self._failure: BaseException | None = None  # of the thread: nothing is written after it
-        self._told = False  # whether the sampler has met the failure
+        self._recorder, self._behind = recorder, Behind(ahead=ahead)
 
     @property
     def path(self) -> Path:
@@ -109,13 +126,11 @@ class BackgroundRecorder:
         Raises:
             RecordingError: an earlier step could not be written. The error is the recorder's own.
         """
-        self._wait(self._ahead - 1)
-        self._check()
-        self._coming.append(self._thread.submit(self._write, level, x_t, predictions))
+        self._behind.submit(self._write, level, x_t, predictions)
 
     def flush(self) -> None:
         """Wait until every step that was handed over is on disk, or has failed to get there: the next `write` says so."""
-        self._wait(0)
+        self._behind.flush()
 
     def finish(self, final: np.ndarray | None) -> None:
         """Wait for every step, and mark the recording complete; see `Recorder.finish`.
@@ -123,8 +138,8 @@ class BackgroundRecorder:
         Raises:
             RecordingError: something could not be written.
         """
-        self._wait(0)
-        self._check()
+        self._behind.flush()
+        self._behind.check()
         self._recorder.finish(final)
 
     def __enter__(self) -> Self:
@@ -135,30 +150,11 @@ class BackgroundRecorder:
     ) -> None:
         """Write what was handed over and end the thread. A failure that the sampler has not met yet is raised, unless
         something else is on its way up."""
-        self._thread.shutdown(wait=True)
-        self._coming.clear()
-        if error is None and not self._told:
-            self._check()
+        self._behind.__exit__(kind, error, trace)
 
     def _write(self, level: Mapping[str, float], x_t: Awaited, predictions: Mapping[str, Awaited]) -> None:
         """In the thread."""
-        if self._failure is not None:
-            return  # a step after a gap would take the place of the one that is missing
-        try:
-            self._recorder.write(level, _array(x_t), {name: _array(p) for name, p in predictions.items()})
-        except BaseException as failure:  # also an interrupt: the sampler must meet whatever it was
-            self._failure = failure
-
-    def _wait(self, left: int) -> None:
-        """Wait until no more than `left` steps are on their way."""
-        while len(self._coming) > left:
-            self._coming[0].result()
-            self._coming.popleft()
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            self._told = True
-            raise self._failure
+        self._recorder.write(level, _array(x_t), {name: _array(p) for name, p in predictions.items()})
 
 
 def _array(awaited: Any) -> Any:

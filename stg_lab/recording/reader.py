@@ -14,15 +14,12 @@ from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-class IncompleteRecordingWarning(UserWarning):
-    """The run behind a recording was cut off; its whole steps are there."""
 
 
 class Recording:
@@ -284,10 +281,7 @@ class Recording:
 
 def is_recording(path: Path) -> bool:
     """Whether a folder is a recording of the lab, whole or not."""
-    try:
-        return MARK in json.loads((path / "zarr.json").read_text())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return has_mark(path, MARK)
 
 
 def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
@@ -304,16 +298,8 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
     path = Path(path)
-    if not path.exists():
-        raise RecordingError(f"there is no recording at {path}. Make one with lab.sample(..., record={str(path)!r}).")
-    if not is_recording(path):
-        raise RecordingError(f"{path} is not a recording of the lab (no zarr.json with {MARK!r} in it).")
-    try:
+    with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)
-    except RecordingError:
-        raise
-    except Exception as error:  # zarr and xarray raise many kinds for a folder with holes
-        raise RecordingError(f"{path} is damaged and cannot be read: {type(error).__name__}: {error}") from error
     planned = ds.sizes["step"]
     if whole == 0:
         raise RecordingError(f"{path} holds no whole step: the run was cut off in the first one.")
@@ -329,19 +315,10 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
 
 
 def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
-    import xarray as xr
-    from zarr.storage import LocalStore
-
-    store = LocalStore(path, read_only=True)
-    store._keep = keep  # type: ignore[attr-defined]  # lazy arrays refer to the store, and through it to the folder
     # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
-    ds = xr.open_zarr(store, consolidated=False, chunks=None)
+    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks=None)
     for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    if ds.attrs[MARK] > FORMAT:
-        raise RecordingError(
-            f"{path} was written by a newer stg_lab (format {ds.attrs[MARK]}, this one reads {FORMAT})."
-        )
     whole, finished = (int(v) for v in ds[PROGRESS].values)
     _check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
@@ -366,9 +343,7 @@ def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None
     chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
     chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
     chunks += [f"final/c{zeros}"] if finished else []
-    gone = next((chunk for chunk in chunks if not (path / chunk).exists()), None)
-    if gone is not None:
-        raise RecordingError(f"{path} is damaged: the data of {gone} is gone.")
+    all_there(path, iter(chunks))
 
 
 def _preview(ds: xr.Dataset) -> Preview | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stg_lab.families import Family
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import Hits, changed_modules, checked, plain_around, replaced_forward, uncompiled
-from stg_lab.weak.memory import with_rows
+from stg_lab.weak.memory import chunked, with_rows
 
 
 def can_join(family: Family, weak: Weak, at: Pass) -> bool:
@@ -38,13 +38,6 @@ def run_joined(models: list[Weak], at: Pass) -> list[Tensor]:
         prediction = at.family.prediction(module.forward(*many.args, **many.kwargs))
     pieces = prediction.split(batch)
     return [checked(weak, at, piece, hit) for weak, piece, hit in zip(models, pieces, hits, strict=True)]
-
-
-def repeated(thing: Any, count: int) -> Any:
-    """Every tensor in a structure of tuples and lists `count` times on end, along its first dimension."""
-    if isinstance(thing, Tensor):
-        return torch.cat([thing] * count)
-    return type(thing)(repeated(one, count) for one in thing) if isinstance(thing, tuple | list) else thing
 
 
 class _Rows:
@@ -88,7 +81,7 @@ class _Rows:
                         output = run(*taken[0], **taken[1])
                     finally:
                         self._active = active
-                    outputs |= {n: _piece(output, k, len(numbers)) for k, n in enumerate(numbers)}
+                    outputs |= {n: chunked(output, (k, len(numbers))) for k, n in enumerate(numbers)}
                 return _joined([outputs[n] for n in active])
 
             return shared_out
@@ -109,12 +102,6 @@ class _Rows:
 
         names = self._family.unbatched
         return tuple(map(take, args)), {k: v if k in names else take(v) for k, v in kwargs.items()}
-
-
-def _piece(output: Any, index: int, count: int) -> Any:
-    if isinstance(output, Tensor):
-        return output.chunk(count)[index]
-    return type(output)(_piece(one, index, count) for one in output) if isinstance(output, tuple | list) else output
 
 
 def _joined(outputs: list[Any]) -> Any:

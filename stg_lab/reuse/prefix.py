@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
-from stg_lab.reuse.joined import repeated, run_joined
+from stg_lab.reuse.joined import run_joined
 from stg_lab.weak import Pass, Weak
-from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, run_weak, uncompiled
-from stg_lab.weak.memory import chunked, only_concerned
+from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, own_call, run_weak, uncompiled
+from stg_lab.weak.memory import chunked, each_tensor, only_concerned
 
 ROWS = ("auto", "batch", "own")
 WHOLE = (0, 1)  # the piece that is all
@@ -117,13 +117,13 @@ class Prefix:
             yield
 
     def _keeping(self, number: int, stage: nn.Module) -> Callable[..., Any]:
-        call = stage._compiled_call_impl or stage._call_impl
+        call = own_call(stage)
         copied = is_compiled(stage) and any(p.is_cuda for p in stage.parameters())
 
         def keep(*args: Any, **kwargs: Any) -> Any:
             output = call(*args, **kwargs)
             # CUDA graphs, of which a compiled block may be one, write their next output to the same place.
-            kept = _each(output, torch.clone) if copied else output
+            kept = each_tensor(output, torch.clone) if copied else output
             self.outputs[number], self._versions[number] = kept, _versions(kept)
             return output
 
@@ -150,7 +150,8 @@ class Prefix:
         """
         taken, at = (at.piece, only_concerned(at)) if own_rows else (WHOLE, at)
         first = min(self.first.get(model, 0) for model in models)
-        with self._served(first, lambda output: repeated(chunked(output, taken), len(models))):
+        count = len(models)
+        with self._served(first, lambda output: each_tensor(chunked(output, taken), lambda x: torch.cat([x] * count))):
             return run_joined(models, at)
 
     def share(self, weak: Weak) -> float:
@@ -204,7 +205,9 @@ def changed_stages(weak: Weak, at: Pass) -> tuple[int, list[int]]:
 def can_reuse(family: Family, denoiser: nn.Module) -> bool:
     """Whether stages of a denoiser can be left out one by one: not in a whole that is compiled, whose graph does not stop
     between them, and not where groups of modules fetch each other's weights as they run."""
-    registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
+    registries = (
+        vars(module).get("_diffusers_hook") for module in denoiser.modules()
+    )  # getattr takes long to find nothing
     grouped = any(registry is not None and "group_offloading" in registry.hooks for registry in registries)
     return bool(family.stages(denoiser)) and not is_compiled(denoiser) and not grouped
 
@@ -217,17 +220,8 @@ def _passing(family: Family) -> Callable[..., Any]:
     return lambda *args, **kwargs: family.without("block", *args, **kwargs)
 
 
-def _each(thing: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure of tuples and lists with its tensors changed."""
-    if isinstance(thing, Tensor):
-        return change(thing)
-    if isinstance(thing, tuple | list):
-        return type(thing)(_each(one, change) for one in thing)
-    return thing
-
-
 def _versions(thing: Any) -> list[int]:
     """How often each tensor has been written into, as far as torch counts that."""
     found: list[int] = []
-    _each(thing, lambda x: found.append(-1 if x.is_inference() else x._version) or x)  # type: ignore[func-returns-value]
+    each_tensor(thing, lambda x: found.append(-1 if x.is_inference() else x._version))  # type: ignore[func-returns-value]
     return found

@@ -95,6 +95,8 @@ class Trace:
     def before_call(self, call: Coming) -> None:
         if self.pipe.scheduler.timesteps is not self._timesteps:
             self._begin(call)
+        if not self._sum.weak:
+            return
         expected = self.family.branches(self._calls, self._uncond)
         self._weak.expect(self._pass(call), [weak for _, names in self._repeating(expected) for weak in names])
 

@@ -274,8 +274,6 @@ def replaced_forward(
     hits.setdefault(place, 0)
     for found in _watching:
         found.append(module)
-    missing = object()
-    before = module.__dict__.get("forward", missing)
     forward = make(module.forward)
 
     @functools.wraps(module.forward)
@@ -283,29 +281,16 @@ def replaced_forward(
         hits[place] += 1
         return forward(*args, **kwargs)
 
-    module.forward = counted
-    try:
+    with instance_attribute(module, "forward", counted):
         yield
-    finally:
-        if before is missing:
-            del module.forward
-        else:
-            module.forward = before
-
-
-def uncompiled(module: nn.Module) -> nn.Module:
-    """The module itself, where `torch.compile` has wrapped it."""
-    return getattr(module, "_orig_mod", module)
 
 
 @contextlib.contextmanager
-def answered(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
-    """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
-    whose guards would otherwise compile it anew for every other forward that it finds."""
-    name = "_compiled_call_impl"  # what torch asks first, in every call of a module
+def instance_attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of one module inside the `with`; what the instance had before, or had not, comes back."""
     missing = object()
     before = vars(module).get(name, missing)
-    setattr(module, name, answer)
+    setattr(module, name, value)
     try:
         yield
     finally:
@@ -313,6 +298,22 @@ def answered(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
             delattr(module, name)
         else:
             setattr(module, name, before)
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module itself, where `torch.compile` has wrapped it."""
+    return getattr(module, "_orig_mod", module)
+
+
+def own_call(module: nn.Module) -> Callable[..., Any]:
+    """What a call of a module runs: its compiled graph, where there is one, or its hooks and its forward."""
+    return module._compiled_call_impl or module._call_impl
+
+
+def answered(module: nn.Module, answer: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
+    """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
+    whose guards would otherwise compile it anew for every other forward that it finds."""
+    return instance_attribute(module, "_compiled_call_impl", answer)  # what torch asks first, in every call of a module
 
 
 @contextlib.contextmanager
@@ -326,18 +327,11 @@ def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _plain(module: nn.Module) -> Iterator[None]:
+def _plain(module: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Inside the `with`, a compiled module runs its own Python code, and its hooks."""
     if uncompiled(module) is module:
-        with answered(module, module._call_impl):
-            yield
-        return
-    compiled, module.forward = module.forward, uncompiled(module)._call_impl
-    try:
-        yield
-    finally:
-        module.forward = compiled
+        return answered(module, module._call_impl)
+    return instance_attribute(module, "forward", uncompiled(module)._call_impl)
 
 
 def is_compiled(module: nn.Module) -> bool:

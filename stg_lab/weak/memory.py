@@ -59,14 +59,17 @@ class Spare:
             raise
 
 
+def each_tensor(thing: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same structure of tuples and lists with its tensors changed."""
+    if hasattr(thing, "chunk"):
+        return change(thing)
+    return type(thing)(each_tensor(one, change) for one in thing) if isinstance(thing, tuple | list) else thing
+
+
 def chunked(thing: Any, piece: tuple[int, int]) -> Any:
     """A piece, (index, count), of every tensor in a structure of tuples and lists, along their first dimension."""
     index, count = piece
-    if count == 1:
-        return thing
-    if hasattr(thing, "chunk"):
-        return thing.chunk(count)[index]
-    return type(thing)(chunked(one, piece) for one in thing) if isinstance(thing, tuple | list) else thing
+    return each_tensor(thing, lambda x: x.chunk(count)[index])
 
 
 def only_concerned(at: Pass) -> Pass:
