@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from stg_lab.digits import world
-from stg_lab.digits.captions import Label
 from stg_lab.digits.judge import Score, judge_video
 from stg_lab.sheets import contact_sheet
 
@@ -41,8 +41,8 @@ def export(trainer: Trainer, folder: Path) -> None:
     pipe.transformer.float()
     shutil.copy(trainer.out / "loss.csv", partial / "loss.csv")
     held_out = trainer.validate()
-    labels = world.draw(JUDGED, seed=0, split="test").labels
-    video = sample_labels(pipe, labels)
+    clips = world.draw(JUDGED, seed=0, split="test")
+    labels, video = clips.labels, sample(trainer, pipe, clips)
     contact_sheet(video[:SAMPLES], [label.caption for label in labels[:SAMPLES]], partial / "samples.png", columns=2)
     _loss_figure(partial / "loss.csv", partial / "loss.png")
     facts = {
@@ -63,27 +63,15 @@ def export(trainer: Trainer, folder: Path) -> None:
     partial.rename(folder)
 
 
-def sample_labels(
-    pipe: Any, labels: list[Label], *, steps: int = STEPS, scale: float = SCALE, seed: int = 0, batch: int = 25
-) -> Any:
-    """One clip a label with the stock pipeline; sample i is seeded `seed + i`. Returns the video array."""
-    import numpy as np
-
+def sample(trainer: Trainer, pipe: Any, clips: world.Clips, batch: int = 25) -> np.ndarray:
+    """One video a clip's label, `(clip, frame, height, width, 3)`; sample i is seeded i."""
     videos = []
-    for first in range(0, len(labels), batch):
-        some = labels[first : first + batch]
-        generators = [torch.Generator().manual_seed(seed + first + i) for i in range(len(some))]
-        output = pipe(
-            [label.caption for label in some],
-            height=world.SIZE,
-            width=world.SIZE,
-            num_frames=world.FRAMES,
-            num_inference_steps=steps,
-            guidance_scale=scale,
-            max_sequence_length=pipe.tokenizer.model_max_length,
-            generator=generators,
+    for first in range(0, len(clips), batch):
+        some = clips[first : first + batch]
+        seeds = range(first, first + len(some))
+        videos.append(
+            trainer.objective.sample(pipe, some, seeds=seeds, num_inference_steps=STEPS, guidance_scale=SCALE)
         )
-        videos.append(output.frames)
     return np.concatenate(videos)
 
 

@@ -21,6 +21,7 @@ class Recipe:
     """A whole training run. Same recipe, same data, in the same order, on every machine."""
 
     stages: tuple[Stage, ...]
+    objective: str = "joint"
     architecture: Architecture = field(default_factory=Architecture)
     seed: int = 0
     muon_lr: float = 2e-3  # matrices inside the blocks; scaled to AdamW's update size

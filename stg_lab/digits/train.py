@@ -1,8 +1,7 @@
 """Train an embedded model: `make train`, or `python -m stg_lab.digits.train digits-joint`.
 
-Flow matching in the codec's latents: x_s = (1 - s) x0 + s eps, target v = eps - x0, squared error (Lipman et al. 2023,
-Esser et al. 2024). One command, CPU or CUDA, resumable: state is written every minute, data is a function of the update's
-number, so a run that was killed goes on exactly where its last checkpoint stood.
+One command, CPU or CUDA, resumable: state is written every minute, data is a function of the update's number, so a run
+that was killed goes on exactly where its last checkpoint stood. What is learnt, and from what, is the objective's.
 """
 
 from __future__ import annotations
@@ -12,20 +11,18 @@ import csv
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from diffusers import WanPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from stg_lab.digits import world
 from stg_lab.digits.captions import Label
-from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, build_joint
+from stg_lab.digits.joint import Joint
+from stg_lab.digits.objective import Objective
 from stg_lab.digits.recipe import RECIPES, Recipe
 from stg_lab.sheets import contact_sheet
 
@@ -33,16 +30,7 @@ CHECKPOINT_SECONDS = 60.0
 SHEET_SECONDS = 900.0
 
 
-@dataclass
-class Batch:
-    """One update's data: normalised latents, noise, noise level and padded token ids."""
-
-    x0: Float[Tensor, "batch channel frame height width"]
-    noise: Float[Tensor, "batch channel frame height width"]
-    sigma: Float[Tensor, " batch"]
-    tokens: Tensor  # (batch, MAX_TOKENS) ids
-    mask: Tensor  # (batch, MAX_TOKENS), 1 for real tokens
-    padding: int  # how many further pad tokens the text is to look as if it had
+OBJECTIVES: dict[str, type[Objective]] = {kind.name: kind for kind in (Joint,)}
 
 
 class Trainer:
@@ -50,63 +38,35 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, out: Path, device: str, compile: bool = True) -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
-        self.pipe = build_joint(recipe.architecture, seed=recipe.seed)
-        self.model = nn.ModuleDict({"transformer": self.pipe.transformer, "text": self.pipe.text_encoder})
+        self.objective = OBJECTIVES[recipe.objective](recipe)
+        self.pipe = self.objective.pipe
+        self.model = nn.ModuleDict(self.objective.parts(self.pipe))
         self.model.to(self.device).train()
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimisers = self._optimisers()
         self.update, self.seconds = 0, 0.0
-        self.text_bias = _bias_padding(self.pipe.transformer)
-        self.forward = torch.compile(self.pipe.transformer, dynamic=False) if compile else self.pipe.transformer
+        denoiser = next(iter(self.model.values()))
+        self.forward: Any = torch.compile(denoiser, dynamic=False) if compile else denoiser
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         r = self.recipe
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
-            inside = ".blocks." in name and parameter.ndim == 2
-            (matrices if inside else rest).append(parameter)
+            (matrices if self.objective.in_blocks(name, parameter) else rest).append(parameter)
         muon = torch.optim.Muon(
             matrices, lr=r.muon_lr, weight_decay=r.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         )
         adam = torch.optim.AdamW(rest, lr=r.adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
         return [muon, adam]
 
-    def data(self, update: int, split: str = "train") -> Batch:
+    def data(self, update: int, split: str = "train") -> Any:
         """The data of one update; depends on the recipe's seed and the update's number alone."""
-        r, stage = self.recipe, self.recipe.stage_at(update)
-        seed = (r.seed << 40) + update
-        g = torch.Generator().manual_seed(seed + (1 << 39))
-        clips = world.draw(stage.batch, seed=seed, split=split)
-        times = torch.rand(stage.batch, 1, generator=g) if stage.frames == 1 else None
-        video = world.render(clips, frames=stage.frames, times=times)  # [batch, frame, h, w, 3]
-        x0 = self.pipe.vae.encode(video.permute(0, 4, 1, 2, 3) * 2 - 1).latent
-        x0 = (x0 - PIXEL_MEAN) / PIXEL_STD
-        keep = (torch.rand(stage.batch, generator=g) >= r.caption_dropout).tolist()
-        captions = [c if k else "" for c, k in zip(clips.captions, keep, strict=True)]
-        text = self.pipe.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
-        most = r.longest_padding - MAX_TOKENS
-        draws = torch.rand(2, generator=g)
-        padding = int(most ** draws[0].item()) if draws[1] < 0.5 else 0
-        sigma = _noise_levels(stage.batch, r, g)
-        noise = torch.randn(x0.shape, generator=g)
-        return Batch(x0, noise, sigma, text.input_ids, text.attention_mask, padding)
+        return self.objective.data(update, split)
 
-    def loss(self, b: Batch) -> Float[Tensor, " batch"]:
-        """Squared error of the predicted velocity, per clip."""
-        d = self.device
-        x0, noise, sigma, mask = b.x0.to(d), b.noise.to(d), b.sigma.to(d), b.mask.to(d)
-        text = self.pipe.text_encoder(b.tokens.to(d), mask).last_hidden_state * mask[..., None]
-        self.text_bias[..., -1] = float(torch.log1p(torch.tensor(float(b.padding))))
-        s = sigma[:, None, None, None, None]
-        with torch.autocast(d.type, torch.bfloat16):
-            v = self.forward(
-                hidden_states=(1 - s) * x0 + s * noise,
-                timestep=sigma * 1000,
-                encoder_hidden_states=text,
-                return_dict=False,
-            )[0]
-        return F.mse_loss(v.float(), noise - x0, reduction="none").mean(dim=(1, 2, 3, 4))
+    def loss(self, batch: Any) -> Float[Tensor, " batch"]:
+        """The loss of each clip."""
+        return self.objective.loss(self.forward, batch, self.device)
 
     def step(self) -> float:
         """One update; returns its loss."""
@@ -165,15 +125,15 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begin with the weights of a saved pipeline of the same architecture, instead of random ones."""
-        saved = WanPipeline.from_pretrained(folder)
-        for name, module in (("transformer", saved.transformer), ("text", saved.text_encoder)):
-            self.model[name].load_state_dict(module.state_dict(), strict=False)  # the padding's bias is ours alone
+        saved = type(self.pipe).from_pretrained(folder)
+        for name, module in self.objective.parts(saved).items():
+            self.model[name].load_state_dict(module.state_dict(), strict=False)  # buffers of training are ours alone
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def averaged_pipeline(self) -> Any:
         """A fresh pipeline in eval mode that holds the averaged weights."""
-        pipe = build_joint(self.recipe.architecture, seed=self.recipe.seed)
-        holder = nn.ModuleDict({"transformer": pipe.transformer, "text": pipe.text_encoder})
+        pipe = self.objective.build()
+        holder = nn.ModuleDict(self.objective.parts(pipe))
         holder.load_state_dict({k: v for k, v in self.average.items() if k in holder.state_dict()})
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self.device)
@@ -190,35 +150,6 @@ class Trainer:
             self.model.load_state_dict(held)
 
 
-def _noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Float[Tensor, " batch"]:
-    """Noise levels in (0, 1): a shifted logit-normal (Esser et al. 2024, section 3.1) with a uniform share."""
-    s = torch.sigmoid(torch.randn(batch, generator=generator))
-    s = recipe.noise_shift * s / (1 + (recipe.noise_shift - 1) * s)
-    uniform, choice = torch.rand(2, batch, generator=generator)
-    return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
-
-
-def _bias_padding(transformer: Any) -> Tensor:
-    """Let one pad token weigh as much as many, in every cross-attention; returns the bias to write into.
-
-    The stock pipeline pads captions with zeros to `max_sequence_length` (512 unless told otherwise) and the model attends
-    to all of it unmasked. All pad tokens are equal, so n further ones act exactly like + log(1 + n) on the logit of one.
-    Training with random n makes the model indifferent to the padding's length without paying for 512 tokens.
-    """
-    from diffusers.models.transformers.transformer_wan import WanAttnProcessor
-
-    class Padded(WanAttnProcessor):
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
-            bias = attn.text_bias.to(hidden_states.dtype)
-            return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
-
-    bias = torch.zeros(1, 1, 1, MAX_TOKENS, device=next(transformer.parameters()).device)
-    for block in transformer.blocks:
-        block.attn2.register_buffer("text_bias", bias, persistent=False)
-        block.attn2.set_processor(Padded())
-    return bias
-
-
 SHEET_LABELS = [
     Label(digit, colour, motion)
     for digit, colour, motion in zip(
@@ -232,13 +163,11 @@ SHEET_LABELS = [
 
 def write_sheet(trainer: Trainer, path: Path, steps: int = 24, scale: float = 3.0) -> None:
     """Sample the fixed captions with the stock pipeline and the averaged weights."""
-    pipe = trainer.averaged_pipeline()
-    captions = [label.caption for label in SHEET_LABELS]
-    video = pipe(
-        captions, height=world.SIZE, width=world.SIZE, num_frames=world.FRAMES, num_inference_steps=steps,
-        guidance_scale=scale, max_sequence_length=MAX_TOKENS,
-        generator=[torch.Generator().manual_seed(i) for i in range(len(captions))],
-    ).frames  # fmt: skip
+    clips = world.draw(len(SHEET_LABELS), seed=0, split="test", labels=SHEET_LABELS)
+    video = trainer.objective.sample(
+        trainer.averaged_pipeline(), clips, seeds=range(len(clips)), num_inference_steps=steps, guidance_scale=scale
+    )
+    captions = clips.captions
     contact_sheet(video, captions, path, columns=2)
 
 

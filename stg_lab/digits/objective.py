@@ -1,0 +1,77 @@
+"""What an embedded model learns: its pipeline, its data and its loss. The trainer knows the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stg_lab.digits import world
+from stg_lab.digits.recipe import Recipe
+
+
+class Objective(ABC):
+    """One kind of embedded model as something to train.
+
+    Attributes:
+        recipe: the whole training run.
+        pipe: the pipeline whose weights are trained, in place.
+        name: how recipes call it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.pipe = self.build()
+
+    @abstractmethod
+    def build(self) -> Any:
+        """A new, untrained stock pipeline; the recipe's seed decides its weights."""
+
+    @abstractmethod
+    def parts(self, pipe: Any) -> dict[str, nn.Module]:
+        """What of a pipeline is trained, by name; the denoiser first."""
+
+    @abstractmethod
+    def data(self, update: int, split: str = "train") -> Any:
+        """The data of one update: a function of the recipe's seed and the update's number alone."""
+
+    @abstractmethod
+    def loss(self, forward: Callable[..., Any], batch: Any, device: torch.device) -> Float[Tensor, " batch"]:
+        """The loss of each clip.
+
+        Args:
+            forward: the denoiser, compiled or not.
+        """
+
+    @abstractmethod
+    def sample(self, pipe: Any, clips: world.Clips, *, seeds: Sequence[int], **call: Any) -> Any:
+        """One video a clip's label from the stock pipeline, `(batch, frame, height, width, 3)` in [0, 1].
+
+        Args:
+            seeds: of each sample's generator.
+            **call: further arguments of the pipeline, such as `num_inference_steps` and its guidance scale.
+        """
+
+    def in_blocks(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether a parameter, named as in `parts`, is a matrix inside the repeated blocks, which Muon is made for."""
+        return "blocks." in name and parameter.ndim == 2
+
+    def clips(self, update: int, split: str) -> tuple[world.Clips, torch.Generator]:
+        """The clips of an update and a generator for whatever else is random in it."""
+        seed = (self.recipe.seed << 40) + update
+        clips = world.draw(self.recipe.stage_at(update).batch, seed=seed, split=split)
+        return clips, torch.Generator().manual_seed(seed + (1 << 39))
+
+
+def noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    """Noise levels in (0, 1): a shifted logit-normal (Esser et al. 2024, section 3.1) with a uniform share."""
+    s = torch.sigmoid(torch.randn(batch, generator=generator))
+    s = recipe.noise_shift * s / (1 + (recipe.noise_shift - 1) * s)
+    uniform, choice = torch.rand(2, batch, generator=generator)
+    return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
