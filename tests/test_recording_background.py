@@ -14,7 +14,7 @@ from kit.processes import run_python
 
 import stg_lab as lab
 from stg_lab.recording import BackgroundRecorder, Recorder
-from stg_lab.recording.chunks import ChunkFiles
+from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
 from stg_lab.sampling import host
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([1]))
@@ -254,7 +254,7 @@ def test_chunks_are_those_that_zarr_itself_writes(tmp_path):
 
     place = tmp_path / "a.zarr"
     recorder = Recorder(place)
-    recorder.start(steps=1, branches=BRANCHES, shape=SHAPE, settings={}, samples={"caption": ["", ""]})
+    recorder.start(steps=1, branches=BRANCHES, shape=SHAPE, settings={}, samples={"caption": ["", "a red seven"]})
     x_t, *predictions = arrays()[0]
     recorder.write(LEVEL, x_t, dict(zip(BRANCHES, predictions, strict=True)))
     recorder.finish(x_t)
@@ -268,7 +268,38 @@ def test_chunks_are_those_that_zarr_itself_writes(tmp_path):
         for name, value in {**LEVEL, **later}.items():
             group[name][0] = value
         group["progress"][:] = [1, 1]
+        group["step"][...], group["branch"][...], group["caption"][...] = [0], list(BRANCHES), ["", "a red seven"]
     assert {f: f.read_bytes() for f in place.rglob("c.*")} == ours
+
+
+def test_a_store_reads_like_one_that_xarray_laid_out(tmp_path):
+    """Names, dimensions, coordinates, types, texts and attributes; what was not written is NaN."""
+    import xarray as xr
+
+    known = {
+        "numbers": (("b", "a"), np.arange(6, dtype=np.int64).reshape(3, 2)),
+        "scalar": ((), np.float64(0.5)),
+    }
+    coords = {
+        "a": np.array([4, 5]),
+        "b": np.array(["x", "", "a longer tail"], object),
+        "beside": ("b", np.array([0.5, np.nan, 1])),
+        "texts": (("a", "b"), np.array([["", "1"], ["é", "2"], ["三", "3"]], object).T),
+    }
+    expected = xr.Dataset(
+        {**known, "empty": (("a",), np.full(2, np.nan, np.float32))}, coords, attrs={"mark": {"n": [1]}}
+    )
+    plan = {name: Planned.of(dims, values, coordinate=False) for name, (dims, values) in known.items()}
+    plan |= {name: Planned.of(v.dims, v.values) for name, v in expected.coords.items()}
+    plan["empty"] = Planned(("a",), (2,), "float32", chunks=(1,), fill=float("nan"))
+    lay_out(tmp_path / "ours.zarr", plan, {"mark": {"n": [1]}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's notes on strings
+        expected.to_zarr(tmp_path / "theirs.zarr", zarr_format=3, consolidated=False)
+    ours, theirs = (xr.open_zarr(tmp_path / f"{n}.zarr", consolidated=False).load() for n in ("ours", "theirs"))
+    assert ours.identical(theirs)
+    assert {n: v.dtype for n, v in ours.variables.items()} == {n: v.dtype for n, v in theirs.variables.items()}
+    assert set(ours.coords) == {"a", "b", "beside", "texts"}
 
 
 def test_a_chunk_of_the_wrong_shape_is_refused(tmp_path):

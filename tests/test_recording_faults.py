@@ -27,7 +27,8 @@ def fail_at_write(monkeypatch, number, error):
     count = []
 
     def write(self, *args):
-        count.append(1)
+        if count or self.name == "x_t":
+            count.append(1)
         if len(count) == number:
             raise error
         WRITE(self, *args)

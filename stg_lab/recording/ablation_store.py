@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.ablation import FORMAT, MARK, MISSING, MODEL, is_ablation
+from stg_lab.recording.chunks import ChunkFiles, Planned, chunk_files, lay_out
 from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.recording.writer import free_bytes, size_text
 
@@ -80,7 +80,7 @@ class AblationStore:
 
     def __init__(self, path: str | Path, layout: Layout, *, overwrite: bool = False) -> None:
         self.path, self.layout = Path(path), layout
-        self._group: Any = None
+        self._arrays: dict[str, ChunkFiles] = {}
         self._replace = False
         if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             if not is_ablation(self.path):
@@ -90,13 +90,13 @@ class AblationStore:
             self._replace = overwrite
             if not overwrite:
                 self._check_same()
-                self._open()
-        self.made = np.zeros(self._made_shape, np.int8) if self._group is None else self._group["made"][...]
+                self._arrays = chunk_files(self.path)
+        self.made = self._zarr("made")[...] if self.started else np.full(self._made_shape, MISSING, np.int8)
 
     @property
     def started(self) -> bool:
         """Whether there is anything on disk yet."""
-        return self._group is not None
+        return bool(self._arrays)
 
     def missing(self, run: int, step: int) -> list[Index]:
         """The weak models still to be run, by numbers of the run and of the step among the wanted ones."""
@@ -119,7 +119,7 @@ class AblationStore:
             RecordingError: the disk will not hold it, or the sizes are not those of the sweep that is resumed.
         """
         if self.started:
-            there = self._group["x0_cond"].shape[2:]
+            there = self._zarr("x0_cond").shape[2:]
             if there != tuple(shape[1:]):
                 raise RecordingError(
                     f"{self.path} holds latents {there}, and this run has {shape[1:]}. Choose a new name."
@@ -128,21 +128,14 @@ class AblationStore:
         self.check_space(shape)
         if self._replace:
             shutil.rmtree(self.path)
-        template = self._template((len(self.layout.seeds), *shape[1:]), uncond)
-        one = (self.layout.batch, *shape[1:])
-        chunks = {
-            "scores": (1, 1, 1, 1, len(SCORES), self.layout.batch),
-            "made": (1, 1, *self.layout.weak.shape),
-            **dict.fromkeys(("x0_cond", "x0_uncond"), (1, *one)),
-            "x0": (1, 1, 1, 1, *one),
+        plan = self._plan((len(self.layout.seeds), *shape[1:]), uncond)
+        attributes = {
+            MARK: FORMAT,
+            "arguments": dict(self.layout.arguments),
+            "settings": dict(self.layout.settings),
         }
-        flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
-        encoding = {n: {"chunks": size, "chunk_key_encoding": flat} for n, size in chunks.items() if n in template}
-        with self._explained(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zarr's notes on strings in the v3 format: both ends are ours
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            template.to_zarr(self.path, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding)
-        self._open()
+        with self._explained():
+            self._arrays = lay_out(self.path, plan, attributes)
 
     def write_state(
         self, run: int, step: int, timestep: float, sigma: float, x0: Mapping[str, np.ndarray | None]
@@ -155,12 +148,14 @@ class AblationStore:
         with self._explained():
             for name, values in x0.items():
                 if values is not None:
-                    self._group[name][step, self._samples(run)] = values.astype(self.layout.dtype)
-            self._group["timestep"][step], self._group["sigma"][step] = timestep, sigma
+                    self._arrays[name].write(values, step, run)
+            self._arrays["timestep"].write(timestep, step)
+            self._arrays["sigma"].write(sigma, step)
 
     def x0_cond(self, run: int, step: int) -> np.ndarray | None:
         """What was kept by `write_state`, if it was."""
-        x0 = self._group["x0_cond"][step, self._samples(run)].astype(np.float32)
+        samples = slice(run * self.layout.batch, (run + 1) * self.layout.batch)
+        x0 = self._zarr("x0_cond")[step, samples].astype(np.float32)
         return None if np.isnan(x0).all() else x0
 
     def write(
@@ -172,20 +167,24 @@ class AblationStore:
             found: by weak model, what became of it (`MADE`, `NOTHING_CHANGED` or `REFUSED`), its scores, and its one-step
                 prediction.
         """
-        samples, marks = self._samples(run), self.made[run, step].copy()
+        marks = self.made[run, step].copy()
         with self._explained():
             for index, (what, scores, x0) in found.items():
                 if scores:
-                    self._group["scores"][(step, *index, slice(None), samples)] = np.stack([scores[n] for n in SCORES])
-                if x0 is not None and "x0" in self._group:
-                    self._group["x0"][(step, *index, samples)] = x0.astype(self.layout.dtype)
+                    self._arrays["scores"].write(np.stack([scores[n] for n in SCORES]), step, *index, 0, run)
+                if x0 is not None and "x0" in self._arrays:
+                    self._arrays["x0"].write(x0, step, *index, run)
                 marks[index] = what
-            self._group["made"][run, step] = marks
+            self._arrays["made"].write(marks, run, step)
         self.made[run, step] = marks
 
     def note(self, specification: str, why: str) -> None:
         """Keep why a weak model could not be run."""
-        self._group.attrs["refused"] = {**self._group.attrs.get("refused", {}), specification: why}
+        import zarr
+
+        attributes = zarr.open_group(self.path, mode="r+", use_consolidated=False).attrs
+        refused: Any = attributes.get("refused", {})
+        attributes["refused"] = {**refused, specification: why}
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -195,20 +194,14 @@ class AblationStore:
         except OSError as error:
             raise RecordingError(f"{self.path} could not be written: {error.strerror or error}.") from error
 
-    def _samples(self, run: int) -> slice:
-        return slice(run * self.layout.batch, (run + 1) * self.layout.batch)
+    def _zarr(self, name: str) -> Any:
+        import zarr
+
+        return zarr.open_array(self.path / name, mode="r")
 
     @property
     def _made_shape(self) -> tuple[int, ...]:
         return (self.layout.runs, len(self.layout.steps), *self.layout.weak.shape)
-
-    def _open(self) -> None:
-        """Chunks of nothing but NaN are written too, so that a missing one means that it was not written."""
-        import zarr
-
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            self._group = _Group(group)
 
     def _check_same(self) -> None:
         attrs = json.loads((self.path / "zarr.json").read_text())["attributes"]
@@ -237,50 +230,39 @@ class AblationStore:
                 "keep_x0=False for scores alone, record_dtype='float16' for half the size, or choose another place with record=."
             )
 
-    def _template(self, shape: tuple[int, ...], uncond: bool) -> Any:
-        import dask.array as da
-        import xarray as xr
-
-        plan, dims = self.layout, ("sample", *LATENT_DIMS)
-
-        def lazy(dtype: str, *size: int) -> Any:  # only metadata is written from these, never values
-            return da.full(size, np.nan if dtype != "int8" else MISSING, dtype=dtype, chunks=-1)
-
-        steps, models = len(plan.steps), plan.weak.shape
-        arrays = {
-            "scores": (("step", *MODEL, "score", "sample"), lazy("float64", steps, *models, len(SCORES), shape[0])),
-            "made": (("run", "step", *MODEL), lazy("int8", *self._made_shape)),
-            "x0_cond": (("step", *dims), lazy(plan.dtype, steps, *shape)),
+    def _plan(self, shape: tuple[int, ...], uncond: bool) -> dict[str, Planned]:
+        plan, steps, models, nan = self.layout, len(self.layout.steps), self.layout.weak.shape, float("nan")
+        dims, one = ("sample", *LATENT_DIMS), (self.layout.batch, *shape[1:])
+        x0 = Planned(("step", *dims), (steps, *shape), plan.dtype, chunks=(1, *one), fill=nan)
+        weak_x0 = Planned(
+            ("step", *MODEL, *dims), (steps, *models, *shape), plan.dtype, chunks=(1, 1, 1, 1, *one), fill=nan
+        )
+        scores = Planned(
+            ("step", *MODEL, "score", "sample"),
+            (steps, *models, len(SCORES), shape[0]),
+            "float64",
+            chunks=(1, 1, 1, 1, len(SCORES), plan.batch),
+            fill=nan,
+        )
+        level = Planned(("step",), (steps,), "float64", chunks=(1,), fill=nan, coordinate=True)
+        return {
+            "scores": scores,
+            "made": Planned(("run", "step", *MODEL), self._made_shape, "int8", chunks=(1, 1, *models), fill=MISSING),
+            "x0_cond": x0,
+            **({"x0_uncond": x0} if uncond else {}),
+            **({"x0": weak_x0} if plan.keep_x0 else {}),
+            "step": Planned.of("step", np.array(plan.steps)),
+            "layer": Planned.of("layer", np.array(plan.layers)),
+            "part": Planned.of("part", np.array(plan.parts, object)),
+            "axis": Planned.of("axis", np.array(plan.axes, object)),
+            "score": Planned.of("score", np.array(list(SCORES), object)),
+            "caption": Planned.of("sample", np.array(plan.captions, object)),
+            "seed": Planned.of("sample", np.array(plan.seeds)),
+            "weak": Planned.of(MODEL, plan.weak.astype(object)),
+            "why": Planned.of(MODEL, plan.why.astype(object)),
+            "timestep": level,
+            "sigma": level,
         }
-        if uncond:
-            arrays["x0_uncond"] = (("step", *dims), lazy(plan.dtype, steps, *shape))
-        if plan.keep_x0:
-            arrays["x0"] = (("step", *MODEL, *dims), lazy(plan.dtype, steps, *models, *shape))
-        coords = {
-            "step": np.array(plan.steps),
-            "layer": np.array(plan.layers),
-            **{n: np.array(v, object) for n, v in (("part", plan.parts), ("axis", plan.axes), ("score", list(SCORES)))},
-            "caption": ("sample", np.array(plan.captions, object)),
-            "seed": ("sample", np.array(plan.seeds)),
-            "weak": (MODEL, plan.weak.astype(object)),
-            "why": (MODEL, plan.why.astype(object)),
-            **{name: ("step", np.full(steps, np.nan)) for name in ("timestep", "sigma")},
-        }
-        attrs = {MARK: FORMAT, "arguments": dict(plan.arguments), "settings": dict(plan.settings)}
-        return xr.Dataset(arrays, coords=coords, attrs=attrs)
-
-
-class _Group:
-    """The arrays of a store, opened once each."""
-
-    def __init__(self, group: Any) -> None:
-        self.attrs, self._arrays = group.attrs, dict(group.arrays())
-
-    def __getitem__(self, name: str) -> Any:
-        return self._arrays[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._arrays
 
 
 def _short(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
-from stg_lab.recording.chunks import LEVEL, ChunkFiles
+from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 
 DTYPES = ("float32", "float16")
@@ -61,29 +60,13 @@ class Recorder:
         Raises:
             RecordingError: the disk will not hold the run.
         """
-        from zarr.codecs import ZstdCodec
-
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
         if self._replace:
             shutil.rmtree(self.path)
-        template = self._template(shape, samples, preview)
-        template.attrs = {MARK: FORMAT, "settings": dict(settings)}
-        chunks = {
-            "x_t": (1, *shape),
-            "prediction": (1, 1, *shape),
-            "final": shape,
-            PROGRESS: (2,),
-            **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), (1,)),
-        }
-        flat = {"name": "default", "configuration": {"separator": "."}}  # one file a chunk, without a tree of folders
-        same = {"chunk_key_encoding": flat, "compressors": [ZstdCodec(level=LEVEL)]}
-        encoding = {name: {"chunks": size, **same} for name, size in chunks.items()}
-        with _explained(self, "laid out"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zarr's notes on strings in the v3 format: both ends are ours
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            template.to_zarr(self.path, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding)
-            self._arrays = self._open(tuple(chunks))
+        plan = self._plan(shape, samples, preview)
+        with _explained(self, "laid out"):
+            self._arrays = lay_out(self.path, plan, {MARK: FORMAT, "settings": dict(settings)})
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -126,47 +109,27 @@ class Recorder:
     def started(self) -> bool:
         return bool(self._arrays)
 
-    def _open(self, names: tuple[str, ...]) -> dict[str, ChunkFiles]:
-        """The arrays to write into."""
-        import zarr
-
-        group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-        return {name: ChunkFiles(group[name], self.path / name) for name in names}
-
-    def _template(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> Any:
-        import dask.array as da
-        import xarray as xr
-
-        n = self.steps
-        dims = ("sample", *LATENT_DIMS)
-
-        def lazy(*lead: int) -> Any:  # only metadata is written from these, never values
-            return da.full((*lead, *shape), np.nan, dtype=self.dtype, chunks=-1)
-
-        unknown = da.full(n, np.nan, chunks=-1)
-
-        ds = xr.Dataset(
-            {
-                "x_t": (("step", *dims), lazy(n)),
-                "prediction": (("step", "branch", *dims), lazy(n, len(self._branches))),
-                "final": (dims, lazy()),
-                PROGRESS: ("progress_field", np.zeros(2, np.int64)),
+    def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
+        n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
+        dtype, branches = self.dtype.name, len(self._branches)
+        level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
+        known = {} if preview is None else {k: np.asarray(v) for k, v in preview.to_dict().items()}
+        return {
+            "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
+            "prediction": Planned(
+                ("step", "branch", *dims), (n, branches, *shape), dtype, chunks=(1, 1, *shape), fill=nan
+            ),
+            "final": Planned(dims, shape, dtype, fill=nan),
+            PROGRESS: Planned.of("progress_field", np.zeros(2, np.int64), coordinate=False),
+            "step": Planned.of("step", np.arange(n)),
+            "branch": Planned.of("branch", np.array(self._branches, object)),
+            **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), level),
+            **{name: Planned.of("sample", values) for name, values in samples.items()},
+            **{
+                PREVIEW + k: Planned.of(tuple(f"{PREVIEW}{k}_{i}" for i in range(v.ndim)), v, coordinate=False)
+                for k, v in known.items()
             },
-            coords={
-                "step": np.arange(n),
-                "branch": np.array(self._branches, dtype=object),
-                **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), ("step", unknown)),
-                **{
-                    k: ("sample", np.array(v, dtype=object if isinstance(v[0], str) else None))
-                    for k, v in samples.items()
-                },
-            },
-        )
-        if preview is not None:
-            for name, value in preview.to_dict().items():
-                ndim = np.ndim(value)
-                ds[PREVIEW + name] = (tuple(f"{PREVIEW}{name}_{i}" for i in range(ndim)), np.asarray(value))
-        return ds
+        }
 
     def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:
         """Ask the disk whether it will hold a run; see `start`.
