@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 MODEL ?= digits-joint
+VIDEOS ?= 256
 TORCH := 2.13.0
 BIN := .venv/bin
 VENV := .venv/.complete
@@ -10,7 +11,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
 	"try: make PYTHON=python3.12" >&2; exit 1; }
 
-.PHONY: help demo test lab train bench lint format lock clean
+.PHONY: help demo test lab train judge evidence bench lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +27,12 @@ lab: $(VENV) ## open the notebooks in JupyterLab
 
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
+
+judge: $(VENV) ## train the judge of the digits world anew
+	$(BIN)/python -m stg_lab.digits.train_judge
+
+evidence: $(VENV) ## put the paper's claims to the test (CLAIMS="3 5" VIDEOS=32; goes on where it was cut off)
+	$(BIN)/python -m stg_lab.evidence $(if $(CLAIMS),--claims $(CLAIMS)) $(if $(MODELS),--models $(MODELS)) --videos $(VIDEOS)
 
 bench: $(VENV) ## measure speed and memory
 	$(BIN)/python -m benchmarks.run

@@ -54,7 +54,7 @@ def recording(subject: Subject) -> list[float]:
 
     def run(record: bool) -> None:
         with lab.attach(subject.pipe, guidance=guidance, record=record):
-            subject.run(STEPS // 2)
+            subject.run(STEPS)
 
     seconds = interleaved({"with": lambda: run(True), "without": lambda: run(False)}, ROUNDS)
     return ratios(seconds["with"], seconds["without"])

@@ -18,7 +18,7 @@ from stg_lab._version import __version__
 
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
-    from stg_lab import analysis, digits, families, figures, plots
+    from stg_lab import analysis, digits, families, figures, metrics, plots
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
@@ -70,6 +70,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "analysis": ("stg_lab.analysis", None),
     "digits": ("stg_lab.digits", None),
     "figures": ("stg_lab.figures", None),
+    "metrics": ("stg_lab.metrics", None),
     "plots": ("stg_lab.plots", None),
     "widgets": ("stg_lab.widgets", None),
 }

@@ -1,4 +1,4 @@
-"""What a shell user types: `stg-lab demo`, `stg-lab info`. Heavy imports wait until a command runs."""
+"""What a shell user types: `stg-lab demo`, `stg-lab evaluate`, `stg-lab info`. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -67,6 +67,31 @@ def _parser() -> _Parser:
     demo.add_argument("--seed", type=int, default=0, help="seed of the first sample (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
+    evaluate = commands.add_parser(
+        "evaluate", help="measure videos, and compare them with others, with 95 %% intervals"
+    )
+    evaluate.add_argument("videos", nargs="*", metavar="VIDEOS", help="files, folders, patterns, recordings (.zarr)")
+    evaluate.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="REFERENCE",
+        help="reference videos; may be given several times",
+    )
+    evaluate.add_argument(
+        "--captions", type=Path, metavar="FILE", help="what each video was to show: .txt, a line a video, or .json"
+    )
+    evaluate.add_argument("--judge", action="store_true", help="the videos are of the digits world: ask its judge too")
+    evaluate.add_argument(
+        "--videomae", metavar="WEIGHTS", help="folder or repository id: compare in VideoMAE's features"
+    )
+    evaluate.add_argument("--paired", action="store_true", help="video i of both sides was made from the same seed")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="save the table as .csv or .json")
+    evaluate.add_argument("--resamples", type=_positive, default=2000, help="of the bootstrap (default: %(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    evaluate.add_argument("--list", action="store_true", help="list every metric with unit, range and source, and stop")
+    evaluate.set_defaults(run=_evaluate)
+
     info = commands.add_parser("info", help="versions, device and embedded models")
     info.set_defaults(run=_info)
     return parser
@@ -97,6 +122,33 @@ def _demo(options: argparse.Namespace) -> int:
     for path, what in written.items():
         print(f"  {path!s:<{width}}  {what}")
     print(f"\nOpen {options.out / 'report.html'} in a browser; then `make lab` for the notebooks.")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.list:
+        from stg_lab.metrics.table import describe
+
+        print(describe())
+        return 0
+    from stg_lab.metrics.files import check_out, evaluate
+
+    if options.out:
+        check_out(options.out)
+    table = evaluate(
+        options.videos,
+        against=options.against,
+        captions=options.captions,
+        judge=options.judge,
+        videomae=options.videomae,
+        paired=options.paired,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    print(table)
+    if options.out:
+        table.save(options.out)
+        print(f"\nwritten: {options.out}")
     return 0
 
 

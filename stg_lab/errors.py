@@ -38,6 +38,10 @@ class UnsafeModelError(LabError, ValueError):
     """A model that loads only by running code that comes with it: pickled weights, or classes of its own."""
 
 
+class MetricError(LabError, ValueError):
+    """Videos or features that a metric cannot measure."""
+
+
 class RecordingError(LabError, OSError):
     """A recording that cannot be written or read."""
 

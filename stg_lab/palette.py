@@ -14,6 +14,9 @@ WEAK = (
     "#999933",
 )  # weak models, in the order of their branches
 
+#: Lines that are not branches, in order.
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
 
 def colour(branch: str, branches: list[str]) -> str:
     """The colour of a branch among its recording's branches."""

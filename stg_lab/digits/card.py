@@ -14,6 +14,7 @@ import torch
 
 from stg_lab.digits import world
 from stg_lab.digits.judge import Score, judge_video
+from stg_lab.digits.objective import Card
 from stg_lab.sheets import contact_sheet
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SAMPLES = 32  # on the card's contact sheet, unpicked
 JUDGED = 200  # for the card's accuracies
 STEPS, SCALE = 24, 4.0
-HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the transformer is stored in float16
+HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the denoiser is stored in float16
 
 
 def export(trainer: Trainer, folder: Path) -> None:
@@ -35,16 +36,18 @@ def export(trainer: Trainer, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipe = trainer.averaged_pipeline()
-    if sum(p.numel() for p in pipe.transformer.parameters()) > HALF_ABOVE:
-        pipe.transformer.half()  # diffusers loads it back as float32; what is judged below is what ships
+    denoiser = next(iter(trainer.objective.parts(pipe).values()))
+    if sum(p.numel() for p in denoiser.parameters()) > HALF_ABOVE:
+        denoiser.half()  # diffusers loads it back as float32; what is judged below is what ships
     pipe.save_pretrained(partial)
-    pipe.transformer.float()
+    denoiser.float()
     shutil.copy(trainer.out / "loss.csv", partial / "loss.csv")
     held_out = trainer.validate()
     clips = world.draw(JUDGED, seed=0, split="test")
     labels, video = clips.labels, sample(trainer, pipe, clips)
     contact_sheet(video[:SAMPLES], [label.caption for label in labels[:SAMPLES]], partial / "samples.png", columns=2)
-    _loss_figure(partial / "loss.csv", partial / "loss.png")
+    card = trainer.objective.card()
+    _loss_figure(partial / "loss.csv", partial / "loss.png", card.loss)
     facts = {
         "updates": trainer.update,
         "of": trainer.recipe.updates,
@@ -57,7 +60,7 @@ def export(trainer: Trainer, folder: Path) -> None:
         "torch": torch.__version__,
     }
     (partial / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (partial / "README.md").write_text(_card(folder.name, facts))
+    (partial / "README.md").write_text(_card(folder.name, type(pipe).__name__, card, facts))
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
@@ -81,7 +84,7 @@ def _machine(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
-def _loss_figure(csv_path: Path, png: Path) -> None:
+def _loss_figure(csv_path: Path, png: Path, label: str) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -95,13 +98,13 @@ def _loss_figure(csv_path: Path, png: Path) -> None:
             ax.plot(
                 *zip(*part, strict=True), color=colour, lw=0.8, label=f"clips of {frames} frame{'s' * (frames > 1)}"
             )
-    ax.set(xlabel="update", ylabel="flow-matching loss", yscale="log")
+    ax.set(xlabel="update", ylabel=label, yscale="log")
     ax.legend(frameon=False)
     figure.savefig(png, dpi=130)
     plt.close(figure)
 
 
-def _card(name: str, facts: dict[str, Any]) -> str:
+def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
     recipe, judged = facts["recipe"], facts["judged"]
     stages = "; then ".join(
         f"{s['updates']:,} updates on {s['batch']} clips of {s['frames']} frame{'s' * (s['frames'] > 1)}"
@@ -116,28 +119,24 @@ def _card(name: str, facts: dict[str, Any]) -> str:
     return f"""---
 license: mit
 library_name: diffusers
-pipeline_tag: text-to-video
+pipeline_tag: {card.task}
 ---
 
 # {name}
 
-A stock `WanPipeline` that draws moving handwritten digits: full 3D attention, flow matching, 9 frames of 32 x 32.
+A stock `{pipeline}` {card.description}
 It is small on purpose. It makes real mistakes, which is what guidance is for.
 
 ```python
 import stg_lab as lab
 
 pipe = lab.load("{name}")
-video = pipe("a red seven moving left", height=32, width=32, num_frames=9, num_inference_steps=24, guidance_scale=4).frames
+{card.example}
 ```
 
-**Captions** follow one grammar: `a COLOUR DIGIT MOTION` with red, green, blue, yellow, white; zero to nine; moving left,
-right, up, down, turning, growing, standing still, bouncing. The empty caption is the unconditional prompt.
+{card.condition}
 
-**Parts.** A `WanTransformer3DModel` with {recipe["architecture"]["blocks"]} blocks of width
-{recipe["architecture"]["heads"] * recipe["architecture"]["head_dim"]}, a {recipe["architecture"]["text_layers"]}-layer
-`UMT5EncoderModel` trained with it, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
-(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.
+**Parts.** {card.parts}
 
 **Data.** Clips rendered on the fly from 1,197 of the 1,797 scans of handwritten digits in scikit-learn (Alpaydin and Kaynak
 1998); the other 600 are never trained on.

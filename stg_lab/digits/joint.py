@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stg_lab.digits import world
-from stg_lab.digits.objective import Objective, noise_levels
+from stg_lab.digits.objective import Card, Objective, noise_levels
 from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, build_joint
 
 
@@ -89,6 +89,19 @@ class Joint(Objective):
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **call,
         ).frames
+
+    def card(self) -> Card:
+        a = self.recipe.architecture
+        return Card(
+            description="that draws moving handwritten digits: full 3D attention, flow matching, 9 frames of 32 x 32.",
+            example="video = pipe(\n"
+            '    "a red seven moving left", height=32, width=32, num_frames=9, num_inference_steps=24, guidance_scale=4\n'
+            ").frames",
+            parts=f"""A `WanTransformer3DModel` with {a.blocks} blocks of width {a.heads * a.head_dim}, a {a.text_layers}-layer
+`UMT5EncoderModel` trained with it, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
+(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.""",
+            loss="flow-matching loss",
+        )
 
 
 def _bias_padding(transformer: Any) -> Tensor:

@@ -1,23 +1,70 @@
-"""A simple judge of clips: which digit, which colour, which motion does a video show?
+"""The judge of clips: which digit, which colour, which motion does a video show?
 
-Plain scikit-learn on normalised crops and hand-made geometry, fitted on rendered clips of scans that no diffusion model was
-trained on ("judge" split) and checked on scans that neither saw ("test" split).
+A small 3-D convolutional network, trained by `stg_lab.digits.train_judge` on rendered clips of scans that no diffusion model
+was trained on (the world's "judge" split) and checked on scans that neither saw (its "test" split). What it answers from, 128
+numbers a clip, is the feature space of the set metrics in `stg_lab.metrics`.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from stg_lab.digits import world
 from stg_lab.digits.captions import COLOURS, MOTIONS, Label
 
-CROP = 16  # pixels of a normalised digit
-WOBBLE = 0.15  # noise on the motion features while fitting: 0.6 pixels on positions
+SIDE = 32  # pixels: every clip is resized to this height and width
+MOMENTS = 9  # every clip is read at this many evenly spaced frames
+FEWEST_FRAMES = 5
+FEATURES = 128
+ANSWERS = {"digit": 10, "colour": len(COLOURS), "motion": len(MOTIONS)}
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class Judge(nn.Module):
+    """Five 3-D convolutions, the mean and maximum over space and time, one layer of features, three answers."""
+
+    def __init__(self, widths: tuple[int, ...] = (24, 40, 64, 88, 80)) -> None:
+        super().__init__()
+        strides = ((1, 2, 2), (1, 2, 2), (1, 1, 1), (2, 2, 2), (1, 1, 1))
+        layers: list[nn.Module] = []
+        for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
+            before = widths[i - 1] if i else 3
+            layers += [nn.Conv3d(before, width, 3, stride, 1, bias=False), nn.BatchNorm3d(width), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.features = nn.Linear(2 * widths[-1], FEATURES)
+        self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, n) for name, n in ANSWERS.items()})
+
+    def embed(self, video: Float[Tensor, "batch 9 32 32 3"]) -> Float[Tensor, "batch 128"]:
+        """The penultimate features of clips of the size that `fitted` gives."""
+        x = self.body(video.permute(0, 4, 1, 2, 3) * 2 - 1)
+        pooled = torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
+        return self.features(pooled)
+
+    def textures(self, video: Float[Tensor, "batch 9 32 32 3"]) -> Float[Tensor, "batch 128"]:
+        """How strongly, and how unevenly, the first two layers respond: mean and standard deviation of each channel."""
+        x, found = video.permute(0, 4, 1, 2, 3) * 2 - 1, []
+        for layer in list(self.body.children())[:6]:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found += [x.mean((2, 3, 4)), x.std((2, 3, 4))]
+        return torch.cat(found, dim=1)
+
+    def forward(self, video: Float[Tensor, "batch 9 32 32 3"]) -> dict[str, Tensor]:
+        """Logits by question, each `(batch, answers)`."""
+        h = F.relu(self.embed(video))
+        return {name: head(h) for name, head in self.heads.items()}
 
 
 @dataclass(frozen=True)
@@ -48,85 +95,118 @@ def judge_video(video: np.ndarray, labels: list[Label]) -> dict[str, Score]:
     """How many clips show the asked digit, colour, motion, and all three.
 
     Args:
-        video: `(batch, frame, 32, 32, 3)` in [0, 1].
+        video: `(batch, frame, height, width, 3)` in [0, 1], from 5 frames up, of any size.
         labels: what was asked for, one a clip.
+
+    Raises:
+        ValueError: a video of another shape or range, or not one label a clip.
     """
-    readers, own = _readers()
-    seen = _read(readers, video)
+    own = judge_facts()["accuracy"]
+    return {name: Score(int(ok.sum()), len(ok), own[name]["share"]) for name, ok in right(video, labels).items()}
+
+
+def right(video: np.ndarray, labels: list[Label]) -> dict[str, np.ndarray]:
+    """Whether each clip shows the asked digit, colour, motion, and all three, `(batch,)` of bool each; as `judge_video`."""
+    seen = read(video)
+    if len(labels) != len(video):
+        raise ValueError(f"{len(video)} clips need as many labels, got {len(labels)}.")
     asked = {
-        "digit": np.array([label.digit for label in labels]),
-        "colour": np.array([COLOURS.index(label.colour) for label in labels]),
-        "motion": np.array([MOTIONS.index(label.motion) for label in labels]),
+        "digit": [label.digit for label in labels],
+        "colour": [COLOURS.index(label.colour) for label in labels],
+        "motion": [MOTIONS.index(label.motion) for label in labels],
     }
-    right = {name: seen[name] == asked[name] for name in asked}
-    right["all three"] = right["digit"] & right["colour"] & right["motion"]
-    return {name: Score(int(ok.sum()), len(labels), own[name]) for name, ok in right.items()}
+    each = {name: seen[name] == np.array(asked[name]) for name in ANSWERS}
+    return {**each, "all three": np.all(list(each.values()), axis=0)}
 
 
-def features(video: np.ndarray) -> dict[str, np.ndarray]:
-    """What the judge looks at, per clip: crops of the digit, colour of its ink, and the path of its outline."""
-    ink = _ink(video)  # [batch, frame, h, w] in [0, 1]
-    batch, frames, height, width = ink.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    mass = ink.sum((2, 3)) + 1e-3
-    cx, cy = (ink * x).sum((2, 3)) / mass, (ink * y).sum((2, 3)) / mass
-    dx, dy = x - cx[..., None, None], y - cy[..., None, None]
-    xx, yy, xy = ((ink * m).sum((2, 3)) / mass for m in (dx * dx, dy * dy, dx * dy))
-    middle = frames // 2
-    chosen = sorted({0, middle, frames - 1})
-    crops = np.stack([_crop(ink[i, f], float(cx[i, f]), float(cy[i, f])) for i in range(batch) for f in chosen])
-    colour = (video * ink[..., None]).sum((1, 2, 3)) / (ink.sum((1, 2, 3)) + 1e-3)[:, None]
-    # Second moments instead of an angle: a round digit has no angle, and its moments stay calm when its outline wobbles.
-    spread = (xx + yy).mean(1, keepdims=True) + 1e-3
-    rows = [cx / 4, cy / 4, np.sqrt(mass) / 2, 3 * (xx - yy) / spread, 6 * xy / spread]
-    path = np.concatenate([row - row.mean(1, keepdims=True) for row in rows], axis=1)
-    return {"digit": crops.reshape(batch, -1), "colour": colour, "motion": path}
+def read(video: np.ndarray, net: Judge | None = None) -> dict[str, np.ndarray]:
+    """What each clip shows: `digit` 0..9, `colour` an index into `COLOURS`, `motion` one into `MOTIONS`, `(batch,)` each.
+
+    Args:
+        video: as for `judge_video`.
+        net: another judge than the one that ships.
+    """
+    net = net or load_judge()
+    logits = [net(part) for part in _parts(video)]
+    return {name: torch.cat([part[name] for part in logits]).argmax(1).numpy() for name in ANSWERS}
 
 
-def _ink(video: np.ndarray) -> np.ndarray:
-    """Where the digit is: distance from the background, which is read off each clip's rim."""
-    bright = video.max(-1)
-    rim = np.concatenate([bright[:, :, 0], bright[:, :, -1], bright[:, :, :, 0], bright[:, :, :, -1]], axis=2)
-    ground = np.median(rim, axis=(1, 2))[:, None, None, None]
-    return np.clip((bright - ground - 0.15) / 0.4, 0, 1)
+def embed(video: np.ndarray, net: Judge | None = None) -> np.ndarray:
+    """The features of each clip, float64 `(batch, 128)`: where the set metrics measure; arguments as for `read`."""
+    net = net or load_judge()
+    return torch.cat([net.embed(part) for part in _parts(video)]).double().numpy()
 
 
-def _crop(ink: np.ndarray, cx: float, cy: float) -> np.ndarray:
-    """One frame's digit, moved to the middle and scaled to a fixed height."""
-    from scipy.ndimage import map_coordinates
+def textures(video: np.ndarray, net: Judge | None = None) -> np.ndarray:
+    """What the first layers of the judge see of each clip, float64 `(batch, 128)`; arguments as for `read`.
 
-    rows = np.flatnonzero(ink.max(1) > 0.5)
-    height = max(6.0, float(rows[-1] - rows[0] + 1)) if len(rows) else 20.0
-    axis = (np.arange(CROP) + 0.5 - CROP / 2) * (height * 1.15 / CROP)
-    return map_coordinates(ink, np.meshgrid(cy + axis, cx + axis, indexing="ij"), order=1, mode="constant").astype(
-        np.float32
-    )
+    The features behind the answers are trained to be the same for a clean clip and a spoilt one. These are not: strokes,
+    edges, blur and broken shapes show in them.
+    """
+    net = net or load_judge()
+    return torch.cat([net.textures(part) for part in _parts(video)]).double().numpy()
+
+
+def _parts(video: np.ndarray, size: int = 128) -> Iterator[Tensor]:
+    """A video in batches, each brought to the judge's size; no gradients are kept while it is read."""
+    check(video)
+    with torch.inference_mode():
+        for first in range(0, len(video), size):
+            yield fitted(torch.as_tensor(np.asarray(video[first : first + size], np.float32)))
+
+
+def check(video: np.ndarray) -> None:
+    """Refuse what is no batch of clips that the judge can read.
+
+    Raises:
+        ValueError: the shape is not `(batch, frame, height, width, 3)` with 5 frames or more, or values leave [0, 1].
+    """
+    shape = tuple(np.shape(video))
+    if len(shape) != 5 or shape[-1] != 3 or 0 in shape:
+        raise ValueError(f"the judge reads videos of shape (batch, frame, height, width, 3), got {shape}.")
+    if shape[1] < FEWEST_FRAMES:
+        raise ValueError(f"the judge needs {FEWEST_FRAMES} frames or more to see a motion, got {shape[1]}.")
+    low, high = float(np.min(video)), float(np.max(video))
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(f"the judge reads values in [0, 1], got {low:g} to {high:g}; divide bytes by 255.")
+
+
+def moments(frames: int) -> Int[Tensor, " nine"]:
+    """Which frames of a clip the judge looks at: nine, evenly spread; short clips show some frames twice."""
+    return torch.linspace(0, frames - 1, MOMENTS).round().long()
+
+
+def fitted(video: Float[Tensor, "batch frame height width 3"]) -> Float[Tensor, "batch 9 32 32 3"]:
+    """Clips at nine moments and 32 x 32 pixels (anti-aliased bilinear)."""
+    video = video[:, moments(video.shape[1])]
+    if video.shape[2:4] == (SIDE, SIDE):
+        return video
+    flat = video.flatten(0, 1).permute(0, 3, 1, 2)
+    flat = F.interpolate(flat, (SIDE, SIDE), mode="bilinear", antialias=True)
+    return flat.permute(0, 2, 3, 1).unflatten(0, video.shape[:2])
+
+
+def judge_folder() -> Path:
+    """Where the judge lies: `STG_LAB_JUDGE` if set, else the checkout's data/judge or the installed copy."""
+    chosen = os.environ.get("STG_LAB_JUDGE")
+    if chosen:
+        return Path(chosen)
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "data" / "judge"
+    return checkout if checkout.is_dir() else package / "_data" / "judge"
 
 
 @functools.cache
-def _readers() -> tuple[dict[str, Any], dict[str, float]]:
-    """Fitted classifiers, and their accuracy on real clips of scans that nothing was fitted to."""
-    from sklearn.svm import SVC
-
-    fit, test = world.draw(5000, seed=1, split="judge"), world.draw(1000, seed=2, split="test")
-    looks = features(_rendered(fit))
-    # A sampled digit wobbles more than a rendered one; without this noise the judge would take wobble for motion.
-    noise = np.random.default_rng(0).normal(0, WOBBLE, looks["motion"].shape).astype(np.float32)
-    readers = {
-        "digit": SVC(C=10, gamma="scale").fit(looks["digit"], fit.digit.numpy()),
-        "colour": SVC(C=10).fit(looks["colour"], fit.colour.numpy()),
-        "motion": SVC(C=10).fit(looks["motion"] + noise, fit.motion.numpy()),
-    }
-    seen = _read(readers, _rendered(test))
-    right = {name: seen[name] == getattr(test, name).numpy() for name in readers}
-    right["all three"] = right["digit"] & right["colour"] & right["motion"]
-    return readers, {name: float(ok.mean()) for name, ok in right.items()}
+def judge_facts() -> dict[str, Any]:
+    """The judge's own accuracy on unseen scans, and how it was trained."""
+    return json.loads((judge_folder() / CONFIG).read_text(encoding="utf-8"))
 
 
-def _rendered(clips: world.Clips, batch: int = 250) -> np.ndarray:
-    return np.concatenate([world.render(clips[i : i + batch]).numpy() for i in range(0, len(clips), batch)])
+@functools.cache
+def load_judge() -> Judge:
+    """The judge that ships, in eval mode."""
+    from safetensors.torch import load_file
 
-
-def _read(readers: dict[str, Any], video: np.ndarray) -> dict[str, np.ndarray]:
-    looks = features(np.asarray(video, np.float32))
-    return {name: reader.predict(looks[name]) for name, reader in readers.items()}
+    net = Judge()
+    net.load_state_dict(load_file(judge_folder() / WEIGHTS))
+    return net.eval().requires_grad_(False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +14,30 @@ from torch import Tensor, nn
 
 from stg_lab.digits import world
 from stg_lab.digits.recipe import Recipe
+
+CAPTIONS = """**Captions** follow one grammar: `a COLOUR DIGIT MOTION` with red, green, blue, yellow, white; zero to nine; moving left,
+right, up, down, turning, growing, standing still, bouncing. The empty caption is the unconditional prompt."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model card says of one kind of model; the class, the training and the scores it reads off by itself.
+
+    Attributes:
+        description: goes on after "A stock `CLASS`", to the end of the sentence.
+        example: Python that makes a video with `pipe`.
+        parts: what the pipeline is made of, as one paragraph.
+        loss: what the loss curve shows.
+        condition: what the model is told, as one paragraph.
+        task: the hub's name for what it does.
+    """
+
+    description: str
+    example: str
+    parts: str
+    loss: str
+    condition: str = CAPTIONS
+    task: str = "text-to-video"
 
 
 class Objective(ABC):
@@ -27,15 +53,28 @@ class Objective(ABC):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.pipe = self.build()
+        self.pipe = self.new()
 
     @abstractmethod
     def build(self) -> Any:
         """A new, untrained stock pipeline; the recipe's seed decides its weights."""
 
+    def new(self) -> Any:
+        """A new pipeline to train: untrained, but for a text encoder that the recipe takes from another model."""
+        pipe = self.build()
+        if self.recipe.text_from:
+            taken = type(pipe.text_encoder).from_pretrained(Path(self.recipe.text_from) / "text_encoder")
+            pipe.text_encoder.load_state_dict(taken.state_dict())
+            pipe.text_encoder.requires_grad_(False)
+        return pipe
+
+    def trained(self, pipe: Any) -> dict[str, nn.Module]:
+        """What of a pipeline is trained by this recipe, by name; the denoiser first."""
+        return {name: part for name, part in self.parts(pipe).items() if not (self.recipe.text_from and name == "text")}
+
     @abstractmethod
     def parts(self, pipe: Any) -> dict[str, nn.Module]:
-        """What of a pipeline is trained, by name; the denoiser first."""
+        """What of a pipeline is trained from scratch, by name; the denoiser first, and the text encoder as "text"."""
 
     @abstractmethod
     def data(self, update: int, split: str = "train") -> Any:
@@ -57,6 +96,10 @@ class Objective(ABC):
             seeds: of each sample's generator.
             **call: further arguments of the pipeline, such as `num_inference_steps` and its guidance scale.
         """
+
+    @abstractmethod
+    def card(self) -> Card:
+        """The lines of the model card that only this kind of model can fill in."""
 
     def in_blocks(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether a parameter, named as in `parts`, is a matrix inside the repeated blocks, which Muon is made for."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+from stg_lab.digits.i2v_pipeline import ImageArchitecture
 from stg_lab.digits.pipeline import Architecture
 
 
@@ -22,7 +24,7 @@ class Recipe:
 
     stages: tuple[Stage, ...]
     objective: str = "joint"
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: Any = field(default_factory=Architecture)  # whatever the objective builds its pipeline from
     seed: int = 0
     muon_lr: float = 2e-3  # matrices inside the blocks; scaled to AdamW's update size
     adam_lr: float = 1e-3  # everything else
@@ -34,6 +36,10 @@ class Recipe:
     noise_shift: float = 3.0  # logit-normal noise levels, shifted towards noise as the sampler is
     uniform_noise: float = 0.15  # share of noise levels drawn uniformly instead, so that no level is neglected
     longest_padding: int = 512  # the pipeline's own `max_sequence_length`
+    #: Folder of a pipeline, relative to the checkout, whose text encoder is taken as it is: for weaker versions of that model,
+    #: which must understand the very same text embeddings to guide it (`lab.checkpoint`).
+    text_from: str | None = None
+    heaviest: float = 10.0  # noise prediction only: most that the loss at a noisy step is multiplied by
 
     @property
     def updates(self) -> int:
@@ -68,6 +74,51 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "gpu": Recipe(
             stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
             architecture=Architecture(blocks=10, heads=6),
+            ema=0.9995,
+            warmup=500,
+        ),
+    },
+    "digits-joint-early": {
+        "cpu": Recipe(stages=(Stage(1, 32, 900), Stage(9, 16, 500)), text_from="data/models/digits-joint"),
+        "gpu": Recipe(
+            stages=(Stage(1, 256, 1_500), Stage(9, 64, 3_000)),
+            architecture=Architecture(blocks=10, heads=6),
+            text_from="data/models/digits-joint",
+        ),
+    },
+    "digits-joint-small": {
+        "cpu": Recipe(
+            stages=(Stage(1, 32, 2_500), Stage(9, 16, 1_500)),
+            architecture=Architecture(blocks=4, heads=2),
+            text_from="data/models/digits-joint",
+        ),
+        "gpu": Recipe(
+            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
+            architecture=Architecture(blocks=5, heads=3),
+            text_from="data/models/digits-joint",
+            ema=0.9995,
+        ),
+    },
+    "digits-factorised": {
+        "cpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 32, 6_000), Stage(9, 8, 9_000)),
+            architecture=Architecture(blocks=8, heads=4, head_dim=28),
+        ),
+        "gpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
+            architecture=Architecture(blocks=10, heads=5, head_dim=32),
+            ema=0.9995,
+            warmup=500,
+        ),
+    },
+    "digits-i2v": {
+        "cpu": Recipe(objective="i2v", stages=(Stage(9, 16, 5_400),), architecture=ImageArchitecture()),
+        "gpu": Recipe(
+            objective="i2v",
+            stages=(Stage(9, 64, 60_000),),
+            architecture=ImageArchitecture(channels=(64, 128)),
             ema=0.9995,
             warmup=500,
         ),

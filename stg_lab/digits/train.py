@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 
 from stg_lab.digits import world
 from stg_lab.digits.captions import Label
+from stg_lab.digits.factorised import Factorised
+from stg_lab.digits.i2v import ImageToVideo
 from stg_lab.digits.joint import Joint
 from stg_lab.digits.objective import Objective
 from stg_lab.digits.recipe import RECIPES, Recipe
@@ -30,7 +32,7 @@ CHECKPOINT_SECONDS = 60.0
 SHEET_SECONDS = 900.0
 
 
-OBJECTIVES: dict[str, type[Objective]] = {kind.name: kind for kind in (Joint,)}
+OBJECTIVES: dict[str, type[Objective]] = {kind.name: kind for kind in (Joint, Factorised, ImageToVideo)}
 
 
 class Trainer:
@@ -40,7 +42,7 @@ class Trainer:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         self.objective = OBJECTIVES[recipe.objective](recipe)
         self.pipe = self.objective.pipe
-        self.model = nn.ModuleDict(self.objective.parts(self.pipe))
+        self.model = nn.ModuleDict(self.objective.trained(self.pipe))
         self.model.to(self.device).train()
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimisers = self._optimisers()
@@ -126,14 +128,14 @@ class Trainer:
     def start_from(self, folder: Path) -> None:
         """Begin with the weights of a saved pipeline of the same architecture, instead of random ones."""
         saved = type(self.pipe).from_pretrained(folder)
-        for name, module in self.objective.parts(saved).items():
+        for name, module in self.objective.trained(saved).items():
             self.model[name].load_state_dict(module.state_dict(), strict=False)  # buffers of training are ours alone
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def averaged_pipeline(self) -> Any:
         """A fresh pipeline in eval mode that holds the averaged weights."""
-        pipe = self.objective.build()
-        holder = nn.ModuleDict(self.objective.parts(pipe))
+        pipe = self.objective.new()
+        holder = nn.ModuleDict(self.objective.trained(pipe))
         holder.load_state_dict({k: v for k, v in self.average.items() if k in holder.state_dict()})
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self.device)

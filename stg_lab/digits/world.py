@@ -36,6 +36,7 @@ _CELL = (
     5  # atlas pixels per scan pixel: fine enough that bilinear sampling at about 2.5 screen pixels per cell is smooth
 )
 _MARGIN = 1  # empty scan pixels around each scan, so that sampling at the rim fades out
+PADDED = (8 + 2 * _MARGIN) / 8  # height of a scan's mask with its rim, in heights of the scan
 
 
 @functools.cache
@@ -184,8 +185,27 @@ def pose(clips: Clips, times: Float[Tensor, "batch time"]) -> Pose:
     return Pose(x, y, scale, angle)
 
 
+def masks(split: str) -> Float[Tensor, "scan 1 side side"]:
+    """The smooth mask of every scan of a split, in [0, 1], with a rim of empty cells around it.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    return _atlas(split)[0]
+
+
+def scans(clips: Clips) -> Float[Tensor, "batch 1 side side"]:
+    """The mask of each clip's scan."""
+    return masks(clips.split)[clips.scan]
+
+
 def render(
-    clips: Clips, *, frames: int = FRAMES, size: int = SIZE, times: Float[Tensor, "batch frame"] | None = None
+    clips: Clips,
+    *,
+    frames: int = FRAMES,
+    size: int = SIZE,
+    times: Float[Tensor, "batch frame"] | None = None,
+    shapes: Float[Tensor, "batch 1 side side"] | None = None,
 ) -> Float[Tensor, "batch frame height width 3"]:
     """Draw the clips, anti-aliased (2 x 2 supersampling of a bilinear mask).
 
@@ -194,6 +214,7 @@ def render(
         frames: how many frames, spread evenly over the clip.
         size: height and width in pixels; lengths in `clips` are for 32 and scale with it.
         times: (batch, frame) in [0, 1], to draw other moments than evenly spread ones.
+        shapes: masks to draw in place of the clips' own scans, as `scans` gives them.
 
     Returns:
         float32 `(batch, frame, height, width, 3)` in [0, 1].
@@ -202,7 +223,7 @@ def render(
     if times is None:
         times = torch.linspace(0, 1, frames).expand(batch, frames) if frames > 1 else torch.full((batch, 1), 0.5)
     frames = times.shape[1]
-    atlas, _ = _atlas(clips.split)
+    shapes = scans(clips) if shapes is None else shapes
     where = pose(clips, times)
 
     fine = 2 * size
@@ -214,11 +235,11 @@ def render(
     cos, sin = where.angle.cos()[..., None, None], where.angle.sin()[..., None, None]
     u, v = cos * u + sin * v, cos * v - sin * u
     u = u + clips.slant[:, None, None, None] * v
-    half = (clips.size[:, None] * where.scale)[..., None, None] / 2 * (8 + 2 * _MARGIN) / 8
+    half = (clips.size[:, None] * where.scale)[..., None, None] / 2 * PADDED
     grid = torch.stack([u / half, v / half], dim=-1)
 
-    masks = atlas[clips.scan].repeat_interleave(frames, 0)
-    ink = F.grid_sample(masks, grid.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
+    shapes = shapes.repeat_interleave(frames, 0)
+    ink = F.grid_sample(shapes, grid.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
     ink = F.avg_pool2d(ink, 2).view(batch, frames, size, size, 1)
     return (1 - ink) * _background(clips, size) + ink * PALETTE[clips.colour][:, None, None, None]
 

@@ -65,7 +65,8 @@ def describe(family: Family, pipe: Any) -> Description:
     if defaults:
         rows.append(("made for", ", ".join(f"{k}={v}" for k, v in defaults.items())))
     if has_pixel_codec(pipe):
-        rows.append(("captions", "a COLOUR DIGIT MOTION, for example 'a red seven moving left'"))
+        given = ("captions", "a COLOUR DIGIT MOTION, for example 'a red seven moving left'")
+        rows.append(given if hasattr(pipe, "tokenizer") else ("pictures", "first frames of the digits world"))
     elif family.sources:
         rows.append(("settings in use", family.sources))
     rows += family.notes(pipe).items()

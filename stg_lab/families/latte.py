@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.pixels import codec_defaults, codec_preview
+from stg_lab.preview import Preview
 
 
 class Latte(Family):
@@ -44,6 +46,14 @@ class Latte(Family):
 
     def has_uncond(self, pipe: Any) -> bool:
         return pipe.guidance_scale > 1
+
+    def defaults(self, pipe: Any) -> dict[str, Any]:
+        made_for = codec_defaults(pipe)
+        # Captions of the digits world have nothing to clean, and cleaning asks for two packages more.
+        return {**made_for, "clean_caption": False} if made_for else {}
+
+    def preview(self, pipe: Any) -> Preview | None:
+        return codec_preview(pipe)
 
     def prediction(self, output: Any) -> Tensor:
         prediction = super().prediction(output)

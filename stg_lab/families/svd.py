@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.pixels import codec_defaults, codec_preview
+from stg_lab.preview import Preview
 
 
 class StableVideoDiffusion(Family):
@@ -66,8 +68,14 @@ class StableVideoDiffusion(Family):
     def scales(self, pipe: Any, denoiser: str) -> Any:
         return pipe.guidance_scale
 
+    def defaults(self, pipe: Any) -> dict[str, Any]:
+        return codec_defaults(pipe)
+
     def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
         return latents.permute(0, 2, 1, 3, 4)
+
+    def preview(self, pipe: Any) -> Preview | None:
+        return codec_preview(pipe)
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         z = latents.to(pipe.vae.device, pipe.vae.dtype).permute(0, 2, 1, 3, 4)

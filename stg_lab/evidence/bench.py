@@ -1,0 +1,70 @@
+"""Putting claims to models: what a claim asks for is made, scored and kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from stg_lab.evidence.cells import Cell, make
+from stg_lab.evidence.claim import Claim, Finding
+from stg_lab.evidence.scores import Scores, real_scores, scored
+from stg_lab.evidence.subjects import STEPS, Subject
+from stg_lab.evidence.vectors import Vectors, vectors
+from stg_lab.guidance import Guidance
+from stg_lab.sampling import plan
+
+#: How many videos of a cell are looked at step by step: each is a recording.
+LOOKED_AT = 32
+
+Told = Callable[[str, int, int], None]  # a cell's name, videos there are, videos wanted
+
+
+class Runs:
+    """Runs in a folder, made as they are asked for.
+
+    Args:
+        who: the model.
+        root: folder of the runs.
+        count: videos of a cell.
+        told: called as videos are made.
+    """
+
+    def __init__(self, who: Subject, root: Path, count: int, told: Told = lambda name, done, of: None) -> None:
+        self.who, self.root, self.count = who, root, count
+        self._told = told
+        self.folders: list[str] = []
+
+    def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores:
+        """Scores of a setting; makes its videos first where there are too few."""
+        cell = Cell(self.who.name, guidance, steps)
+        for done in make(cell, self.root, self.count):
+            self._told(str(guidance), done, self.count)
+        found = scored(cell, self.root, self.count, passes=self._passes(guidance, steps))
+        self.folders.append(found.folder)
+        return found
+
+    def vectors(self, guidance: Guidance) -> Vectors:
+        """Guidance vectors of a setting, step by step."""
+        cell, count = Cell(self.who.name, guidance), min(self.count, LOOKED_AT)
+        self._told(str(guidance), 0, count)
+        found = vectors(cell, self.root, count)
+        self.folders.append(found.folder)
+        return found
+
+    @functools.cached_property
+    def real(self) -> Scores:
+        """Rendered clips."""
+        return real_scores(self.who)
+
+    def _passes(self, guidance: Guidance, steps: int) -> float:
+        """Forward passes of the denoiser for one video, each counted as a whole one."""
+        return plan(self.who.pipe, guidance=guidance, num_inference_steps=steps, **self.who.call(0, 1)).rows
+
+
+def put(claim: Claim, runs: Runs) -> Finding:
+    """Put a claim to a model."""
+    runs.folders = []
+    found = claim.find(runs)
+    found.folders.extend(dict.fromkeys(runs.folders))
+    return found

@@ -1,0 +1,139 @@
+"""Cells of an experiment: many videos at one setting, made batch by batch, so that whatever was cut off goes on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stg_lab.errors import RecordingError
+from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, subject
+from stg_lab.guidance import Guidance
+from stg_lab.sampling import sample
+
+BATCH = 16  # videos of one pipeline call, and of one file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of which many videos are made. Video i is seeded i and shows caption i // 4, in every cell alike.
+
+    Attributes:
+        model: name of an embedded model.
+        guidance: how it is guided.
+        steps: sampling steps.
+    """
+
+    model: str
+    guidance: Guidance
+    steps: int = STEPS
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the videos, as plain values."""
+        return {
+            "model": self.model,
+            "guidance": self.guidance.to_dict(),
+            "text": str(self.guidance),
+            "steps": self.steps,
+        }
+
+    @property
+    def name(self) -> str:
+        """Name of its folder: readable, and another for every other setting."""
+        text = json.dumps({k: v for k, v in self.settings.items() if k != "text"}, sort_keys=True)
+        words = re.sub(r"[^A-Za-z0-9.]+", "-", str(self.guidance)).strip("-")
+        return f"{words[:60]}-{self.steps}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def folder(self, root: Path) -> Path:
+        """Where its videos lie."""
+        return root / self.model / self.name
+
+
+def make(cell: Cell, root: Path, count: int) -> Iterator[int]:
+    """Make the videos of a cell that are missing; gives how many videos there are after each batch.
+
+    Args:
+        root: folder of the runs.
+        count: how many videos there shall be; a multiple of 4, so that every caption has all of its own.
+    """
+    if count % PER_CAPTION:
+        raise ValueError(f"a cell has {PER_CAPTION} videos of each caption: choose a multiple of that, not {count}.")
+    folder, who = cell.folder(root), subject(cell.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_weights(folder, cell, who)
+    for first in range(0, count, BATCH):
+        file = _file(folder, first)
+        some = min(BATCH, count - first)
+        if not file.exists() or len(np.load(file)["video"]) < some:
+            video = _sampled(cell, who, first, some)
+            partial = file.with_suffix(".partial.npz")
+            np.savez_compressed(partial, video=video)
+            os.replace(partial, file)
+        yield first + some
+
+
+def videos(cell: Cell, root: Path, count: int) -> np.ndarray:
+    """The first videos of a cell, float32 `(video, frame, height, width, 3)` in [0, 1].
+
+    Raises:
+        RecordingError: there are fewer.
+    """
+    parts = [_file(cell.folder(root), first) for first in range(0, count, BATCH)]
+    if not all(part.exists() for part in parts):
+        raise RecordingError(f"{cell.folder(root)} has fewer than {count} videos. Run `make evidence` to make them.")
+    video = np.concatenate([np.load(part)["video"] for part in parts])[:count]
+    return video.astype(np.float32) / 255
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells without repetitions, in order: claims share many."""
+    return list({(cell.model, cell.name): cell for cell in cells}.values())
+
+
+def _sampled(cell: Cell, who: Subject, first: int, count: int) -> np.ndarray:
+    run = sample(
+        who.pipe,
+        guidance=cell.guidance,
+        seed=first,
+        record=False,
+        num_inference_steps=cell.steps,
+        **who.call(first, count),
+    )
+    return (run.video.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _file(folder: Path, first: int) -> Path:
+    return folder / f"videos-{first:05d}.npz"
+
+
+def _check_weights(folder: Path, cell: Cell, who: Subject) -> None:
+    """Videos of other weights must not be mixed with these: whoever retrains a model begins a new folder."""
+    settings = {**cell.settings, "weights": weights(who)}
+    file = folder / "cell.json"
+    if file.exists() and json.loads(file.read_text())["weights"] != settings["weights"]:
+        raise RecordingError(
+            f"{folder} holds videos of other weights of {cell.model}. Delete it, or choose another --runs folder."
+        )
+    file.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+@functools.cache
+def weights(who: Subject) -> str:
+    """A fingerprint of a model's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(who.pipe.components):
+        module = who.pipe.components[name]
+        if hasattr(module, "state_dict"):
+            for key, value in sorted(module.state_dict().items()):
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""What a claim is: a question put to a model, answered from videos that are made as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stg_lab.evidence.cells import Cell
+from stg_lab.evidence.scores import Scores
+from stg_lab.evidence.statistics import Estimate
+from stg_lab.evidence.subjects import STEPS, Subject
+from stg_lab.evidence.vectors import Vectors
+from stg_lab.guidance import Guidance
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure's panel: estimates over numbers or over names."""
+
+    name: str
+    x: Sequence[float | str]
+    y: Sequence[Estimate]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    lines: Sequence[Line]
+    real: float | None = None  # the same measured on rendered clips
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out of a claim on one model.
+
+    Attributes:
+        verdict: "holds here", "does not hold here" or "undecided".
+        because: the numbers that decide it, in a sentence.
+        rows: a table, one setting a row, by column.
+        panels: a figure.
+        folders: run folders that the numbers come from.
+    """
+
+    verdict: str
+    because: str
+    rows: Sequence[dict[str, Any]]
+    panels: Sequence[Panel]
+    folders: list[str] = field(default_factory=list)
+
+
+class Bench(Protocol):
+    """What a claim asks for videos and vectors; it makes what is missing."""
+
+    who: Subject
+
+    def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores: ...
+
+    def vectors(self, guidance: Guidance) -> Vectors: ...
+
+    @property
+    def real(self) -> Scores:
+        """Rendered clips."""
+        ...
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    Attributes:
+        number: as in docs/evidence.md.
+        title: the claim in a line.
+        source: where the paper makes it.
+        test: how it is tested here, and what decides.
+        models: which models it is put to.
+        find: the test.
+    """
+
+    number: int
+    title: str
+    source: str
+    test: str
+    models: tuple[str, ...]
+    find: Callable[[Bench], Finding]
+
+
+CLAIMS: dict[int, Claim] = {}
+JOINT, FACTORISED, IMAGE = "digits-joint", "digits-factorised", "digits-i2v"
+TEXT = (JOINT, FACTORISED)
+ALL = (*TEXT, IMAGE)
+
+
+def claim(number: int, title: str, *, source: str, models: tuple[str, ...]) -> Callable[..., Any]:
+    """Register a test; its docstring says what is done and what decides."""
+
+    def register(find: Callable[[Bench], Finding]) -> Callable[[Bench], Finding]:
+        CLAIMS[number] = Claim(number, title, source, " ".join((find.__doc__ or "").split()), models, find)
+        return find
+
+    return register
+
+
+def cell_of(who: Subject, guidance: Guidance, steps: int) -> Cell:
+    """The cell of a setting."""
+    return Cell(who.name, guidance, steps)

@@ -1,0 +1,62 @@
+"""Findings on disk: plain JSON, from which tables and figures are made without running anything again."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from stg_lab._version import __version__
+from stg_lab.evidence.claim import Claim, Finding, Line, Panel
+from stg_lab.evidence.statistics import Estimate
+
+
+def file_of(folder: Path, number: int, model: str) -> Path:
+    """Where the finding of a claim on a model lies."""
+    return folder / f"claim-{number:02d}-{model}.json"
+
+
+def keep(folder: Path, claim: Claim, model: str, found: Finding, about: Mapping[str, Any]) -> Path:
+    """Write a finding.
+
+    Args:
+        about: what else must be known to make it again: number of videos, fingerprints of model and judge.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made_by = {"stg_lab": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    values = {
+        "claim": claim.number, "model": model, "verdict": found.verdict, "because": found.because,
+        "about": {**about, "device": device, **made_by},
+        "rows": [{k: _plain(v) for k, v in row.items()} for row in found.rows],
+        "panels": [_panel(panel) for panel in found.panels],
+        "folders": found.folders,
+    }  # fmt: skip
+    file = file_of(folder, claim.number, model)
+    file.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    return file
+
+
+def read(file: Path) -> tuple[Finding, dict[str, Any]]:
+    """A finding, and what is known about it."""
+    values = json.loads(file.read_text())
+    panels = [
+        Panel(p["title"], p["xlabel"], p["ylabel"], [Line(n["name"], n["x"], [Estimate(**e) for e in n["y"]]) for n in p["lines"]], p["real"])
+        for p in values["panels"]
+    ]  # fmt: skip
+    rows = [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in values["rows"]]
+    return Finding(values["verdict"], values["because"], rows, panels, values["folders"]), values["about"]
+
+
+def _panel(p: Panel) -> dict[str, Any]:
+    lines = [{"name": n.name, "x": list(n.x), "y": [e.as_dict() for e in n.y]} for n in p.lines]
+    return {"title": p.title, "xlabel": p.xlabel, "ylabel": p.ylabel, "real": p.real, "lines": lines}
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Estimate) else value

@@ -1,0 +1,127 @@
+"""The page of evidence: a verdict, a table and a figure for each claim, all from kept findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stg_lab.evidence.claim import CLAIMS, Finding, Panel
+from stg_lab.evidence.kept import file_of, read
+from stg_lab.evidence.statistics import Estimate
+from stg_lab.palette import SERIES
+
+INTRODUCTION = """# The paper's claims, put to the test
+
+Made by `make evidence` from the findings in `data/evidence/`; nothing here is typed by hand. Each claim of the paper
+([arXiv:2411.18664](https://arxiv.org/abs/2411.18664)) is put to the embedded models, which are small, know one world, and
+are read by a judge that knows it too. A verdict is about them: **it says what holds here**, not what holds for Mochi.
+
+- Every cell has videos of the same captions (first frames, for image to video) and the same seeds: video *i* is seeded *i*.
+- Intervals are 95 %, from a bootstrap that resamples captions; differences are paired by seed.
+- A verdict is *holds here* or *does not hold here* only where the intervals decide; else *undecided*.
+- The settings were fixed before anything was measured, from the paper's section A1.3 (`stg_lab/evidence/subjects.py`).
+- "Right" is a video in which the judge sees all that the caption asked for (image to video: digit and colour of the first
+  frame). The Frechet distance is taken in the judge's features, to rendered clips of unseen scans; it is no FVD.
+- "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
+  cheaper.
+
+Rerun one claim with fewer videos: `make evidence CLAIMS=5 VIDEOS=32`.
+"""
+
+
+def write_page(findings: Path, page: Path, images: Path) -> list[str]:
+    """Write the page and its figures; returns the names of the findings that are on it.
+
+    Args:
+        findings: folder of kept findings.
+        page: the Markdown file.
+        images: folder of the figures, below the page's own.
+    """
+    parts, there, summary = [], [], []
+    for number, claim in sorted(CLAIMS.items()):
+        found = {m: read(f) for m in claim.models if (f := file_of(findings, number, m)).exists()}
+        if not found:
+            continue
+        body = [f"## {number}. {claim.title}", f"*{claim.source}.* {claim.test}"]
+        for model, (finding, about) in found.items():
+            image = images / f"claim-{number:02d}-{model}.png"
+            draw(finding.panels, image)
+            body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title)
+            there.append(f"claim {number} on {model}")
+        cells = [found[m][0].verdict if m in found else ("" if m in claim.models else "-") for m in _models()]
+        summary.append(f"| [{number}](#{_anchor(number, claim.title)}) | {claim.title} | " + " | ".join(cells) + " |")
+        parts.append("\n\n".join(body))
+    head = [f"| | claim | {' | '.join(_models())} |", "|---|---|" + "---|" * len(_models()), *summary]
+    page.write_text("\n".join([INTRODUCTION, *head]) + "\n\n" + "\n\n".join(parts) + "\n")
+    return there
+
+
+def _section(model: str, finding: Finding, about: dict[str, Any], image: str, title: str) -> list[str]:
+    known = f"{about['videos']} videos a cell, seeds 0 to {about['videos'] - 1}; model {about['weights']}, judge {about['judge']}; {about['device']}"
+    folders = "\n".join(f"- `{folder}`" for folder in finding.folders)
+    return [
+        f"### {model}: {finding.verdict}",
+        f"{finding.because[:1].upper()}{finding.because[1:]}.",
+        f"![{title}: {model}]({image})",
+        table(finding.rows),
+        f"<details><summary>{known}</summary>\n\n{folders}\n\n</details>",
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(_cell(row[n]) for n in names) + " |" for row in rows])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Estimate):
+        digits = 3 if abs(value.value) < 10 else 1
+        return value.text(digits + 2 * (abs(value.value) < 0.05))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _models() -> list[str]:
+    return list(dict.fromkeys(m for c in CLAIMS.values() for m in c.models))
+
+
+def _anchor(number: int, title: str) -> str:
+    return "".join(c for c in f"{number}. {title}".lower().replace(" ", "-") if c.isalnum() or c == "-")
+
+
+def draw(panels: Sequence[Panel], image: Path) -> None:
+    """Draw a finding: estimates with their intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(panels) + 0.4, 2.9), layout="constrained")
+    for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(ax, panel)
+    image.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(image, dpi=130, metadata={"Software": None})
+
+
+def _draw(ax: Any, panel: Panel) -> None:
+    for number, line in enumerate(panel.lines):
+        names = isinstance(line.x[0], str)
+        x = list(range(len(line.x))) if names else list(line.x)
+        y = [e.value for e in line.y]
+        below, above = [e.value - e.low for e in line.y], [e.high - e.value for e in line.y]
+        style = {"color": SERIES[number % len(SERIES)], "label": line.name or None}
+        if len(x) > 12:
+            ax.plot(x, y, lw=1.4, **style)
+            ax.fill_between(x, [e.low for e in line.y], [e.high for e in line.y], color=style["color"], alpha=0.2, lw=0)
+        else:
+            ax.errorbar(x, y, [below, above], fmt="o" if names else "o-", ms=4, lw=1.2, capsize=2.5, **style)
+        if names:
+            ax.set_xticks(x, [str(n) for n in line.x])
+            ax.margins(x=0.25)
+    if panel.real is not None:
+        ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
+    ax.set(title=panel.title, xlabel=panel.xlabel)
+    ax.title.set_size(9)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    if any(line.name for line in panel.lines) or panel.real is not None:
+        ax.legend(frameon=False, fontsize=7)

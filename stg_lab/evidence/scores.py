@@ -1,0 +1,135 @@
+"""Every score of a cell's videos: measured once, kept beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stg_lab import metrics
+from stg_lab.digits import judge, world
+from stg_lab.evidence.cells import Cell, make, videos
+from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
+from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subject
+
+#: Scores of each video, by column of the tables.
+PER_VIDEO = ("digit", "colour", "motion", "right", "diversity", "dynamic", "sharpness", "saturation", "flicker")
+RESAMPLES_OF_SETS = 200
+REAL = 1024  # rendered clips that sets are compared with
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the videos of one setting.
+
+    Attributes:
+        name: the setting.
+        videos: how many.
+        values: numbers of each video by name, `(video,)`; see `PER_VIDEO`.
+        features: the judge's, `(video, 128)`.
+        passes: forward passes of the denoiser for one video.
+    """
+
+    name: str
+    values: dict[str, np.ndarray]
+    features: np.ndarray
+    passes: float
+    folder: str = ""
+
+    @property
+    def videos(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+    def mean(self, name: str) -> Estimate:
+        """Mean of a score over the videos."""
+        return mean(self.values[name])
+
+    def minus(self, other: Scores, name: str) -> Estimate:
+        """Difference of means, paired by seed."""
+        return difference(self.values[name], other.values[name])
+
+    def frechet(self, real: Scores) -> Estimate:
+        """Frechet distance to rendered clips in the judge's features."""
+        return self._of_set(lambda index: metrics.frechet_distance(self.features[index], real.features))
+
+    def coverage(self, real: Scores) -> Estimate:
+        """Share of rendered clips that have one of the videos in their neighbourhood."""
+        return self._of_set(lambda index: metrics.coverage(self.features[index], real.features).mean())
+
+    def frechet_minus(self, other: Scores, real: Scores) -> Estimate:
+        """Difference of Frechet distances, paired by seed; negative where this one is nearer to rendered clips."""
+
+        def statistic(index: np.ndarray) -> float:
+            one, two = (metrics.frechet_distance(s.features[index], real.features) for s in (self, other))
+            return one - two
+
+        return self._of_set(statistic)
+
+    def _of_set(self, statistic: Any) -> Estimate:
+        return estimate(statistic, self.videos, resamples=RESAMPLES_OF_SETS)
+
+
+def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
+    """Scores of a cell's first videos, read from beside them where they were measured before."""
+    who, folder = subject(cell.model), cell.folder(root)
+    file = folder / f"scores-{count}-{judge_fingerprint()}.npz"
+    if not file.exists():
+        found = measured(videos(cell, root, count), who.labels(count), who)
+        partial = file.with_suffix(".partial.npz")
+        np.savez_compressed(partial, **found)  # type: ignore[arg-type]
+        os.replace(partial, file)
+    with np.load(file) as kept:
+        values = {name: kept[name] for name in kept.files}
+    return Scores(cell.name, values, values.pop("features"), passes, str(folder.relative_to(root)))
+
+
+def made(cell: Cell, root: Path, count: int) -> None:
+    """Make what is missing of a cell."""
+    for _ in make(cell, root, count):
+        pass
+
+
+def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
+    """Every score of videos whose captions come four in a row."""
+    right, features = judge.right(video, labels), judge.embed(video)
+    answers = (
+        ("digit", "colour") if who.image else ("digit", "colour", "motion")
+    )  # a first frame leaves the motion open
+    return {
+        **{name: right[name].astype(float) for name in ("digit", "colour", "motion")},
+        "right": np.all([right[name] for name in answers], axis=0).astype(float),
+        "diversity": within_captions(features),
+        "dynamic": metrics.flow_motion(video),
+        "sharpness": metrics.laplacian_variance(video),
+        "saturation": metrics.saturation(video),
+        "flicker": metrics.flicker(video),
+        "features": features,
+    }
+
+
+def within_captions(features: np.ndarray) -> np.ndarray:
+    """How far each video is from the others of its caption in the judge's features, on average."""
+    groups = features.reshape(-1, PER_CAPTION, features.shape[-1])
+    distances = np.linalg.norm(groups[:, :, None] - groups[:, None], axis=-1)
+    return (distances.sum(2) / (PER_CAPTION - 1)).ravel()
+
+
+def real_scores(who: Subject) -> Scores:
+    """Rendered clips of the same kind, of scans that neither the models nor the judge saw; four of each caption."""
+    labels = world.draw(REAL // PER_CAPTION, seed=CAPTIONS_SEED, split="test").labels
+    labels = [label for label in labels for _ in range(PER_CAPTION)]
+    clips = world.draw(REAL, seed=CAPTIONS_SEED + 1, split="test", labels=labels)
+    values = measured(world.render(clips).numpy(), clips.labels, who)
+    return Scores("rendered clips", values, values.pop("features"), 0.0)
+
+
+def judge_fingerprint() -> str:
+    """Changes with the judge, so that scores of another judge are not taken for its own."""
+    return hashlib.sha256((judge.judge_folder() / judge.WEIGHTS).read_bytes()).hexdigest()[:8]

@@ -1,0 +1,97 @@
+"""Estimates with 95 % intervals, and what may be concluded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stg_lab.evidence.subjects import PER_CAPTION
+
+RESAMPLES = 1000
+HOLDS, FAILS, OPEN = "holds here", "does not hold here", "undecided"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 3) -> str:
+        """For a table: "0.912 (0.880 to 0.941)"."""
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+    @property
+    def above_zero(self) -> bool | None:
+        """True or False where the interval lies on one side of zero, None where it does not."""
+        return True if self.low > 0 else False if self.high < 0 else None
+
+    @property
+    def below_zero(self) -> bool | None:
+        """The same for the other side."""
+        return None if self.above_zero is None else not self.above_zero
+
+    def as_dict(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def estimate(
+    statistic: Callable[[np.ndarray], float],
+    count: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    centre: bool = True,
+) -> Estimate:
+    """A statistic of videos with a percentile bootstrap interval (Efron 1979) that resamples whole captions.
+
+    Videos of one caption (or first frame) are alike, so that they are drawn together or not at all.
+
+    Args:
+        statistic: from indices of videos to a number.
+        count: how many videos there are, caption by caption.
+        resamples: how many resamples the interval is read from.
+        seed: of the resampling; the same for every estimate, so that differences of estimates are paired.
+        centre: move the interval so that the resamples' median lies on the value. Right for statistics of sets such as the
+            Frechet distance, which repetitions in a resample shift by themselves.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.arange(count).reshape(-1, PER_CAPTION)
+    value = float(statistic(np.arange(count)))
+    drawn = [statistic(groups[rng.integers(0, len(groups), len(groups))].ravel()) for _ in range(resamples)]
+    low, middle, high = np.percentile(drawn, [2.5, 50, 97.5])
+    shift = value - middle if centre else 0.0
+    return Estimate(value, float(low + shift), float(high + shift))
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """Mean over videos."""
+    return estimate(lambda index: values[index].mean(), len(values), centre=False)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> Estimate:
+    """Mean of `one - other`, video by video: both have the same seeds and captions."""
+    return mean(np.asarray(one, float) - np.asarray(other, float))
+
+
+def slope(x: Sequence[float], values: Sequence[np.ndarray]) -> Estimate:
+    """Least-squares slope of the means over x, with the same videos' seeds at every x."""
+    stacked, centred = np.stack(values).astype(float), np.asarray(x, float) - np.mean(x)
+    weights = centred / (centred**2).sum()
+    return mean(np.einsum("x,xv->v", weights, stacked))
+
+
+def conclude(*needed: bool | None) -> str:
+    """The verdict on a claim from what it needs: each True, False, or None where the interval does not decide."""
+    if any(one is False for one in needed):
+        return FAILS
+    return HOLDS if all(needed) else OPEN
+
+
+def no_worse(difference: Estimate, margin: float) -> bool | None:
+    """Whether a difference (higher is better) is no loss of more than a margin."""
+    return True if difference.low > -margin else False if difference.high < -margin else None

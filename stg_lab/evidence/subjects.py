@@ -1,0 +1,139 @@
+"""Which models the claims are put to, with what, and which setting of theirs stands for the paper's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stg_lab.digits import world
+from stg_lab.errors import CallError
+from stg_lab.guidance import CFG, STG, Guidance
+from stg_lab.loading import embedded, load
+from stg_lab.weak import Weak, skip
+
+PER_CAPTION = 4  # videos of one caption in a row, so that diversity can be measured within captions
+CAPTIONS_SEED, MOST_CAPTIONS = 2024, 512
+STEPS = 24
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the setting at which the paper's claims are tested on it.
+
+    The scales and the relative depth of the layer are the paper's (section A1.3), chosen before anything was measured: STG-R at
+    1.0, STG-A at 2.0; layer 35 of 48 (Mochi), 12 of 28 (Open-Sora), 8 of 16 (SVD).
+
+    Attributes:
+        name: of an embedded model.
+        like: the paper's model of the same kind.
+        layers: how many layers can be skipped.
+        layer: the one that is skipped unless a claim says otherwise.
+        cfg: the CFG scale that the other claims start from.
+        part: what is skipped: "block" for STG-R, "attention" for STG-A.
+        axes: axes of attention skip; one weak model each.
+        image: whether the first frame is given instead of a caption.
+    """
+
+    name: str
+    like: str
+    layers: int
+    layer: int
+    cfg: float
+    part: str
+    axes: tuple[str, ...]
+    image: bool = False
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline; loaded once."""
+        return _pipe(self.name)
+
+    def weak(self, layers: Sequence[int] | None = None, part: str | None = None, axis: str | None = None) -> list[Weak]:
+        """The weak models of a setting: one, or one for each axis where attention is factorised."""
+        part, chosen = part or self.part, (self.layer,) if layers is None else tuple(layers)
+        axes = (axis,) if axis else (self.axes if part == "attention" else ("joint",))
+        return [skip(chosen, part=part, axis=a) if a != "joint" else skip(chosen, part=part) for a in axes]
+
+    def stg(self, scale: float | None = None, **which: Any) -> Guidance:
+        """The STG terms of a setting; `scale` is the paper's unless given."""
+        part = which.get("part") or self.part
+        scale = {"block": 1.0, "attention": 2.0}[part] if scale is None else scale
+        terms = [STG(scale, weak) for weak in self.weak(**which)]
+        return functools.reduce(lambda one, two: one + two, terms[1:], Guidance() + terms[0])
+
+    def base(self) -> Guidance:
+        """CFG alone at the scale that other claims start from."""
+        return Guidance() + CFG(self.cfg)
+
+    def call(self, first: int, count: int) -> dict[str, Any]:
+        """Arguments of the pipeline for videos `first`, `first + 1`, ...: the same in every cell."""
+        chosen = [i // PER_CAPTION for i in range(first, first + count)]
+        clips = _clips()
+        if not self.image:
+            captions = clips.captions
+            return {"prompt": [captions[i] for i in chosen]}
+        from PIL import Image
+
+        frames = world.render(clips)[:, 0].numpy()
+        return {"image": [Image.fromarray((frames[i] * 255).round().astype(np.uint8)) for i in chosen]}
+
+    def labels(self, count: int) -> list[Any]:
+        """What each video was asked to show."""
+        labels = _clips().labels
+        return [labels[i // PER_CAPTION] for i in range(count)]
+
+
+@functools.cache
+def _pipe(name: str) -> Any:
+    pipe = load(name)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@functools.cache
+def _clips() -> world.Clips:
+    """Captions, and first frames of scans that no model was trained on."""
+    return world.draw(MOST_CAPTIONS, seed=CAPTIONS_SEED, split="test")
+
+
+SUBJECTS = {
+    s.name: s
+    for s in (
+        Subject("digits-joint", like="Mochi", layers=8, layer=5, cfg=3.0, part="block", axes=("joint",)),
+        Subject(
+            "digits-factorised",
+            like="Open-Sora",
+            layers=8,
+            layer=3,
+            cfg=3.0,
+            part="attention",
+            axes=("spatial", "temporal"),
+        ),
+        Subject(
+            "digits-i2v",
+            like="SVD",
+            layers=8,
+            layer=4,
+            cfg=2.0,
+            part="attention",
+            axes=("spatial", "temporal"),
+            image=True,
+        ),
+    )
+}
+
+
+def subject(name: str) -> Subject:
+    """A subject by its name.
+
+    Raises:
+        CallError: unknown, or not among the embedded models here.
+    """
+    if name not in SUBJECTS or name not in embedded():
+        there = [n for n in SUBJECTS if n in embedded()]
+        raise CallError(f"there is no evidence to gather on {name!r}. Choose from: {', '.join(there)}.")
+    return SUBJECTS[name]

@@ -1,0 +1,90 @@
+"""What guidance vectors are like at every step, over many videos: recorded, measured, and let go."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stg_lab.evidence.cells import BATCH, Cell
+from stg_lab.evidence.statistics import Estimate, mean
+from stg_lab.evidence.subjects import subject
+from stg_lab.guidance import COND, GUIDED
+from stg_lab.metrics import laplacian_variance
+from stg_lab.recording import Recording
+from stg_lab.sampling import sample
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Numbers of every video at every step.
+
+    Attributes:
+        sharpness: of each branch's one-step prediction, decoded, by branch: `(video, step)`.
+        cosine: between guidance vectors, by pair of branches: `(video, step)`.
+        norm: root mean square of each guidance vector, by branch: `(video, step)`.
+        sigma: noise level of each step.
+    """
+
+    sharpness: dict[str, np.ndarray]
+    cosine: dict[tuple[str, str], np.ndarray]
+    norm: dict[str, np.ndarray]
+    sigma: np.ndarray
+    folder: str = ""
+
+    def over_steps(self, values: np.ndarray) -> list[Estimate]:
+        """Mean over videos at each step."""
+        return [mean(values[:, k]) for k in range(values.shape[1])]
+
+
+def vectors(cell: Cell, root: Path, count: int) -> Vectors:
+    """Record a cell's first videos and measure the guidance vectors; parts that were measured before are read."""
+    folder = cell.folder(root)
+    parts = [_part(cell, folder, first, min(BATCH, count - first)) for first in range(0, count, BATCH)]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "sigma"}
+
+    def named(kind: str) -> dict[str, np.ndarray]:
+        return {n.split(" ", 1)[1]: v for n, v in joined.items() if n.startswith(kind + " ")}
+
+    cosine = {tuple(pair.split(" | ")): v for pair, v in named("cosine").items()}
+    return Vectors(named("sharpness"), cosine, named("norm"), parts[0]["sigma"], str(folder.relative_to(root)))  # type: ignore[arg-type]
+
+
+def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndarray]:
+    file = folder / f"vectors-{first:05d}-{count}.npz"
+    if not file.exists():
+        who = subject(cell.model)
+        run = sample(
+            who.pipe,
+            guidance=cell.guidance,
+            seed=first,
+            num_inference_steps=cell.steps,
+            **who.call(first, count),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial.npz")
+        np.savez_compressed(partial, **measured(run.recording))  # type: ignore[arg-type]
+        os.replace(partial, file)
+    with np.load(file) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+def measured(recording: Recording) -> dict[str, np.ndarray]:
+    """Numbers of one recording, by kind and branch; each `(sample, step)`."""
+    weak = [name for name in recording.branches if name not in (COND, GUIDED)]
+    found: dict[str, list[np.ndarray]] = {}
+    for k in range(recording.steps):
+        step = {name: recording.prediction(name).isel(step=k).values for name in (COND, *weak)}
+        vector = {name: (step[COND] - step[name]).reshape(len(step[COND]), -1) for name in weak}
+        lengths = {name: np.linalg.norm(v, axis=1) for name, v in vector.items()}
+        for name in (COND, *weak):
+            x0 = recording.x0(name).isel(step=k).values
+            found.setdefault(f"sharpness {name}", []).append(laplacian_variance(recording.preview(x0).clip(0, 1)))
+        for i, one in enumerate(weak):
+            found.setdefault(f"norm {one}", []).append(lengths[one] / vector[one].shape[1] ** 0.5)
+            for two in weak[i + 1 :]:
+                inner = (vector[one] * vector[two]).sum(1)
+                found.setdefault(f"cosine {one} | {two}", []).append(inner / (lengths[one] * lengths[two] + 1e-12))
+    return {name: np.stack(v, axis=1) for name, v in found.items()} | {"sigma": recording.ds.sigma.values}

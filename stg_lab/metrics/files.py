@@ -1,0 +1,208 @@
+"""Measuring files: every metric that fits them, with 95 % intervals, as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from stg_lab.errors import MetricError
+from stg_lab.metrics import diversity, sets
+from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
+from stg_lab.metrics.measure import Measured, finite, measure
+from stg_lab.metrics.table import METRICS, aligned
+
+BETTER = {True: "higher", False: "lower", None: ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure of the videos, and beside it the reference's and the difference where there are."""
+
+    metric: str
+    value: Interval
+    reference: Interval | None = None
+    difference: Interval | None = None
+
+
+@dataclass
+class Table:
+    """What `evaluate` found. Prints as text; `save` writes it as CSV or JSON by the file's ending."""
+
+    rows: list[Row]
+    clips: int
+    reference_clips: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+    def __getitem__(self, metric: str) -> Row:
+        return next(row for row in self.rows if row.metric == metric)
+
+    def __str__(self) -> str:
+        head: tuple[str, ...] = ("metric", "value (95 % interval)", "clips", "better")
+        compared = any(row.reference for row in self.rows)
+        if compared:
+            head = (*head[:2], "reference", "difference", *head[2:])
+        rows = [head]
+        for row in self.rows:
+            middle = tuple(str(x or "") for x in (row.reference, row.difference)) if compared else ()
+            metric = METRICS.get(row.metric.partition(": ")[0])
+            better = BETTER[metric.higher_is_better] if metric else ""
+            rows.append((row.metric, str(row.value), *middle, str(row.value.count), better))
+        return "\n".join([aligned(rows), *(f"left out: {reason}" for reason in self.left_out)])
+
+    def save(self, path: str | Path) -> None:
+        """Write the table; every interval as its value, low, high and count.
+
+        Raises:
+            MetricError: the name ends neither in .csv nor in .json.
+        """
+        path = Path(path)
+        check_out(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".json":
+            facts = {"clips": self.clips, "reference_clips": self.reference_clips, "left_out": self.left_out}
+            rows = [{k: v and _plain(v) if k != "metric" else v for k, v in vars(row).items()} for row in self.rows]
+            path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+            return
+        ends = ("value", "low", "high", "count")
+        names = [f"{part}{end}" for part in ("", "reference_", "difference_") for end in ends]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["metric", *names])
+            for row in self.rows:
+                parts = [_plain(x) if x else {} for x in (row.value, row.reference, row.difference)]
+                writer.writerow([row.metric, *(p.get(k, "") for p in parts for k in ends)])
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    """An interval for a file; bounds that a single clip leaves open are empty, since JSON has no NaN."""
+    return {k: None if v != v else v for k, v in asdict(interval).items()}
+
+
+def check_out(path: Path) -> None:
+    """Refuse a file name that no table is written to, before anything is measured."""
+    if path.suffix not in (".csv", ".json"):
+        raise MetricError(f"a table is saved as .csv or .json, not as {path.name!r}.")
+
+
+def evaluate(
+    videos: Sequence[str | Path],
+    *,
+    against: Sequence[str | Path] = (),
+    captions: str | Path | None = None,
+    judge: bool = False,
+    videomae: str | Path | None = None,
+    paired: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Table:
+    """Measure videos, and compare them with a reference.
+
+    General metrics are measured of any video. What needs the judge is measured where `judge` says that the videos are of the
+    digits world. Sets are compared in the judge's features then, and in VideoMAE's where its weights are given.
+
+    Args:
+        videos: files, folders, patterns, recordings.
+        against: the same for the reference.
+        captions: a file with what each video was to show, for the diversity of each caption's videos and for the judge: .txt
+            with a line a video, in order, or .json with a list of them or a table by file name. A recording brings its own.
+        judge: the videos are of the digits world.
+        videomae: folder or repository id of VideoMAE's weights.
+        paired: video i of both sides was made from the same seed, so differences are taken video by video.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        MetricError: something that cannot be read or measured, or `paired` for different numbers of videos.
+    """
+    if not videos:
+        raise MetricError("nothing to evaluate: give files, folders, or patterns such as 'out/*.mp4'.")
+    model = _videomae(videomae)
+    mine = measure(videos, judge=judge, videomae=model, captions=captions)
+    other = measure(against, judge=judge, videomae=model) if against else None
+    if paired and (other is None or other.count != mine.count):
+        raise MetricError(
+            f"paired videos come in equal numbers, got {mine.count} and {other.count if other else 'no reference'}."
+        )
+    options = {"resamples": resamples, "seed": seed}
+    rows = [*_rows(mine, other, paired, options), *_groups(mine, options)]
+    if other is None:
+        return Table(rows, mine.count, 0, mine.left_out)
+    rows += _sets(mine, other, options)
+    return Table(rows, mine.count, other.count, [*mine.left_out, *(f"reference: {x}" for x in other.left_out)])
+
+
+def _videomae(source: str | Path | None) -> Any:
+    if source is None:
+        return None
+    from stg_lab.metrics.videomae import load_videomae
+
+    return load_videomae(source)
+
+
+def _rows(mine: Measured, other: Measured | None, paired: bool, options: dict[str, Any]) -> Iterator[Row]:
+    """Means over videos, and their differences from the reference's; videos where a metric has no value do not count."""
+    for name, values in mine.values.items():
+        value = finite(values)
+        if not len(value):
+            continue
+        interval = _share if name.startswith("caption_accuracy") else bootstrap
+        beside = other.values.get(name, []) if other else []
+        theirs = finite(beside)
+        if not len(theirs):
+            yield Row(name, interval(value, **options))
+        elif paired and len(finite(np.subtract(values, beside))):
+            apart = bootstrap(finite(np.subtract(values, beside)), **options)
+            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+        else:
+            apart = difference(value, theirs, **options)
+            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+
+
+def _share(values: ndarray, **_: Any) -> Interval:
+    return share(values)
+
+
+def _groups(mine: Measured, options: dict[str, Any]) -> Iterator[Row]:
+    """What compares the videos with each other."""
+    for source, features in mine.stacked().items():
+        if len(features) > 1:
+            vendi = bootstrap(_of(sets.vendi_score, features), len(features), centred=True, **options)
+            yield Row(f"vendi_score: {source}", vendi)
+        if mine.repeated:
+            yield Row(
+                f"feature_diversity: {source}",
+                bootstrap(finite(diversity.feature_diversity(features, mine.captions)), **options),
+            )
+    if mine.repeated and mine.same_size:
+        values = diversity.pixel_diversity(np.stack(mine.videos), mine.captions)
+        yield Row("pixel_diversity", bootstrap(finite(values), **options))
+
+
+def _sets(mine: Measured, other: Measured, options: dict[str, Any]) -> Iterator[Row]:
+    """What compares the set of videos with the set of references, in each kind of features."""
+    theirs = other.stacked()
+    for source, x in mine.stacked().items():
+        y = theirs[source]
+        if min(len(x), len(y)) < 2:
+            mine.leave_out(f"set metrics: they need two videos or more on either side, got {len(x)} and {len(y)}")
+            continue
+        distance = bootstrap(_of(sets.frechet_distance, x, y), len(x), centred=True, **options)
+        yield Row(f"frechet_distance: {source}", distance)
+        yield Row(f"nearest: {source}", bootstrap(sets.nearest(x, y)[0], **options))
+        if min(len(x), len(y)) <= sets.K:
+            mine.leave_out(f"precision, recall, density, coverage: they need more than {sets.K} videos on either side")
+            continue
+        yield Row(f"density: {source}", bootstrap(sets.density(x, y), **options))
+        for metric in (sets.precision, sets.recall, sets.coverage):
+            yield Row(f"{metric.__name__}: {source}", share(metric(x, y)))
+
+
+def _of(statistic: Callable[..., float], features: ndarray, *reference: ndarray) -> Statistic:
+    """A statistic of features as a function of clip indices."""
+    return lambda i: statistic(features[i], *reference)

@@ -1,0 +1,137 @@
+"""95 % intervals: the bootstrap (Efron 1979) for means and for any statistic of a set, Wilson's for shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from stg_lab.errors import MetricError
+
+RESAMPLES = 2000
+Statistic = Callable[[Int[ndarray, " clip"]], float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, the 95 % interval around it (NaN to NaN for a single clip), and the number of clips that it rests on."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"{self.value:.4g} (one clip)"
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+def bootstrap(
+    of: Float[ndarray, " clip"] | Statistic,
+    count: int | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    centred: bool = False,
+) -> Interval:
+    """A mean or a statistic with its 95 % percentile interval: clips are drawn anew with replacement, `resamples` times.
+
+    Args:
+        of: one value a clip, whose mean is wanted; or a function from clip indices to a number, such as
+            `lambda i: frechet_distance(features[i], reference)`.
+        count: how many clips a function draws from.
+        resamples: how often clips are drawn anew.
+        seed: decides which.
+        centred: shift the interval by the difference between the figure and the resamples' mean. For statistics of which
+            drawing with replacement changes the level and not only the spread: the Frechet distance rises, because a resample
+            holds fewer different clips, and the Vendi score falls.
+
+    Raises:
+        MetricError: no clips, values that are not finite, or a function without `count`.
+    """
+    if callable(of):
+        if count is None:
+            raise MetricError("bootstrap(function) needs count=..., the number of clips to draw from.")
+        statistic, clips = of, count
+    else:
+        values = np.asarray(of, np.float64)
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise MetricError(f"bootstrap needs one finite value a clip, got an array of shape {values.shape}.")
+        statistic, clips = (lambda i: float(values[i].mean())), len(values)
+    if clips < 1 or resamples < 1:
+        raise MetricError(f"bootstrap needs at least one clip and one resample, got {clips} and {resamples}.")
+    value = statistic(np.arange(clips))
+    if clips == 1:
+        return Interval(float(value), math.nan, math.nan, 1)  # one clip says nothing of others
+    rng = np.random.default_rng(seed)
+    drawn = np.array([statistic(rng.integers(clips, size=clips)) for _ in range(resamples)])
+    low, high = np.percentile(drawn, [2.5, 97.5]) + (value - drawn.mean() if centred else 0.0)
+    return Interval(float(value), float(low), float(high), clips)
+
+
+def share(right: Bool[ndarray, " clip"]) -> Interval:
+    """The share of clips that are right, with Wilson's 95 % interval (1927).
+
+    For values that are 0 or 1. The bootstrap cannot do it near the ends: where all of ten clips are right, so are all of
+    every resample, and its interval is empty.
+
+    Raises:
+        MetricError: no clips, or values other than 0 and 1.
+    """
+    from scipy.stats import binomtest
+
+    values = np.asarray(right, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isin(values, (0, 1)).all():
+        raise MetricError(f"a share needs one value a clip, 0 or 1, got an array of shape {values.shape}.")
+    if len(values) == 1:
+        return Interval(float(values[0]), math.nan, math.nan, 1)
+    low, high = binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="wilson")
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def paired_difference(
+    a: Float[ndarray, " clip"] | Statistic, b: Float[ndarray, " clip"] | Statistic, count: int | None = None, **options
+) -> Interval:
+    """`a - b` with its interval where clip i of both was made from the same seed: both are drawn anew together.
+
+    Args:
+        a, b: two arrays of one value a clip, or two functions of clip indices.
+        count: how many clips functions draw from.
+        **options: `resamples`, `seed`, `centred` as for `bootstrap`.
+
+    Raises:
+        MetricError: arrays of different lengths, or an array beside a function.
+    """
+    if callable(a) and callable(b):
+        return bootstrap(lambda i: a(i) - b(i), count, **options)
+    if callable(a) or callable(b):
+        raise MetricError("paired_difference needs two arrays or two functions, not one of each.")
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if x.shape != y.shape:
+        raise MetricError(f"paired values need equal shapes, one value a seed, got {x.shape} and {y.shape}.")
+    return bootstrap(x - y, **options)
+
+
+def difference(
+    a: Float[ndarray, " clip"], b: Float[ndarray, " clip2"], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Difference of the means of two sets that share no seeds: each is drawn anew by itself. `count` is the smaller one's.
+
+    Raises:
+        MetricError: no clips, or values that are not finite.
+    """
+    rng = np.random.default_rng(seed)
+    means = []
+    for values in (np.asarray(a, np.float64), np.asarray(b, np.float64)):
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            raise MetricError(f"a difference of means needs finite values, got an array of shape {values.shape}.")
+        drawn = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)])
+        means.append((values.mean(), drawn, len(values)))
+    (one, drawn_one, n), (two, drawn_two, m) = means
+    low, high = np.percentile(drawn_one - drawn_two, [2.5, 97.5])
+    return Interval(float(one - two), float(low), float(high), min(n, m))

@@ -1,0 +1,148 @@
+"""One pass over videos: the values and features of each, so that no more than one long video is in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from stg_lab.errors import MetricError
+from stg_lab.metrics.read import Clip, clips
+from stg_lab.metrics.table import METRICS
+
+#: Metrics that need more than one frame or more than a few pixels; where a video has fewer, they are left out.
+FRAMES = {"flow_motion": 2, "flicker": 2, "smoothness": 3}
+SIDE = {"spectral_slope": 16}
+KEPT_PIXELS = 2**18  # of a clip: smaller ones are kept whole for the diversity in pixels
+
+
+@dataclass
+class Measured:
+    """What one pass over some videos leaves: values and features by name, one a video."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+    features: dict[str, list[ndarray]] = field(default_factory=dict)
+    captions: list[str] = field(default_factory=list)
+    videos: list[ndarray] = field(default_factory=list)  # small ones only
+    left_out: list[str] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def repeated(self) -> bool:
+        """Whether every video has a caption and some caption has several videos."""
+        return len(self.captions) == self.count and len(set(self.captions)) < self.count
+
+    @property
+    def same_size(self) -> bool:
+        """Whether all videos were kept and are of one size."""
+        return len(self.videos) == self.count and len({video.shape for video in self.videos}) == 1
+
+    def stacked(self) -> dict[str, Float[ndarray, "clip d"]]:
+        """The features by their source."""
+        return {source: np.stack(rows) for source, rows in self.features.items()}
+
+    def add(self, name: str, value: float) -> None:
+        self.values.setdefault(name, []).append(float(value))
+
+    def leave_out(self, reason: str) -> None:
+        if reason not in self.left_out:
+            self.left_out.append(reason)
+
+
+def measure(
+    places: Sequence[str | Path], *, judge: bool = False, videomae: Any = None, captions: str | Path | None = None
+) -> Measured:
+    """Measure every video of some places.
+
+    Args:
+        places: files, folders, patterns, recordings.
+        judge: whether they are of the digits world.
+        videomae: a model of `load_videomae`, or None.
+        captions: a file of captions, as for `evaluate`.
+
+    Raises:
+        MetricError: something that cannot be read or measured, or captions that do not fit the videos.
+    """
+    told = None if captions is None else read_captions(captions)
+    found = Measured()
+    for clip in clips(places):
+        caption = clip.caption if told is None else _caption(told, clip, found.count, captions)
+        try:
+            _measure_one(found, clip, caption, judge, videomae)
+        except MetricError as error:
+            raise MetricError(f"{clip.name}: {error}") from None
+        found.count += 1
+    if isinstance(told, list) and len(told) != found.count:
+        raise MetricError(f"{captions} has {len(told)} captions for {found.count} videos; give one a video, in order.")
+    return found
+
+
+def _measure_one(found: Measured, clip: Clip, caption: str | None, judge: bool, videomae: Any) -> None:
+    video = clip.video[None]
+    for metric in METRICS.values():
+        if metric.of == "video" or (metric.of == "digits" and judge):
+            frames, side = FRAMES.get(metric.name, 1), SIDE.get(metric.name, 8)
+            if video.shape[1] < frames or min(video.shape[2:4]) < side:
+                found.leave_out(f"{metric.name} of videos below {frames} frames or {side} x {side} pixels")
+                found.add(metric.name, np.nan)
+                continue
+            value = metric.load()(video)
+            found.add(metric.name, (value[0] if isinstance(value, tuple) else value)[0])
+    if clip.latents is not None:
+        found.add("latent_variance", METRICS["latent_variance"].load()(clip.latents[None])[0])
+    if caption is not None:
+        found.captions.append(caption)
+    if judge:
+        from stg_lab.metrics import judged
+
+        found.features.setdefault("judge", []).append(judged.judge_features(video)[0])
+        found.features.setdefault("texture", []).append(judged.texture_features(video)[0])
+        for name, seen in (judged.caption_accuracy(video, [caption]) if caption else {}).items():
+            found.add(f"caption_accuracy: {name}", seen[0])
+    if videomae is not None:
+        from stg_lab.metrics.videomae import videomae_features
+
+        found.features.setdefault("VideoMAE", []).append(videomae_features([clip.video], videomae)[0])
+    if clip.video.size <= KEPT_PIXELS:
+        found.videos.append(clip.video)
+
+
+def read_captions(path: str | Path) -> list[str] | dict[str, str]:
+    """Captions from a file: lines of a .txt, or a list or table by file name in a .json.
+
+    Raises:
+        MetricError: not there, or another format.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise MetricError(f"captions could not be read from {path}: {error}.") from None
+    values = list(found.values()) if isinstance(found, dict) else found
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise MetricError(f"{path} is to hold captions: lines of text, or in .json a list or a table by file name.")
+    return found
+
+
+def _caption(told: list[str] | dict[str, str], clip: Clip, number: int, path: Any) -> str:
+    name = Path(clip.name).name
+    if isinstance(told, dict):
+        if name not in told:
+            raise MetricError(f"{path} has no caption for {name}.")
+        return told[name]
+    if number >= len(told):
+        raise MetricError(f"{path} has {len(told)} captions, fewer than there are videos; give one a video, in order.")
+    return told[number]
+
+
+def finite(values: Sequence[float] | ndarray) -> Float[ndarray, " clip"]:
+    """The values that are numbers."""
+    array = np.asarray(values, np.float64)
+    return array[np.isfinite(array)]

@@ -1,0 +1,434 @@
+"""The claims' machinery: cells, estimates, verdicts and the page. Verdicts are checked on made-up scores whose truth is known."""
+
+import functools
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import stg_lab as lab
+from stg_lab.evidence import CLAIMS, cells, page, scores, statistics, vectors
+from stg_lab.evidence.bench import Runs
+from stg_lab.evidence.cells import Cell, distinct, make
+from stg_lab.evidence.claim import Finding, Line, Panel
+from stg_lab.evidence.kept import keep, read
+from stg_lab.evidence.scores import Scores, within_captions
+from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
+from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
+from stg_lab.evidence.vectors import Vectors
+from stg_lab.guidance import UNCOND
+
+JOINT = "digits-joint"
+RNG = np.random.default_rng(0)
+
+
+# ---- estimates ----
+
+
+def test_an_interval_of_independent_values_is_that_of_scipy():
+    values = np.repeat(RNG.normal(1, 2, 100), PER_CAPTION)  # all of a caption alike: the captions are what is resampled
+    mine = statistics.mean(values)
+    theirs = stats.bootstrap(
+        (values[::PER_CAPTION],), np.mean, method="percentile", n_resamples=5000, random_state=1
+    ).confidence_interval
+    assert mine.value == pytest.approx(values.mean())
+    assert (mine.low, mine.high) == pytest.approx(tuple(theirs), abs=0.06)
+
+
+def test_videos_of_one_caption_count_as_alike():
+    """Intervals of values that agree within captions are twice as wide as those of four independent ones."""
+    alike, apart = np.repeat(RNG.normal(size=200), PER_CAPTION), RNG.normal(size=800)
+    widths = [e.high - e.low for e in map(statistics.mean, (alike, apart))]
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.2)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    found = []
+    for _ in range(300):
+        values = (RNG.normal(size=(40, 1)) + RNG.normal(size=(40, PER_CAPTION))).ravel()
+        e = estimate(functools.partial(lambda v, index: v[index].mean(), values), 160, resamples=200, centre=False)
+        found.append(e.low <= 0 <= e.high)
+    assert 0.89 < np.mean(found) < 0.99
+
+
+def test_a_statistic_that_repetitions_shift_keeps_its_interval_around_it():
+    values = RNG.normal(size=80)
+    e = estimate(lambda index: float(len(np.unique(values[index]))), 80, resamples=200)
+    assert e.low <= e.value == 80 <= e.high
+
+
+def test_slopes_are_those_of_a_straight_line():
+    x, values = [1.0, 2.0, 4.0], [RNG.normal(size=40) + k for k in (0, 1, 5)]
+    assert slope(x, values).value == pytest.approx(np.polyfit(x, [v.mean() for v in values], 1)[0])
+
+
+def test_differences_are_paired():
+    hard = np.repeat(RNG.normal(0, 10, 20), PER_CAPTION)
+    better = difference(hard + 0.1 + RNG.normal(0, 0.01, 80), hard)
+    assert better.above_zero is True
+    assert better.below_zero is False
+
+
+@pytest.mark.parametrize(
+    ("needed", "verdict"),
+    [
+        ((True, True), "holds here"),
+        ((True, None), "undecided"),
+        ((None, False), "does not hold here"),
+        ((True, False), "does not hold here"),
+    ],
+)
+def test_a_claim_holds_where_all_that_it_needs_holds(needed, verdict):
+    assert conclude(*needed) == verdict
+
+
+def test_no_worse_asks_for_the_margin():
+    assert no_worse(Estimate(0, -0.04, 0.04), 0.05) is True
+    assert no_worse(Estimate(-0.2, -0.3, -0.1), 0.05) is False
+    assert no_worse(Estimate(0, -0.1, 0.1), 0.05) is None
+
+
+# ---- cells ----
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(cells, "BATCH", 4)
+
+
+def test_a_cell_is_what_the_stock_pipeline_makes(tmp_path, few):
+    """Video i is the stock pipeline's, seeded i, of caption i // 4, bit for bit up to its eight bits."""
+    cell = Cell(JOINT, lab.Guidance() + lab.CFG(2), steps=2)
+    assert list(make(cell, tmp_path, 8)) == [4, 8]
+    who = subject(JOINT)
+    captions = [label.caption for label in who.labels(8)]
+    assert captions == [c for c in captions[::4] for _ in range(4)]
+    found = cells.videos(cell, tmp_path, 8)
+    for i in (0, 5):
+        stock = who.pipe(
+            [captions[i]], height=32, width=32, num_frames=9, num_inference_steps=2, guidance_scale=2, max_sequence_length=8,
+            generator=[torch.Generator().manual_seed(i)],
+        ).frames  # fmt: skip
+        assert np.abs(found[i] - stock[0]).max() <= 0.5 / 255 + 1e-5
+
+
+def test_a_cell_goes_on_where_it_was_cut_off(tmp_path, few, monkeypatch):
+    cell, sampled = Cell(JOINT, lab.Guidance() + lab.CFG(1), steps=1), []
+    stock = cells._sampled
+    monkeypatch.setattr(cells, "_sampled", lambda *args: sampled.append(args[2]) or stock(*args))
+    list(make(cell, tmp_path, 8))
+    whole = cells.videos(cell, tmp_path, 8)
+    (cell.folder(tmp_path) / "videos-00004.npz").unlink()
+    (cell.folder(tmp_path) / "videos-00004.partial.npz").write_bytes(b"half")
+    list(make(cell, tmp_path, 12))
+    assert sampled == [0, 4, 4, 8]
+    assert np.array_equal(cells.videos(cell, tmp_path, 8), whole)
+    with pytest.raises(lab.RecordingError, match="fewer than 16 videos"):
+        cells.videos(cell, tmp_path, 16)
+    with pytest.raises(ValueError, match="multiple"):
+        next(make(cell, tmp_path, 6))
+
+
+def test_videos_of_other_weights_are_not_mixed_in(tmp_path, few):
+    cell = Cell(JOINT, lab.Guidance() + lab.CFG(1), steps=1)
+    list(make(cell, tmp_path, 4))
+    about = cell.folder(tmp_path) / "cell.json"
+    settings = json.loads(about.read_text())
+    assert lab.Guidance.from_dict(settings["guidance"], lab.weak.parse) == cell.guidance
+    about.write_text(json.dumps(settings | {"weights": "others"}))
+    with pytest.raises(lab.RecordingError, match="other weights of digits-joint"):
+        next(make(cell, tmp_path, 4))
+
+
+def test_every_setting_has_a_folder_of_its_own():
+    who = SUBJECTS[JOINT]
+    sums = [
+        who.base(),
+        who.base() + who.stg(),
+        who.base() + who.stg(layers=[2]),
+        who.base() + who.stg(part="attention"),
+        who.stg(),
+    ]
+    names = {Cell(JOINT, g, steps).name for g, steps in itertools.product(sums, (12, 24))}
+    assert len(names) == 10
+    assert distinct([Cell(JOINT, sums[0]), Cell(JOINT, sums[1]), Cell(JOINT, sums[0])]) == [
+        Cell(JOINT, sums[0]),
+        Cell(JOINT, sums[1]),
+    ]
+
+
+def test_an_unknown_subject_is_told():
+    with pytest.raises(lab.CallError, match="Choose from: digits-joint"):
+        subject("digits")
+
+
+# ---- scores ----
+
+
+def test_diversity_is_the_mean_distance_to_the_others_of_the_caption():
+    features = RNG.normal(size=(8, 5))
+    mine = within_captions(features)
+    for i in range(8):
+        others = [j for j in range(i // 4 * 4, i // 4 * 4 + 4) if j != i]
+        assert mine[i] == pytest.approx(np.mean([np.linalg.norm(features[i] - features[j]) for j in others]))
+
+
+def test_scores_are_measured_once(tmp_path, few, monkeypatch):
+    runs = Runs(subject(JOINT), tmp_path, 8)
+    one = runs(lab.Guidance() + lab.CFG(2), steps=2)
+    monkeypatch.setattr(scores, "measured", None)
+    two = runs(lab.Guidance() + lab.CFG(2), steps=2)
+    assert one.videos == 8
+    assert one.passes == 4  # two branches, two steps
+    assert set(one.values) >= {"right", "diversity", "dynamic", "sharpness", "saturation"}
+    assert all(np.array_equal(one[name], two[name]) for name in one.values)
+
+
+def test_rendered_clips_are_right_and_near_themselves(monkeypatch):
+    monkeypatch.setattr(scores, "REAL", 200)
+    real = scores.real_scores(SUBJECTS[JOINT])
+    assert real["right"].mean() > 0.9
+    assert real.frechet(real).value == pytest.approx(0, abs=1e-3)
+
+
+def test_vectors_are_those_of_the_recording(tmp_path, few):
+    """Norms, cosines and noise levels, from a recording of the same run."""
+    who = subject(JOINT)
+    guidance = who.base() + lab.Probe(lab.skip([5]))
+    monkey = vectors.vectors(Cell(JOINT, guidance, steps=2), tmp_path, 4)
+    run = lab.sample(who.pipe, guidance=guidance, seed=0, num_inference_steps=2, **who.call(0, 4))
+    u, s = (run.recording.delta(name).values.reshape(2, 4, -1) for name in (UNCOND, "skip"))
+    cosine = (u * s).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(s, axis=-1)
+    [((one, two), found)] = monkey.cosine.items()
+    assert {one, two} == {UNCOND, "skip"}
+    assert np.allclose(found, cosine.T, atol=1e-5)
+    assert np.allclose(monkey.norm["skip"], np.sqrt((s**2).mean(-1)).T, rtol=1e-5)
+    assert set(monkey.sharpness) == {"cond", UNCOND, "skip"}
+    assert np.array_equal(monkey.sigma, run.recording.ds.sigma.values)
+
+
+# ---- verdicts ----
+
+
+class MadeUp:
+    """A bench whose scores follow a rule: `rule(text of the guidance, score)` gives their mean."""
+
+    def __init__(self, name, rule, noise=0.02, cosine=None, sharp=None):
+        self.who, self.rule, self.noise = SUBJECTS[name], rule, noise
+        self.cosine, self.sharp = cosine, sharp
+        self.asked = []
+
+    def __call__(self, guidance, steps=24):
+        self.asked.append((str(guidance), steps))
+        return self.made(f"{guidance}, {steps} steps")
+
+    def made(self, text, count=80):
+        rng = np.random.default_rng(len(text))
+        values = {n: self.rule(text, n) + self.noise * rng.normal(size=count) for n in scores.PER_VIDEO}
+        features = rng.normal(size=(count, 3)) * 0.1 + self.rule(text, "distance")
+        return Scores(text, values, features, passes=24.0 * (1 + text.count("STG") + ("CFG(1)" not in text)))
+
+    @property
+    def real(self):
+        rng = np.random.default_rng(1)
+        return Scores("real", {n: np.ones(400) for n in scores.PER_VIDEO}, rng.normal(size=(400, 3)) * 0.1, 0)
+
+    def vectors(self, guidance):
+        self.asked.append((str(guidance), 24))
+        names = [UNCOND, "skip", "checkpoint", "checkpoint_2"]
+        values = lambda level: level + 0.01 * RNG.normal(size=(16, 6))  # noqa: E731
+        cosine = {(a, b): values(self.cosine(a, b)) for a, b in itertools.combinations(names, 2)} if self.cosine else {}
+        sharp = {n: values(self.sharp(n)) for n in ("cond", *names)} if self.sharp else {}
+        return Vectors(sharp, cosine, {n: values(1) for n in names}, np.linspace(1, 0, 6))
+
+
+def cfg_scale(text):
+    return float(text.split("CFG(")[1].split(")")[0]) if "CFG(" in text else 1.0
+
+
+def skipped(text):
+    """Layers of the skip in the text of a guidance: "skip:block:4-6"."""
+    first, *last = re.search(r":(\d+(?:-\d+)?)", text)[1].split("-")
+    return list(range(int(first), int((last or [first])[0]) + 1))
+
+
+def verdict(number, model, rule, **options):
+    return CLAIMS[number].find(MadeUp(model, rule, **options)).verdict
+
+
+def test_every_claim_of_the_list_is_there():
+    assert sorted(CLAIMS) == list(range(1, 14))
+    assert all(claim.models and claim.source and "olds if" in claim.test for claim in CLAIMS.values())
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(-1, "holds here"), (1, "does not hold here"), (0, "undecided")])
+def test_claim_1_follows_diversity_and_motion(sign, expected):
+    noise = 0.02 if sign else 3.0
+    assert verdict(1, JOINT, lambda t, n: 1 + sign * 0.1 * cfg_scale(t), noise=noise) == expected
+
+
+@pytest.mark.parametrize(("diversity", "expected"), [(1.0, "holds here"), (0.5, "does not hold here")])
+def test_claim_2_wants_quality_without_the_cost(diversity, expected):
+    def rule(text, name):
+        guided = "STG" in text
+        return {"right": 0.5 + 0.3 * guided, "diversity": diversity if guided else 1.0}.get(name, 1.0)
+
+    assert verdict(2, JOINT, rule) == expected
+
+
+def test_claim_3_compares_at_the_best_scale_and_at_equal_passes():
+    def rule(text, name):
+        if name != "right":
+            return 0.0
+        return (
+            0.9
+            - 0.1 * abs(cfg_scale(text) - 3)
+            + 0.05 * ("STG" in text)
+            + bonus * ("STG" not in text and ", 24" not in text)
+        )
+
+    bonus = 0.0
+    bench = MadeUp(JOINT, rule)
+    assert CLAIMS[3].find(bench).verdict == "holds here"
+    assert ("CFG(3)", 36) in bench.asked  # three passes a step against two
+    bonus = 0.2  # more steps do more than STG
+    assert CLAIMS[3].find(MadeUp(JOINT, rule)).verdict == "does not hold here"
+
+
+@pytest.mark.parametrize(("weak", "expected"), [(0.5, "holds here"), (1.5, "does not hold here")])
+def test_claim_4_compares_sharpness(weak, expected):
+    assert verdict(4, JOINT, None, sharp=lambda n: weak if n == "skip" else 1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"), [(7, "holds here"), (0, "does not hold here"), (4, "does not hold here")]
+)
+def test_claim_5_asks_for_the_last_third(best, expected):
+    def rule(text, name):
+        return 1 - 0.1 * abs(skipped(text)[0] - best) if "STG" in text else 0.1
+
+    assert verdict(5, JOINT, rule) == expected
+
+
+@pytest.mark.parametrize("model", sorted(SUBJECTS))
+@pytest.mark.parametrize("better", ["block", "attention"])
+def test_claim_6_knows_what_the_paper_names_for_each_kind(model, better):
+    def rule(text, name):
+        return 1.0 if ("attention" in text) == (better == "attention") else 0.5
+
+    expected = "holds here" if better == SUBJECTS[model].part else "does not hold here"
+    assert verdict(6, model, rule) == expected
+
+
+@pytest.mark.parametrize(("last", "expected"), [(0.0, "holds here"), (1.0, "does not hold here")])
+def test_claim_7_wants_the_distance_to_fall_twice(last, expected):
+    def rule(text, name):
+        if name != "distance":
+            return 1.0
+        return 2.0 if "STG" not in text else last if "temporal" in text else 0.5
+
+    assert verdict(7, "digits-factorised", rule) == expected
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.0, "holds here"), (0.3, "does not hold here")])
+def test_claim_8_is_about_no_gain(gain, expected):
+    assert verdict(8, "digits-factorised", lambda t, n: 0.6 + gain * ("orthogonalize" in t)) == expected
+
+
+@pytest.mark.parametrize(("cured", "expected"), [(0.5, "holds here"), (1.2, "does not hold here")])
+def test_claim_9_wants_saturation_up_and_down(cured, expected):
+    def rule(text, name):
+        return cured if "rescale" in text else 1.0 if "CFG(6)" in text else 0.5
+
+    assert verdict(9, JOINT, rule) == expected
+
+
+@pytest.mark.parametrize(("longer", "expected"), [(0.5, "holds here"), (0.9, "does not hold here")])
+def test_claim_10_counts_what_restart_costs(longer, expected):
+    def rule(text, name):
+        return 0.8 if "restart" in text else longer if ", 24 steps" not in text else 0.5
+
+    bench = MadeUp(JOINT, rule)
+    stock = bench.made
+
+    def costly(text, count=80):
+        s = stock(text, count)
+        return Scores(s.name, s.values, s.features, s.passes * (1.5 if "restart" in text else 1))
+
+    bench.made = costly
+    assert CLAIMS[10].find(bench).verdict == expected
+    assert any(steps == 36 for _, steps in bench.asked)
+
+
+@pytest.mark.parametrize(("fall", "expected"), [(0.1, "holds here"), (-0.1, "does not hold here")])
+def test_claim_11_follows_the_number_of_layers(fall, expected):
+    def rule(text, name):
+        return 1 - fall * len(skipped(text))
+
+    bench = MadeUp(JOINT, rule)
+    assert CLAIMS[11].find(bench).verdict == expected
+    assert len(bench.asked) == 4
+
+
+@pytest.mark.parametrize(("skip", "expected"), [(0.8, "holds here"), (0.1, "does not hold here")])
+def test_claim_12_compares_cosines(skip, expected):
+    def cosine(one, two):
+        return skip if "skip" in (one, two) else 0.4
+
+    assert verdict(12, JOINT, None, cosine=cosine) == expected
+
+
+@pytest.mark.parametrize(("freed", "expected"), [(0.9, "holds here"), (0.1, "does not hold here")])
+def test_claim_13_wants_motion_tied_and_freed(freed, expected):
+    def rule(text, name):
+        return freed if "STG" in text else 1 - 0.1 * cfg_scale(text)
+
+    assert verdict(13, "digits-i2v", rule) == expected
+
+
+# ---- the page ----
+
+
+def finding():
+    e = Estimate(0.5, 0.25, 0.75)
+    panels = [
+        Panel("a", "scale", "share", [Line("CFG", [1.0, 2.0], [e, e])], 0.9),
+        Panel("b", "", "", [Line("", ["x", "y"], [e, e])]),
+    ]
+    return Finding(
+        "undecided",
+        "it lies between",
+        [{"setting": "CFG 1", "videos": 8, "right": e}],
+        panels,
+        ["digits-joint/a-24-00"],
+    )
+
+
+def test_a_finding_comes_back_as_it_was(tmp_path):
+    about = {"videos": 8, "weights": "w", "judge": "j"}
+    found, known = read(keep(tmp_path, CLAIMS[1], JOINT, finding(), about))
+    assert found == finding()
+    assert about.items() <= known.items()
+
+
+def test_the_page_shows_every_finding_with_its_runs(tmp_path):
+    for number in (1, 5):
+        keep(tmp_path / "findings", CLAIMS[number], JOINT, finding(), {"videos": 8, "weights": "w", "judge": "j"})
+    place = tmp_path / "docs" / "evidence.md"
+    for _ in range(2):
+        shutil.rmtree(place.parent, ignore_errors=True)
+        place.parent.mkdir()
+        there = page.write_page(tmp_path / "findings", place, place.parent / "images")
+        text = place.read_text()
+        images = {f.name: f.read_bytes() for f in (place.parent / "images").iterdir()}
+    assert there == ["claim 1 on digits-joint", "claim 5 on digits-joint"]
+    assert sorted(images) == ["claim-01-digits-joint.png", "claim-05-digits-joint.png"]
+    assert "| CFG 1 | 8 | 0.500 (0.250 to 0.750) |" in text
+    assert "`digits-joint/a-24-00`" in text
+    assert "8 videos a cell, seeds 0 to 7; model w, judge j" in text
+    assert "(images/claim-01-digits-joint.png)" in text
