@@ -231,12 +231,18 @@ class MadeUp:
         rng = np.random.default_rng(len(text))
         values = {n: self.rule(text, n) + self.noise * rng.normal(size=count) for n in scores.PER_VIDEO}
         features = rng.normal(size=(count, 3)) * 0.1 + self.rule(text, "distance")
-        return Scores(text, values, features, passes=24.0 * (1 + text.count("STG") + ("CFG(1)" not in text)))
+        return Scores(text, values, features, features, passes=24.0 * (1 + text.count("STG") + ("CFG(1)" not in text)))
 
     @property
     def real(self):
         rng = np.random.default_rng(1)
-        return Scores("real", {n: np.ones(400) for n in scores.PER_VIDEO}, rng.normal(size=(400, 3)) * 0.1, 0)
+        return Scores(
+            "real",
+            {n: np.ones(400) for n in scores.PER_VIDEO},
+            rng.normal(size=(400, 3)) * 0.1,
+            rng.normal(size=(400, 3)) * 0.1,
+            0,
+        )
 
     def vectors(self, guidance):
         self.asked.append((str(guidance), 24))
@@ -358,7 +364,7 @@ def test_claim_10_counts_what_restart_costs(longer, expected):
 
     def costly(text, count=80):
         s = stock(text, count)
-        return Scores(s.name, s.values, s.features, s.passes * (1.5 if "restart" in text else 1))
+        return Scores(s.name, s.values, s.features, s.texture, s.passes * (1.5 if "restart" in text else 1))
 
     bench.made = costly
     assert CLAIMS[10].find(bench).verdict == expected

@@ -22,7 +22,9 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
 - A verdict is *holds here* or *does not hold here* only where the intervals decide; else *undecided*.
 - The settings were fixed before anything was measured, from the paper's section A1.3 (`stg_lab/evidence/subjects.py`).
 - "Right" is a video in which the judge sees all that the caption asked for (image to video: digit and colour of the first
-  frame). The Frechet distance is taken in the judge's features, to rendered clips of unseen scans; it is no FVD.
+  frame). The Frechet distance is taken to rendered clips of unseen scans, in features of the judge's first layers, which see
+  how well a video is drawn; the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither
+  is FVD.
 - "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
   cheaper.
 

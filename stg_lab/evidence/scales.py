@@ -28,6 +28,7 @@ def row(label: str, s: Scores, bench: Bench) -> dict[str, Any]:
         "passes": s.passes,
         "right": s.mean("right"),
         "Frechet distance": s.frechet(bench.real),
+        "content distance": s.content_distance(bench.real),
         "coverage": s.coverage(bench.real),
         "diversity": s.mean("diversity"),
         "dynamic degree": s.mean("dynamic"),

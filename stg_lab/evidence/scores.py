@@ -30,13 +30,15 @@ class Scores:
         name: the setting.
         videos: how many.
         values: numbers of each video by name, `(video,)`; see `PER_VIDEO`.
-        features: the judge's, `(video, 128)`.
+        features: what the judge answers from, `(video, 128)`: what videos show.
+        texture: of its first layers, `(video, 128)`: how well they are drawn (`metrics.texture_features`).
         passes: forward passes of the denoiser for one video.
     """
 
     name: str
     values: dict[str, np.ndarray]
     features: np.ndarray
+    texture: np.ndarray
     passes: float
     folder: str = ""
 
@@ -56,7 +58,11 @@ class Scores:
         return difference(self.values[name], other.values[name])
 
     def frechet(self, real: Scores) -> Estimate:
-        """Frechet distance to rendered clips in the judge's features."""
+        """Frechet distance to rendered clips in texture features: how well videos are drawn."""
+        return self._of_set(lambda index: metrics.frechet_distance(self.texture[index], real.texture))
+
+    def content_distance(self, real: Scores) -> Estimate:
+        """Frechet distance to rendered clips in the judge's features: what videos show, and in which proportions."""
         return self._of_set(lambda index: metrics.frechet_distance(self.features[index], real.features))
 
     def coverage(self, real: Scores) -> Estimate:
@@ -64,10 +70,10 @@ class Scores:
         return self._of_set(lambda index: metrics.coverage(self.features[index], real.features).mean())
 
     def frechet_minus(self, other: Scores, real: Scores) -> Estimate:
-        """Difference of Frechet distances, paired by seed; negative where this one is nearer to rendered clips."""
+        """Difference of Frechet distances in texture features, paired by seed; negative where this one is nearer to rendered clips."""
 
         def statistic(index: np.ndarray) -> float:
-            one, two = (metrics.frechet_distance(s.features[index], real.features) for s in (self, other))
+            one, two = (metrics.frechet_distance(s.texture[index], real.texture) for s in (self, other))
             return one - two
 
         return self._of_set(statistic)
@@ -87,7 +93,9 @@ def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
         os.replace(partial, file)
     with np.load(file) as kept:
         values = {name: kept[name] for name in kept.files}
-    return Scores(cell.name, values, values.pop("features"), passes, str(folder.relative_to(root)))
+    return Scores(
+        cell.name, values, values.pop("features"), values.pop("texture"), passes, str(folder.relative_to(root))
+    )
 
 
 def made(cell: Cell, root: Path, count: int) -> None:
@@ -111,6 +119,7 @@ def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np
         "saturation": metrics.saturation(video),
         "flicker": metrics.flicker(video),
         "features": features,
+        "texture": metrics.texture_features(video),
     }
 
 
@@ -127,7 +136,7 @@ def real_scores(who: Subject) -> Scores:
     labels = [label for label in labels for _ in range(PER_CAPTION)]
     clips = world.draw(REAL, seed=CAPTIONS_SEED + 1, split="test", labels=labels)
     values = measured(world.render(clips).numpy(), clips.labels, who)
-    return Scores("rendered clips", values, values.pop("features"), 0.0)
+    return Scores("rendered clips", values, values.pop("features"), values.pop("texture"), 0.0)
 
 
 def judge_fingerprint() -> str:
