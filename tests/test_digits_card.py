@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from stg_lab.digits.card import _card
+from stg_lab.digits.card import _card, _loss_curve
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
 
@@ -17,6 +17,7 @@ def facts(recipe, updates):
         "updates": updates, "of": recipe.updates, "hours": 1.5, "machine": "2 CPU threads", "held_out_loss": 0.1234,
         "judge": {"digit": {"right": 9, "of": 10, "judge_accuracy": 0.99}},
         "judged": {"samples": 10, "steps": 24, "guidance_scale": 4.0, "seeds": "0 to 9"}, "recipe": recipe.as_dict(),
+        "begun_with": None,
     }  # fmt: skip
 
 
@@ -38,3 +39,19 @@ def test_the_card_tells_of_its_own_model(name):
     [call] = [n for n in ast.walk(ast.parse(example)) if isinstance(n, ast.Call) and ast.unparse(n.func) == "pipe"]
     taken = inspect.signature(pipeline.__call__).parameters
     assert {keyword.arg for keyword in call.keywords} <= set(taken)
+
+
+def test_the_card_adds_up_both_rounds(tmp_path):
+    first, second = RECIPES["digits-joint"]["cpu"], RECIPES["digits-joint"]["second"]
+    objective = OBJECTIVES[second.objective](second)
+    given = facts(second, second.updates) | {"begun_with": facts(first, first.updates)}
+    text = _card("digits-joint", "WanPipeline", objective.card(), given)
+    for stage in (*first.stages, *second.stages):
+        assert f"{stage.updates:,} updates on {stage.batch} clips" in text
+    assert "3 hours on" in text
+    for name, rows in (("before", ["20,1,0.5,10.0", "40,9,0.4,25.5"]), ("now", ["20,9,0.3,4.0"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "loss.csv").write_text("\n".join(["update,frames,loss,seconds", *rows]) + "\n")
+    joined = _loss_curve(tmp_path / "now" / "loss.csv", tmp_path / "before").splitlines()
+    assert joined == ["update,frames,loss,seconds", "20,1,0.5,10.0", "40,9,0.4,25.5", "60,9,0.3,29.5"]
+    assert _loss_curve(tmp_path / "now" / "loss.csv", None) == (tmp_path / "now" / "loss.csv").read_text()

@@ -26,12 +26,13 @@ STEPS, SCALE = 24, 4.0
 HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the denoiser is stored in float16
 
 
-def export(trainer: Trainer, folder: Path) -> None:
+def export(trainer: Trainer, folder: Path, *, begun_with: Path | None = None) -> None:
     """Write the averaged weights as a stock diffusers pipeline, with samples, loss curve, accuracies and a card.
 
     Args:
         trainer: at the end of its recipe (or wherever it was stopped; the card says so).
         folder: for example data/models/digits-joint; replaced as a whole once everything is written.
+        begun_with: folder of the exported model whose weights the training began with, which the card tells of, too.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -41,7 +42,8 @@ def export(trainer: Trainer, folder: Path) -> None:
         denoiser.half()  # diffusers loads it back as float32; what is judged below is what ships
     pipe.save_pretrained(partial)
     denoiser.float()
-    shutil.copy(trainer.out / "loss.csv", partial / "loss.csv")
+    before = None if begun_with is None else json.loads((begun_with / "training.json").read_text())
+    (partial / "loss.csv").write_text(_loss_curve(trainer.out / "loss.csv", begun_with))
     held_out = trainer.validate()
     clips = world.draw(JUDGED, seed=0, split="test")
     labels, video = clips.labels, sample(trainer, pipe, clips)
@@ -57,6 +59,7 @@ def export(trainer: Trainer, folder: Path) -> None:
         "judge": {name: score.as_dict() for name, score in judge_video(video, labels).items()},
         "judged": {"samples": JUDGED, "steps": STEPS, "guidance_scale": SCALE, "seeds": f"0 to {JUDGED - 1}"},
         "recipe": trainer.recipe.as_dict(),
+        "begun_with": before and {k: v for k, v in before.items() if not k.startswith("judge")},
         "torch": torch.__version__,
     }
     (partial / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -64,6 +67,19 @@ def export(trainer: Trainer, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
+
+
+def _loss_curve(path: Path, begun_with: Path | None) -> str:
+    """The loss curve, after that of the weights that the training began with."""
+    header, *rows = path.read_text().splitlines()
+    if begun_with is None:
+        return "\n".join([header, *rows]) + "\n"
+    earlier = (begun_with / "loss.csv").read_text().splitlines()[1:]
+    updates, _, _, seconds = earlier[-1].split(",")
+    for number, row in enumerate(rows):
+        update, frames, loss, time = row.split(",")
+        rows[number] = f"{int(update) + int(updates)},{frames},{loss},{float(time) + float(seconds):.1f}"
+    return "\n".join([header, *earlier, *rows]) + "\n"
 
 
 def sample(trainer: Trainer, pipe: Any, clips: world.Clips, batch: int = 25) -> np.ndarray:
@@ -106,16 +122,20 @@ def _loss_figure(csv_path: Path, png: Path, label: str) -> None:
 
 def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
     recipe, judged = facts["recipe"], facts["judged"]
+    rounds = [facts["begun_with"], facts] if facts["begun_with"] else [facts]
     stages = "; then ".join(
         f"{s['updates']:,} updates on {s['batch']} clips of {s['frames']} frame{'s' * (s['frames'] > 1)}"
-        for s in recipe["stages"]
+        for one in rounds
+        for s in one["recipe"]["stages"]
     )
+    hours = round(sum(one["hours"] for one in rounds), 2)
     rows = "\n".join(f"| {what} | {Score(**score)} |" for what, score in facts["judge"].items())
     state = (
         ""
         if facts["updates"] == facts["of"]
         else f" (stopped early, at update {facts['updates']:,} of {facts['of']:,})"
     )
+    again = "; `make train` runs it" if len(rounds) == 1 else ", that of the first round in it under `begun_with`"
     return f"""---
 license: mit
 library_name: diffusers
@@ -141,8 +161,8 @@ pipe = lab.load("{name}")
 **Data.** Clips rendered on the fly from 1,197 of the 1,797 scans of handwritten digits in scikit-learn (Alpaydin and Kaynak
 1998); the other 600 are never trained on.
 
-**Training**{state}. {stages}. {facts["hours"]} hours on {facts["machine"]}; Muon and AdamW, weights averaged
-(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`; `make train` runs it.
+**Training**{state}. {stages}. {hours:g} hours on {facts["machine"]}; Muon and AdamW, weights averaged
+(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.
 Loss on clips of held-out scans: {facts["held_out_loss"]:.4f}.
 
 ![loss](loss.png)

@@ -67,10 +67,12 @@ class Recipe:
         return asdict(self)
 
 
-#: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything.
+#: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything. A "second"
+#: round begins with the weights of the first: --recipe second --init data/models/digits-joint.
 RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-joint": {
         "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 4_800))),
+        "second": Recipe(stages=(Stage(9, 16, 5_000),), muon_lr=1.5e-3, adam_lr=7e-4, seed=1, decay=0.4),
         "gpu": Recipe(
             stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
             architecture=Architecture(blocks=10, heads=6),

@@ -233,21 +233,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", choices=sorted(RECIPES), nargs="?", default="digits-joint")
     parser.add_argument("--out", type=Path, help="folder for the run's state (default: runs/MODEL)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--recipe", choices=["cpu", "gpu"], help="which recipe (default: by device)")
+    parser.add_argument("--recipe", choices=["cpu", "gpu", "second"], help="which recipe (default: by device)")
     parser.add_argument("--scale", type=float, default=1.0, help="make every stage this many times as long")
     parser.add_argument("--minutes", type=float, help="stop after this long; call again to go on")
     parser.add_argument("--init", type=Path, help="begin with the weights of this saved pipeline, not random ones")
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
     parser.add_argument("--export", type=Path, help="write the averaged model as a diffusers folder when done")
     a = parser.parse_args(arguments)
-    recipe = RECIPES[a.model][a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")].scaled(a.scale)
+    chosen = a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")
+    if chosen not in RECIPES[a.model]:
+        parser.error(f"{a.model} has no recipe {chosen!r}; choose one of: {', '.join(RECIPES[a.model])}")
+    if chosen == "second" and a.init is None:
+        parser.error(f"a second round begins with the weights of the first: --init data/models/{a.model}")
+    recipe = RECIPES[a.model][chosen].scaled(a.scale)
     out = a.out or Path("runs") / a.model
     seconds = None if a.minutes is None else a.minutes * 60
     trainer = train(recipe, out, device=a.device, compile=not a.no_compile, seconds=seconds, init=a.init)
     if a.export:
         from stg_lab.digits.card import export
 
-        export(trainer, a.export)
+        export(trainer, a.export, begun_with=a.init)
 
 
 if __name__ == "__main__":
