@@ -81,7 +81,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, Estimate):
         digits = 3 if abs(value.value) < 10 else 1
-        return value.text(digits + 2 * (abs(value.value) < 0.05))
+        return value.text(digits + 2 * (0 < abs(value.value) < 0.05))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -123,6 +123,7 @@ def _draw(ax: Any, panel: Panel) -> None:
         ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
     ax.set(title=panel.title, xlabel=panel.xlabel)
     ax.title.set_size(9)
+    ax.xaxis.label.set_size(8)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     if any(line.name for line in panel.lines) or panel.real is not None:
