@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 
 import stg_lab as lab
+from stg_lab.digits import world
 from stg_lab.evidence import CLAIMS, cells, page, scores, statistics, vectors
 from stg_lab.evidence.bench import Runs
-from stg_lab.evidence.cells import Cell, distinct, make
+from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel
 from stg_lab.evidence.kept import keep, read
 from stg_lab.evidence.scores import Scores, within_captions
@@ -156,15 +157,18 @@ def test_every_setting_has_a_folder_of_its_own():
     ]
     names = {Cell(JOINT, g, steps).name for g, steps in itertools.product(sums, (12, 24))}
     assert len(names) == 10
-    assert distinct([Cell(JOINT, sums[0]), Cell(JOINT, sums[1]), Cell(JOINT, sums[0])]) == [
-        Cell(JOINT, sums[0]),
-        Cell(JOINT, sums[1]),
-    ]
 
 
 def test_an_unknown_subject_is_told():
     with pytest.raises(lab.CallError, match="Choose from: digits-joint"):
         subject("digits")
+
+
+def test_first_frames_are_those_of_the_clips():
+    clips = world.draw(512, seed=2024, split="test")
+    given = SUBJECTS["digits-i2v"].call(6, 4)["image"]
+    for image, i in zip(given, (1, 1, 2, 2), strict=True):  # videos 6 to 9, four of each clip
+        assert np.abs(np.asarray(image) / 255 - world.render(clips[i : i + 1])[0, 0].numpy()).max() <= 0.5 / 255 + 1e-6
 
 
 # ---- scores ----

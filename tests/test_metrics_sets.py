@@ -189,3 +189,14 @@ def test_diversity_is_the_mean_distance_within_captions():
     np.testing.assert_allclose(metrics.pixel_diversity(video, ["a", "a"]), 0.3, rtol=1e-6)
     with pytest.raises(MetricError, match="every caption given stands alone"):
         metrics.feature_diversity(x, list("abcde"))
+
+
+def test_groups_are_drawn_whole():
+    """A statistic sees every group whole or not at all; groups of one are the plain bootstrap."""
+    values, seen = rng.normal(size=12), []
+    metrics.bootstrap(lambda i: seen.append(i) or values[i].mean(), 12, group=4, resamples=20)
+    assert len(seen) == 21
+    assert all((i.reshape(-1, 4) == i[::4, None] + np.arange(4)).all() and (i[::4] % 4 == 0).all() for i in seen)
+    assert metrics.bootstrap(values, group=1) == metrics.bootstrap(values)
+    with pytest.raises(MetricError, match="whole groups of 5 clips, got 12"):
+        metrics.bootstrap(values, group=5)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
 from stg_lab.digits import world
-from stg_lab.digits.captions import WORDS
 from stg_lab.digits.codec import FrameCodec
 from stg_lab.digits.objective import Card, Objective
-from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, Architecture, build_tokenizer
+from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, Architecture, build_tokenizer, text_sizes
 
 #: Tokens that `LattePipeline` pads every caption to; the number is written in its code.
 PADDED = 120
@@ -70,20 +69,7 @@ def _text_encoder(a: Architecture) -> T5EncoderModel:
     Four buckets of relative position tell "before", "here" and "after" apart, no distances. Pad tokens stand after all
     real ones and are themselves masked, so that nothing tells one from the next.
     """
-    config = T5Config(
-        vocab_size=len(WORDS) + 3,
-        d_model=a.text_dim,
-        d_kv=16,
-        d_ff=2 * a.text_dim,
-        num_layers=a.text_layers,
-        num_heads=4,
-        relative_attention_num_buckets=4,
-        dropout_rate=0.0,
-        feed_forward_proj="gated-gelu",
-        is_encoder_decoder=False,
-        use_cache=False,
-    )
-    return T5EncoderModel(config)
+    return T5EncoderModel(T5Config(**text_sizes(a), relative_attention_num_buckets=4, use_cache=False))
 
 
 @dataclass

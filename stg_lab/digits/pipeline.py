@@ -48,6 +48,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def text_sizes(a: Architecture) -> dict[str, Any]:
+    """Configuration of a small text encoder of T5's kind, for the tokenizer above."""
+    return {
+        "vocab_size": len(WORDS) + 3, "d_model": a.text_dim, "d_kv": 16, "d_ff": 2 * a.text_dim,
+        "num_layers": a.text_layers, "num_heads": 4, "dropout_rate": 0.0, "feed_forward_proj": "gated-gelu",
+        "is_encoder_decoder": False,
+    }  # fmt: skip
+
+
 def build_joint(architecture: Architecture = Architecture(), *, seed: int = 0) -> Any:
     """An untrained `digits-joint`, a `WanPipeline`: text-to-video with full 3D attention, 9 frames of 32 x 32 as 5 x 8 x 8 tokens."""
     torch.manual_seed(seed)
@@ -60,19 +69,7 @@ def build_joint(architecture: Architecture = Architecture(), *, seed: int = 0) -
         out_channels=channels, text_dim=a.text_dim, freq_dim=128, ffn_dim=4 * a.heads * a.head_dim,
         num_layers=a.blocks, rope_max_seq_len=64,
     )  # fmt: skip
-    text_encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=len(WORDS) + 3,
-            d_model=a.text_dim,
-            d_kv=16,
-            d_ff=2 * a.text_dim,
-            num_layers=a.text_layers,
-            num_heads=4,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            is_encoder_decoder=False,
-        )
-    )
+    text_encoder = UMT5EncoderModel(UMT5Config(**text_sizes(a)))
     return WanPipeline(
         tokenizer=build_tokenizer(),
         text_encoder=text_encoder.eval(),

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,8 @@ def make(cell: Cell, root: Path, count: int) -> Iterator[int]:
     for first in range(0, count, BATCH):
         file = _file(folder, first)
         some = min(BATCH, count - first)
-        if not file.exists() or len(np.load(file)["video"]) < some:
-            video = _sampled(cell, who, first, some)
-            partial = file.with_suffix(".partial.npz")
-            np.savez_compressed(partial, video=video)
-            os.replace(partial, file)
+        if not file.exists() or len(kept_arrays(file)["video"]) < some:
+            keep_arrays(file, {"video": _sampled(cell, who, first, some)})
         yield first + some
 
 
@@ -90,13 +87,21 @@ def videos(cell: Cell, root: Path, count: int) -> np.ndarray:
     parts = [_file(cell.folder(root), first) for first in range(0, count, BATCH)]
     if not all(part.exists() for part in parts):
         raise RecordingError(f"{cell.folder(root)} has fewer than {count} videos. Run `make evidence` to make them.")
-    video = np.concatenate([np.load(part)["video"] for part in parts])[:count]
+    video = np.concatenate([kept_arrays(part)["video"] for part in parts])[:count]
     return video.astype(np.float32) / 255
 
 
-def distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """Cells without repetitions, in order: claims share many."""
-    return list({(cell.model, cell.name): cell for cell in cells}.values())
+def keep_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name, whole or not at all."""
+    partial = file.with_suffix(".partial.npz")
+    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+    os.replace(partial, file)
+
+
+def kept_arrays(file: Path) -> dict[str, np.ndarray]:
+    """What `keep_arrays` wrote."""
+    with np.load(file) as kept:
+        return {name: kept[name] for name in kept.files}
 
 
 def _sampled(cell: Cell, who: Subject, first: int, count: int) -> np.ndarray:

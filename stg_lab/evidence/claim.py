@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stg_lab.evidence.cells import Cell
 from stg_lab.evidence.scores import Scores
 from stg_lab.evidence.statistics import Estimate
 from stg_lab.evidence.subjects import STEPS, Subject
@@ -103,8 +102,3 @@ def claim(number: int, title: str, *, source: str, models: tuple[str, ...]) -> C
         return find
 
     return register
-
-
-def cell_of(who: Subject, guidance: Guidance, steps: int) -> Cell:
-    """The cell of a setting."""
-    return Cell(who.name, guidance, steps)

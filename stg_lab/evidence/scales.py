@@ -77,13 +77,12 @@ def cfg_costs(bench: Bench) -> Finding:
 def stg_costs_nothing(bench: Bench) -> Finding:
     """STG without CFG at 0, 0.5, 1 and 2 times the paper's scale. Holds if at the paper's scale more videos are right than
     without guidance, and neither diversity nor dynamic degree is lower by more than 5 % of the unguided value."""
-    paper = {"block": 1.0, "attention": 2.0}[bench.who.part]
-    scores = [bench(bench.who.stg(share * paper) if share else cfg(1)) for share in STG_SHARES]
+    scores = [bench(bench.who.stg(share * bench.who.scale) if share else cfg(1)) for share in STG_SHARES]
     none, chosen = scores[0], scores[STG_SHARES.index(1.0)]
     gain = chosen.minus(none, "right")
     lost = {n: chosen.minus(none, n) for n in ("diversity", "dynamic")}
     kept = [no_worse(change, MARGIN * none[n].mean()) for n, change in lost.items()]
-    x = [share * paper for share in STG_SHARES]
+    x = [share * bench.who.scale for share in STG_SHARES]
     return Finding(
         conclude(gain.above_zero, *kept),
         f"share right {gain.text()}, diversity {lost['diversity'].text()}, dynamic degree {lost['dynamic'].text()} against none",
@@ -132,8 +131,7 @@ def best_of_both(bench: Bench) -> Finding:
 def rescaling(bench: Bench) -> Finding:
     """CFG at twice its usual scale with STG at four times the paper's, without and with rescaling by 0.7. Holds if the large
     scales raise saturation, and rescaling lowers it again."""
-    paper = {"block": 1.0, "attention": 2.0}[bench.who.part]
-    large = cfg(2 * bench.who.cfg) + bench.who.stg(4 * paper)
+    large = cfg(2 * bench.who.cfg) + bench.who.stg(4 * bench.who.scale)
     names = ["usual", "large", "large, rescaled"]
     scores = [bench(bench.who.base() + bench.who.stg()), bench(large), bench(large.rescale(0.7))]
     up, down = scores[1].minus(scores[0], "saturation"), scores[2].minus(scores[1], "saturation")
@@ -150,8 +148,7 @@ def rescaling(bench: Bench) -> Finding:
 def restart(bench: Bench) -> Finding:
     """The large scales of claim 9 with one Restart between noise shares 0.3 and 0.6. Holds if more videos are right than
     without, and more than with as many steps as the forward passes of Restart allow."""
-    paper = {"block": 1.0, "attention": 2.0}[bench.who.part]
-    large = cfg(2 * bench.who.cfg) + bench.who.stg(4 * paper)
+    large = cfg(2 * bench.who.cfg) + bench.who.stg(4 * bench.who.scale)
     without, with_it = bench(large), bench(large.restart(0.3, 0.6, 1))
     steps = round(STEPS * with_it.passes / without.passes)
     longer = bench(large, steps)

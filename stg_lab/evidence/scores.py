@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from stg_lab import metrics
 from stg_lab.digits import judge, world
-from stg_lab.evidence.cells import Cell, make, videos
+from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
 from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subject
 
@@ -87,21 +86,11 @@ def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
     who, folder = subject(cell.model), cell.folder(root)
     file = folder / f"scores-{count}-{judge_fingerprint()}.npz"
     if not file.exists():
-        found = measured(videos(cell, root, count), who.labels(count), who)
-        partial = file.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **found)  # type: ignore[arg-type]
-        os.replace(partial, file)
-    with np.load(file) as kept:
-        values = {name: kept[name] for name in kept.files}
+        keep_arrays(file, measured(videos(cell, root, count), who.labels(count), who))
+    values = kept_arrays(file)
     return Scores(
         cell.name, values, values.pop("features"), values.pop("texture"), passes, str(folder.relative_to(root))
     )
-
-
-def made(cell: Cell, root: Path, count: int) -> None:
-    """Make what is missing of a cell."""
-    for _ in make(cell, root, count):
-        pass
 
 
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
@@ -125,9 +114,7 @@ def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np
 
 def within_captions(features: np.ndarray) -> np.ndarray:
     """How far each video is from the others of its caption in the judge's features, on average."""
-    groups = features.reshape(-1, PER_CAPTION, features.shape[-1])
-    distances = np.linalg.norm(groups[:, :, None] - groups[:, None], axis=-1)
-    return (distances.sum(2) / (PER_CAPTION - 1)).ravel()
+    return metrics.feature_diversity(features, [str(i // PER_CAPTION) for i in range(len(features))])
 
 
 def real_scores(who: Subject) -> Scores:

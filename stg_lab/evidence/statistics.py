@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stg_lab.evidence.subjects import PER_CAPTION
+from stg_lab.metrics import bootstrap
 
 RESAMPLES = 1000
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "undecided"
@@ -56,16 +57,11 @@ def estimate(
         count: how many videos there are, caption by caption.
         resamples: how many resamples the interval is read from.
         seed: of the resampling; the same for every estimate, so that differences of estimates are paired.
-        centre: move the interval so that the resamples' median lies on the value. Right for statistics of sets such as the
+        centre: move the interval so that the resamples' mean lies on the value. Right for statistics of sets such as the
             Frechet distance, which repetitions in a resample shift by themselves.
     """
-    rng = np.random.default_rng(seed)
-    groups = np.arange(count).reshape(-1, PER_CAPTION)
-    value = float(statistic(np.arange(count)))
-    drawn = [statistic(groups[rng.integers(0, len(groups), len(groups))].ravel()) for _ in range(resamples)]
-    low, middle, high = np.percentile(drawn, [2.5, 50, 97.5])
-    shift = value - middle if centre else 0.0
-    return Estimate(value, float(low + shift), float(high + shift))
+    found = bootstrap(statistic, count, group=PER_CAPTION, resamples=resamples, seed=seed, centred=centre)
+    return Estimate(found.value, found.low, found.high)
 
 
 def mean(values: np.ndarray) -> Estimate:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from stg_lab.digits import world
 from stg_lab.errors import CallError
@@ -18,6 +19,7 @@ from stg_lab.weak import Weak, skip
 PER_CAPTION = 4  # videos of one caption in a row, so that diversity can be measured within captions
 CAPTIONS_SEED, MOST_CAPTIONS = 2024, 512
 STEPS = 24
+PAPER_SCALE = {"block": 1.0, "attention": 2.0}  # of STG-R and STG-A (section A1.3)
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,14 @@ class Subject:
     def stg(self, scale: float | None = None, **which: Any) -> Guidance:
         """The STG terms of a setting; `scale` is the paper's unless given."""
         part = which.get("part") or self.part
-        scale = {"block": 1.0, "attention": 2.0}[part] if scale is None else scale
+        scale = PAPER_SCALE[part] if scale is None else scale
         terms = [STG(scale, weak) for weak in self.weak(**which)]
         return functools.reduce(lambda one, two: one + two, terms[1:], Guidance() + terms[0])
+
+    @property
+    def scale(self) -> float:
+        """The paper's STG scale for what is skipped."""
+        return PAPER_SCALE[self.part]
 
     def base(self) -> Guidance:
         """CFG alone at the scale that other claims start from."""
@@ -72,14 +79,11 @@ class Subject:
     def call(self, first: int, count: int) -> dict[str, Any]:
         """Arguments of the pipeline for videos `first`, `first + 1`, ...: the same in every cell."""
         chosen = [i // PER_CAPTION for i in range(first, first + count)]
-        clips = _clips()
         if not self.image:
-            captions = clips.captions
+            captions = _clips().captions
             return {"prompt": [captions[i] for i in chosen]}
-        from PIL import Image
-
-        frames = world.render(clips)[:, 0].numpy()
-        return {"image": [Image.fromarray((frames[i] * 255).round().astype(np.uint8)) for i in chosen]}
+        frames = _first_frames()
+        return {"image": [frames[i] for i in chosen]}
 
     def labels(self, count: int) -> list[Any]:
         """What each video was asked to show."""
@@ -98,6 +102,16 @@ def _pipe(name: str) -> Any:
 def _clips() -> world.Clips:
     """Captions, and first frames of scans that no model was trained on."""
     return world.draw(MOST_CAPTIONS, seed=CAPTIONS_SEED, split="test")
+
+
+@functools.cache
+def _first_frames() -> list[Any]:
+    """First frames of those clips, as the pictures that pipelines take."""
+    from PIL import Image
+
+    clips = _clips()
+    frames = world.render(clips, times=torch.zeros(len(clips), 1))[:, 0].numpy()
+    return [Image.fromarray((frame * 255).round().astype(np.uint8)) for frame in frames]
 
 
 SUBJECTS = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stg_lab.evidence.cells import BATCH, Cell
+from stg_lab.evidence.cells import BATCH, Cell, keep_arrays, kept_arrays
 from stg_lab.evidence.statistics import Estimate, mean
 from stg_lab.evidence.subjects import subject
 from stg_lab.guidance import COND, GUIDED
@@ -64,11 +63,8 @@ def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndar
             **who.call(first, count),
         )
         folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **measured(run.recording))  # type: ignore[arg-type]
-        os.replace(partial, file)
-    with np.load(file) as kept:
-        return {name: kept[name] for name in kept.files}
+        keep_arrays(file, measured(run.recording))
+    return kept_arrays(file)
 
 
 def measured(recording: Recording) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     centred: bool = False,
+    group: int = 1,
 ) -> Interval:
     """A mean or a statistic with its 95 % percentile interval: clips are drawn anew with replacement, `resamples` times.
 
@@ -50,9 +51,10 @@ def bootstrap(
         centred: shift the interval by the difference between the figure and the resamples' mean. For statistics of which
             drawing with replacement changes the level and not only the spread: the Frechet distance rises, because a resample
             holds fewer different clips, and the Vendi score falls.
+        group: how many clips in a row belong together, such as those of one caption, and are drawn together or not at all.
 
     Raises:
-        MetricError: no clips, values that are not finite, or a function without `count`.
+        MetricError: no clips, values that are not finite, or a function without `count`, or a last group that is not whole.
     """
     if callable(of):
         if count is None:
@@ -65,11 +67,14 @@ def bootstrap(
         statistic, clips = (lambda i: float(values[i].mean())), len(values)
     if clips < 1 or resamples < 1:
         raise MetricError(f"bootstrap needs at least one clip and one resample, got {clips} and {resamples}.")
-    value = statistic(np.arange(clips))
-    if clips == 1:
-        return Interval(float(value), math.nan, math.nan, 1)  # one clip says nothing of others
+    if clips % group:
+        raise MetricError(f"bootstrap needs whole groups of {group} clips, got {clips} clips.")
+    groups = np.arange(clips).reshape(-1, group)
+    value = statistic(groups.ravel())
+    if len(groups) == 1:
+        return Interval(float(value), math.nan, math.nan, clips)  # one clip says nothing of others
     rng = np.random.default_rng(seed)
-    drawn = np.array([statistic(rng.integers(clips, size=clips)) for _ in range(resamples)])
+    drawn = np.array([statistic(groups[rng.integers(len(groups), size=len(groups))].ravel()) for _ in range(resamples)])
     low, high = np.percentile(drawn, [2.5, 97.5]) + (value - drawn.mean() if centred else 0.0)
     return Interval(float(value), float(low), float(high), clips)
 
