@@ -13,7 +13,7 @@ from stg_lab.guidance import combine_cfg
 from stg_lab.recording import Recording
 from stg_lab.sheets import to_bytes
 from stg_lab.widgets import sprites
-from stg_lab.widgets.x0_explorer import asset
+from stg_lab.widgets.base import module, style
 
 CALL = {**SMALL, "prompt": ["a red seven moving left", "a blue two growing"], "num_inference_steps": 4}
 
@@ -169,6 +169,6 @@ def test_large_pictures_are_made_smaller(run):
 
 
 def test_everything_the_browser_loads_is_in_the_package():
-    for name in ("x0_explorer.js", "x0_explorer.css"):
-        text = asset(name).replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    for text in (module("x0_explorer"), style("x0_explorer")):
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
         assert not any(word in text for word in ("http", "import ", "import(", "@import", "url("))

@@ -17,7 +17,7 @@ from transformers import T5Config, T5EncoderModel
 
 from stg_lab.digits import world
 from stg_lab.digits.codec import FrameCodec
-from stg_lab.digits.objective import Card, Objective
+from stg_lab.digits.objective import Card, Objective, mixed_precision
 from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, Architecture, build_tokenizer, text_sizes
 
 #: Tokens that `LattePipeline` pads every caption to; the number is written in its code.
@@ -161,7 +161,7 @@ class Factorised(Objective):
         bias = batch.text.bias.to(device)[:, None].repeat_interleave(
             x0.shape[2], 0
         )  # the transformer wants it per frame
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             output = forward(
                 hidden_states=self.pipe.scheduler.add_noise(x0, noise, t),
                 timestep=t,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stg_lab.digits import world
 from stg_lab.digits.i2v_pipeline import SIGMA_MAX, SIGMA_MIN, build_i2v
-from stg_lab.digits.objective import Card, Objective
+from stg_lab.digits.objective import Card, Objective, mixed_precision
 from stg_lab.digits.recipe import Recipe
 
 #: Mean and standard deviation of log sigma in training. Blattmann et al. have 0.7 and 1.6; clips of this size keep their
@@ -133,7 +133,7 @@ class ImageToVideo(Objective):
     def loss(self, forward: Callable[..., Any], batch: Batch, device: torch.device) -> Float[Tensor, " batch"]:
         """Squared error of the predicted v, per clip."""
         inputs = self.inputs(batch, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             v = forward(**inputs, return_dict=False)[0]
         s = batch.sigma.to(device)[:, None, None, None, None]
         target = (batch.noise.to(device) - s * batch.x0.to(device)) / (s**2 + 1).sqrt()

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stg_lab.digits import world
-from stg_lab.digits.objective import Card, Objective, noise_levels
+from stg_lab.digits.objective import Card, Objective, mixed_precision, noise_levels
 from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, build_joint
 
 
@@ -70,7 +70,7 @@ class Joint(Objective):
         text = self.pipe.text_encoder(b.tokens.to(d), mask).last_hidden_state * mask[..., None]
         self.text_bias[..., -1] = float(torch.log1p(torch.tensor(float(b.padding))))
         s = sigma[:, None, None, None, None]
-        with torch.autocast(d.type, torch.bfloat16):
+        with mixed_precision(d):
             v = forward(
                 hidden_states=(1 - s) * x0 + s * noise,
                 timestep=sigma * 1000,

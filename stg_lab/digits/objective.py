@@ -118,3 +118,10 @@ def noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Floa
     s = recipe.noise_shift * s / (1 + (recipe.noise_shift - 1) * s)
     uniform, choice = torch.rand(2, batch, generator=generator)
     return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
+
+
+def mixed_precision(device: torch.device) -> Any:
+    """Autocast to bfloat16 where the machine computes in it; elsewhere it is emulated, at half the speed of float32."""
+    cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    there = device.type != "cpu" or cpu.get("amx_bf16") or cpu.get("avx512_bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(there))

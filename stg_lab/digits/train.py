@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -200,6 +201,10 @@ def train(
     bar = tqdm(total=recipe.updates, initial=trainer.update, unit="update", smoothing=0.02, mininterval=5)
     while trainer.update < recipe.updates and (seconds is None or time.monotonic() - begun < seconds):
         losses.append(trainer.step())
+        if not math.isfinite(losses[-1]):  # the last state on disk is sound: not one of these weights is kept
+            raise FloatingPointError(
+                f"the loss of update {trainer.update} is {losses[-1]}. Try --no-compile: compiled bfloat16 is wrong on some CPUs."
+            )
         trainer.seconds = before + time.monotonic() - begun
         bar.update()
         if trainer.update % 20 == 0:

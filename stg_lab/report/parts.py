@@ -12,7 +12,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from stg_lab.guidance import number
-from stg_lab.widgets.x0_explorer import X0Explorer, asset
+from stg_lab.widgets import X0Explorer
+from stg_lab.widgets.base import module, style
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,7 +41,7 @@ def page(title: str, sections: list[str]) -> str:
 <link rel="icon" href="data:,">
 <style>
 {_static("report.css")}
-{asset("x0_explorer.css")}
+{style("x0_explorer")}
 </style>
 </head>
 <body>
@@ -129,7 +130,7 @@ def explorer(widget: X0Explorer | None, note: str) -> str:
         f"{heading}<p>Each row starts from the same noisy video and jumps to the clean one in a single step. Drag the "
         f"slider, or click on it and use the arrow keys.</p>\n{words}<div id='x0-explorer'></div>\n{data}"
         f"{_json(sheets, id='explorer-sheets')}"
-        f"<script type='module'>\n{asset('x0_explorer.js')}\n{_static('explorer.js')}</script>\n</section>\n"
+        f"<script type='module'>\n{module('x0_explorer')}\n{_static('explorer.js')}</script>\n</section>\n"
     )
 
 

@@ -11,7 +11,7 @@ from stg_lab.report import parts
 from stg_lab.videos import mp4
 from stg_lab.widgets import X0Explorer
 from stg_lab.widgets.sprites import final_video, make_sprites, recording_of
-from stg_lab.widgets.x0_explorer import asset
+from stg_lab.widgets.base import module
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -63,7 +63,7 @@ def write_report(
         parts.videos(_clips(source, baseline) if videos is None else videos),
     ]
     after = [parts.plots(plots or {}), parts.figure(figure_png), parts.settings(recording.settings)]
-    room = LIMIT - len(parts.page(title, before + after)) - len(asset("x0_explorer.js")) - 10_000
+    room = LIMIT - len(parts.page(title, before + after)) - len(module("x0_explorer")) - 10_000
     explorer = parts.explorer(*_explorer(source, baseline, room=room * 3 // 4))  # base64 writes 3 bytes as 4 letters
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def make_sprites(
         for name, video in {**videos, **{row["name"]: video[None] for row, video in finals}}.items()
         for i in range(video.shape[1])
     }
-    view = _facts(recording) | {
+    view = facts(recording) | {
         "frames": shape[2],
         "height": shape[3] // shrink,
         "width": shape[4] // shrink,
@@ -210,7 +210,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} x {shape[1]} frames of {shape[2]} x {shape[3]}"
 
 
-def _facts(recording: Recording) -> dict[str, Any]:
+def facts(recording: Recording) -> dict[str, Any]:
     coords = recording.ds.coords
     steps = [
         {name: _finite(coords[name].values[k]) if name in coords else None for name in ("sigma", "timestep", "restart")}
@@ -261,14 +261,3 @@ def _sheet_png(video: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
-
-
-def check_sample(sample: int, count: int) -> int:
-    """The number of a sample.
-
-    Raises:
-        RecordingError: there is no such sample.
-    """
-    if not 0 <= sample < count:
-        raise RecordingError(f"sample {sample} is out of range: this recording has samples 0 to {count - 1}.")
-    return sample

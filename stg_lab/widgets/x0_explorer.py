@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
-from stg_lab.errors import CallError, RecordingError
-from stg_lab.widgets.sprites import Sprites, check_sample, make_sprites
+from stg_lab.errors import CallError
+from stg_lab.widgets.base import Explorer, check_among, check_sample, check_step, module, style
+from stg_lab.widgets.sprites import Sprites, make_sprites
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording
     from stg_lab.sampling import Run
 
-STATIC = Path(__file__).parent / "static"
-STATE = ("step", "sample", "mode", "playing", "difference", "gain", "size")
 
-
-class X0Explorer(anywidget.AnyWidget):
+class X0Explorer(Explorer):
     """One-step predictions of every branch, with all pictures on board. Make it with `x0_explorer`.
 
     Attributes:
@@ -36,11 +30,9 @@ class X0Explorer(anywidget.AnyWidget):
         view, sheets: what is shown, see `Sprites`; fixed.
     """
 
-    _esm = STATIC / "x0_explorer.js"
-    _css = STATIC / "x0_explorer.css"
+    _esm, _css = module("x0_explorer"), style("x0_explorer")
+    STATE = ("step", "sample", "mode", "playing", "difference", "gain", "size")
 
-    view = traitlets.Dict().tag(sync=True)
-    sheets = traitlets.Dict().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     sample = traitlets.Int(0).tag(sync=True)
     mode = traitlets.Unicode("frames").tag(sync=True)
@@ -51,28 +43,16 @@ class X0Explorer(anywidget.AnyWidget):
 
     def __init__(self, sprites: Sprites, **state: Any) -> None:
         middle = {"step": len(sprites.view["steps"]) // 2, "gain": float(sprites.view["gain"])}
-        super().__init__(view=sprites.view, sheets=sprites.sheets, **middle)
-        for name, value in state.items():  # only now can they be checked against the view
-            setattr(self, name, value)
+        super().__init__(sprites.view, sprites.sheets, **{**middle, **state})
 
     @property
     def sprites(self) -> Sprites:
         """What is shown, as plain values and PNG bytes."""
         return Sprites(self.view, self.sheets)
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """Where the explorer stands: step, sample, mode and the rest, as plain values."""
-        return {name: getattr(self, name) for name in STATE}
-
     @traitlets.validate("step")
     def _check_step(self, proposal: Any) -> int:
-        count = len(self.view["steps"])
-        if not 0 <= proposal["value"] < count:
-            raise RecordingError(
-                f"step {proposal['value']} is out of range: this recording has steps 0 to {count - 1}."
-            )
-        return proposal["value"]
+        return check_step(proposal["value"], len(self.view["steps"]))
 
     @traitlets.validate("sample")
     def _check_sample(self, proposal: Any) -> int:
@@ -80,9 +60,7 @@ class X0Explorer(anywidget.AnyWidget):
 
     @traitlets.validate("mode")
     def _check_mode(self, proposal: Any) -> str:
-        if proposal["value"] not in ("frames", "video"):
-            raise CallError(f"mode is 'frames' or 'video', got {proposal['value']!r}.")
-        return proposal["value"]
+        return check_among("mode", proposal["value"], ("frames", "video"))
 
     @traitlets.validate("gain", "size")
     def _check_size(self, proposal: Any) -> float:
@@ -137,9 +115,3 @@ def x0_explorer(
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     sprites = make_sprites(source, branches=branches, cfg=cfg, baseline=baseline, fps=fps)
     return X0Explorer(sprites, sample=sample, size=size or 0)
-
-
-@cache
-def asset(name: str) -> str:
-    """The text of a file of this package: `x0_explorer.js` or `x0_explorer.css`."""
-    return (files("stg_lab.widgets") / "static" / name).read_text(encoding="utf-8")

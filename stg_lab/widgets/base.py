@@ -1,0 +1,150 @@
+"""What all explorers share on the kernel's side: one module and style for the browser, numbers as bytes, errors in place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from stg_lab.errors import CallError, LabError, RecordingError
+
+SHARED = ("kit", "charts")  # modules that stand in front of every explorer's own
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of the browser's side, read once."""
+    return (files("stg_lab.widgets") / "static" / name).read_text(encoding="utf-8")
+
+
+def module(name: str) -> str:
+    """The whole JavaScript module of an explorer: one file for the browser, several to read."""
+    return "\n".join(asset(f"{part}.js") for part in (*SHARED, name))
+
+
+def style(name: str) -> str:
+    """The whole style sheet of an explorer."""
+    return asset("kit.css") + "\n" + asset(f"{name}.css")
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
+    """Numbers for the browser: bytes by name, and what they are.
+
+    float arrays stay float32; int16 and uint8 ones may stand for `value * scale`, see `quantised`.
+    """
+    data, about = {}, {}
+    for name, values in arrays.items():
+        scale = 1.0
+        if isinstance(values, Quantised):
+            values, scale = values.data, values.scale
+        elif values.dtype.kind == "f":
+            values = values.astype("<f4")
+        if values.dtype not in (np.dtype("<f4"), np.dtype("<i2"), np.dtype("u1")):
+            raise TypeError(f"{name} is {values.dtype}: the browser takes floats, int16 and uint8.")
+        data[name] = np.ascontiguousarray(values).tobytes()
+        about[name] = {"dtype": values.dtype.name, "shape": list(values.shape), "scale": scale}
+    return data, about
+
+
+class Quantised:
+    """An array as int16 with one scale: half the bytes, and an error below 2e-5 of its largest value."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.scale = float(np.nanmax(np.abs(values), initial=0.0)) / 32767 or 1.0
+        self.data = np.nan_to_num(values / self.scale).round().astype("<i2")
+
+
+class Explorer(anywidget.AnyWidget):
+    """A live view in a cell; all that it shows is on board, and its state is in traits.
+
+    Subclasses set `_esm = module(...)`, `_css = style(...)` and `STATE`, the traits that a reader may set, each `sync=True`.
+
+    Attributes:
+        view: plain values that say what is shown; fixed.
+        sheets: PNG bytes by `"row/sample"`.
+        arrays: numbers as bytes by name; `view["arrays"]` says what they are.
+        problem: what went wrong in the kernel, shown in place.
+    """
+
+    STATE: tuple[str, ...] = ()
+
+    view = traitlets.Dict().tag(sync=True)
+    sheets = traitlets.Dict().tag(sync=True)
+    arrays = traitlets.Dict().tag(sync=True)
+    problem = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        view: dict[str, Any],
+        sheets: Mapping[str, bytes] | None = None,
+        arrays: Mapping[str, Any] | None = None,
+        **state: Any,
+    ) -> None:
+        data, about = packed(arrays or {})
+        super().__init__(view={**view, "arrays": about}, sheets=dict(sheets or {}), arrays=data)
+        for name, value in state.items():  # only now can they be checked against the view
+            setattr(self, name, value)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the explorer stands, as plain values."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.state.items())})"
+
+
+def shows_problems(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """For methods that answer to the browser: errors there would vanish, so they are shown in the explorer itself."""
+
+    @functools.wraps(answer)
+    def guarded(self: Explorer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self.problem = ""
+            return answer(self, *args, **kwargs)
+        except LabError as error:
+            self.problem = str(error)
+        except Exception as error:
+            self.problem = f"{type(error).__name__}: {error}"
+        return None
+
+    return guarded
+
+
+def check_step(step: int, count: int) -> int:
+    """The number of a step.
+
+    Raises:
+        RecordingError: there is no such step.
+    """
+    if not 0 <= step < count:
+        raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {count - 1}.")
+    return step
+
+
+def check_sample(sample: int, count: int) -> int:
+    """The number of a sample.
+
+    Raises:
+        RecordingError: there is no such sample.
+    """
+    if not 0 <= sample < count:
+        raise RecordingError(f"sample {sample} is out of range: this recording has samples 0 to {count - 1}.")
+    return sample
+
+
+def check_among(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """A value that must be one of a few.
+
+    Raises:
+        CallError: it is not.
+    """
+    if value not in allowed:
+        raise CallError(f"{name} is {' or '.join(map(repr, allowed))}, got {value!r}.")
+    return value
