@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
-    from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation
+    from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, plan, rerun, sample  # type: ignore[no-redef]
@@ -61,6 +61,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Trace": ("stg_lab.sampling", "Trace"),
     "open": ("stg_lab.recording", "open_recording"),
     "open_ablation": ("stg_lab.recording", "open_ablation"),
+    "recordings": ("stg_lab.recording", "recordings"),
+    "pack": ("stg_lab.recording", "pack"),
     "Recording": ("stg_lab.recording", "Recording"),
     "IncompleteRecordingWarning": ("stg_lab.recording", "IncompleteRecordingWarning"),
     "LabError": ("stg_lab.errors", "LabError"),

@@ -23,8 +23,13 @@ def models_folder() -> Path:
     chosen = os.environ.get("STG_LAB_MODELS")
     if chosen:
         return Path(chosen)
-    checkout = _PACKAGE.parent / "data" / "models"
-    return checkout if checkout.is_dir() else _PACKAGE / "_data" / "models"
+    return data_folder("models")
+
+
+def data_folder(kind: str) -> Path:
+    """A folder of what ships with the lab: in the checkout's data/, else the installed copy."""
+    checkout = _PACKAGE.parent / "data" / kind
+    return checkout if checkout.is_dir() else _PACKAGE / "_data" / kind
 
 
 def embedded() -> list[str]:

@@ -5,6 +5,7 @@ Written step by step while sampling, readable without a model, a GPU or torch. S
 
 from stg_lab.recording.ablation import open_ablation
 from stg_lab.recording.background import BackgroundRecorder
+from stg_lab.recording.packed import pack, recordings
 from stg_lab.recording.reader import Recording, open_recording
 from stg_lab.recording.store import IncompleteRecordingWarning
 from stg_lab.recording.writer import Recorder
@@ -16,4 +17,6 @@ __all__ = [
     "Recording",
     "open_ablation",
     "open_recording",
+    "pack",
+    "recordings",
 ]

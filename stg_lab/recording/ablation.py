@@ -11,6 +11,7 @@ import numpy as np
 
 from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.layout import LATENT_DIMS
+from stg_lab.recording.packed import place
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
     """Open what `lab.ablate` kept. No model, no GPU and no torch are needed from here on.
 
     Args:
-        path: the folder.
+        path: the folder, a file that `lab.pack` made of it, or the name of a sweep that ships (`lab.recordings()`).
         keep: anything that must live as long as arrays read from it: the temporary folder it lies in.
 
     Returns:
@@ -45,7 +46,7 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
     Raises:
         RecordingError: nothing there, not an ablation of the lab, damaged, or written by a newer version.
     """
-    path = Path(path)
+    path, keep = place(path, keep)
     with opening(path, "an ablation", MARK, "lab.ablate"):
         ds = _read(path, keep)
     if not ds.attrs["complete"]:

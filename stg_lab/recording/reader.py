@@ -14,6 +14,7 @@ from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.packed import place
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
@@ -288,7 +289,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     """Open a recording. No model, no GPU and no torch are needed from here on.
 
     Args:
-        path: the folder.
+        path: the folder, a file that `lab.pack` made of it, or the name of a recording that ships (`lab.recordings()`).
         keep: anything that must live as long as the recording or an array read from it: the temporary folder it lies in.
 
     Warns:
@@ -297,7 +298,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     Raises:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
-    path = Path(path)
+    path, keep = place(path, keep)
     with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)
     planned = ds.sizes["step"]

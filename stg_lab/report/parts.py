@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab.guidance import number
 from stg_lab.widgets import X0Explorer
-from stg_lab.widgets.base import module, style
+from stg_lab.widgets.base import Explorer, style
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -124,13 +124,22 @@ def explorer(widget: X0Explorer | None, note: str) -> str:
     words = f"<p>{escape(note)}</p>\n" if note else ""
     if widget is None:
         return f"{heading}{words}</section>\n"
-    sheets = {name: _base64(png) for name, png in widget.sheets.items()}
-    data = _json({"view": widget.view, **widget.state}, id="explorer-state")
     return (
         f"{heading}<p>Each row starts from the same noisy video and jumps to the clean one in a single step. Drag the "
-        f"slider, or click on it and use the arrow keys.</p>\n{words}<div id='x0-explorer'></div>\n{data}"
-        f"{_json(sheets, id='explorer-sheets')}"
-        f"<script type='module'>\n{module('x0_explorer')}\n{_static('explorer.js')}</script>\n</section>\n"
+        f"slider, or click on it and use the arrow keys.</p>\n{words}{live(widget, 'x0-explorer')}</section>\n"
+    )
+
+
+def live(widget: Explorer, id: str) -> str:
+    """Any explorer on a page without a kernel; its style sheet is the page's matter."""
+    data = {
+        "values": {"view": widget.view, "problem": "", **widget.state},
+        "sheets": {name: _base64(png) for name, png in widget.sheets.items()},
+        "arrays": {name: _base64(numbers) for name, numbers in widget.arrays.items()},
+    }
+    return (
+        f"<div id='{id}'></div>\n{_json(data, id=f'{id}-data')}"
+        f"<script type='module'>\n{widget._esm}\n{_static('explorer.js')}mount('{id}');\n</script>\n"
     )
 
 

@@ -10,8 +10,8 @@ from stg_lab.errors import CallError, RecordingError
 from stg_lab.report import parts
 from stg_lab.videos import mp4
 from stg_lab.widgets import X0Explorer
-from stg_lab.widgets.sprites import final_video, make_sprites, recording_of
 from stg_lab.widgets.base import module
+from stg_lab.widgets.sprites import final_video, make_sprites, recording_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

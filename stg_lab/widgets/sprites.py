@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
+from stg_lab.errors import CallError, GuidanceError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
 from stg_lab.palette import colour
 from stg_lab.recording import Recording

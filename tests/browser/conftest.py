@@ -17,6 +17,7 @@ import pytest
 
 import stg_lab as lab
 from stg_lab.digits.pipeline import build_joint
+from stg_lab.report.parts import live, page
 
 REPOSITORY = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -117,6 +118,20 @@ def visit(chromium):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit_widget(visit, tmp_path):
+    """Show an explorer on a page of its own, without a kernel: `visit_widget(widget)` gives a `Visit`."""
+
+    def show(widget, **options):
+        file = tmp_path / f"{type(widget).__name__}-{time.monotonic_ns()}.html"
+        file.write_text(page(type(widget).__name__, [f"<style>{widget._css}</style>", live(widget, "explorer")]))
+        seen = visit(file.as_uri(), **{"color_scheme": "light", **options})
+        seen.page.wait_for_selector(".stg-lab[data-ready]")
+        return seen
+
+    return show
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ class PageModel {
   save_changes() {}
 }
 
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
-const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const sheets = Object.fromEntries(Object.entries(read("explorer-sheets")).map(([name, text]) => [name, bytes(text)]));
-render({ model: new PageModel({ ...read("explorer-state"), sheets }), el: document.getElementById("x0-explorer") });
+/** Show an explorer whose traits stand on the page, in the element of that id. */
+function mount(id) {
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const unpacked = (all) => Object.fromEntries(Object.entries(all).map(([name, text]) => [name, bytes(text)]));
+  const { values, sheets, arrays } = JSON.parse(document.getElementById(`${id}-data`).textContent);
+  render({ model: new PageModel({ ...values, sheets: unpacked(sheets), arrays: unpacked(arrays) }), el: document.getElementById(id) });
+}

@@ -1,0 +1,94 @@
+"""Makes the recordings that ship: `python data/recordings/make.py [NAME ...]`. A few minutes on two cores.
+
+They are float16, one sample each and few steps, so that all of them together stay below 20 MB.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import stg_lab as lab
+
+HERE = Path(__file__).resolve().parent
+CAPTION, MIDDLE = "a red seven moving left", [3, 4, 5]
+
+
+def run(name: str, guidance: Any, *, steps: int, folder: Path) -> Path:
+    """One run of the embedded model, seed 0."""
+    call: dict[str, Any] = {"prompt": CAPTION, "num_inference_steps": steps, "seed": 0}
+    lab.sample(pipe(), guidance=guidance, record=folder / f"{name}.zarr", record_dtype="float16", **call)
+    return folder / f"{name}.zarr"
+
+
+def pipe() -> Any:
+    """The embedded model, without its own progress bar."""
+    loaded = lab.load("digits-joint")
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def first_light(folder: Path) -> Path:
+    """CFG + STG, the paper's residual skip."""
+    return run("first_light", lab.CFG(4) + lab.STG(1, lab.skip([4])), steps=16, folder=folder)
+
+
+def first_light_cfg(folder: Path) -> Path:
+    """The same call with CFG alone."""
+    return run("first_light_cfg", lab.CFG(4), steps=16, folder=folder)
+
+
+def weak_models(folder: Path) -> Path:
+    """CFG alone, with many ways to make a weak model looked at on the way."""
+    guidance = lab.CFG(4)
+    for weak in (
+        lab.skip([4]),
+        lab.skip([4], part="attention"),
+        lab.blur(MIDDLE),
+        lab.shuffle([4], axis="temporal"),
+        *([lab.checkpoint("digits-joint-early")] if "digits-joint-early" in lab.embedded() else []),
+    ):
+        guidance = guidance + lab.Probe(weak)
+    return run("weak_models", guidance, steps=10, folder=folder)
+
+
+def space_time(folder: Path) -> Path:
+    """Spatial and temporal attention skip as two terms (the paper's eq. 20)."""
+    spatial, temporal = (lab.skip(MIDDLE, part="attention", axis=axis) for axis in ("spatial", "temporal"))
+    return run("space_time", lab.CFG(4) + lab.STG(1, spatial) + lab.STG(1, temporal), steps=10, folder=folder)
+
+
+def layers(folder: Path) -> Path:
+    """Every layer x part x axis at one state of one run, with all one-step predictions."""
+    path = folder / "layers.zarr"
+    call: dict[str, Any] = {"prompt": CAPTION, "num_inference_steps": 16, "guidance_scale": 4.0}
+    lab.ablate(pipe(), step=6, seed=0, record=path, record_dtype="float16", progress=False, **call)
+    return path
+
+
+def layers_scores(folder: Path) -> Path:
+    """The same at two states of runs of four captions, scores alone."""
+    path = folder / "layers_scores.zarr"
+    captions = [CAPTION, "a green three growing", "a blue zero bouncing", "a white five turning"]
+    call: dict[str, Any] = {"prompt": captions, "num_inference_steps": 16, "guidance_scale": 4.0}
+    lab.ablate(pipe(), step=[2, 6], seed=0, record=path, record_dtype="float16", keep_x0=False, progress=False, **call)
+    return path
+
+
+MAKERS = {
+    maker.__name__: maker for maker in (first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
+}
+
+
+def main(names: list[str]) -> None:
+    """Make the named recordings, or all."""
+    for name in names or list(MAKERS):
+        with tempfile.TemporaryDirectory() as folder:
+            file = lab.pack(MAKERS[name](Path(folder)), HERE / f"{name}.zarr.zip", overwrite=True)
+        print(f"{name}: {file.stat().st_size / 1e6:.2f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

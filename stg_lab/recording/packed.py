@@ -1,0 +1,89 @@
+"""Recordings as one file, to send and to ship: a zip of the folder, opened like the folder itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
+from stg_lab.loading import data_folder
+
+SUFFIX = ".zarr.zip"
+
+
+class Unpacked:
+    """A packed recording's files in a temporary folder, which goes when nothing refers to this object any more."""
+
+    def __init__(self, file: Path) -> None:
+        folder = tempfile.mkdtemp(prefix="stg_lab-")
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder) / file.name.removesuffix(".zip")
+        try:
+            with zipfile.ZipFile(file) as packed:
+                packed.extractall(self.path)  # never outside of it, whatever the names in the file
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise RecordingError(f"{file} is damaged and cannot be unpacked: {error}.") from None
+
+
+def recordings() -> list[str]:
+    """Names of the recordings and sweeps that ship with the lab; each opens with `lab.open(name)` or `lab.open_ablation(name)`."""
+    return sorted(file.name.removesuffix(SUFFIX) for file in data_folder("recordings").glob(f"*{SUFFIX}"))
+
+
+def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
+    """Where the folder of a recording lies, and what must live as long as it is read.
+
+    Args:
+        path: a folder, a packed file, or one of `recordings()`.
+        keep: what must live in any case.
+
+    Raises:
+        RecordingError: no such recording ships, or a packed file is damaged.
+    """
+    text = os.fspath(path)
+    if text in recordings() and not Path(text).exists():
+        path = data_folder("recordings") / f"{text}{SUFFIX}"
+    elif isinstance(path, str) and text.isidentifier() and not Path(text).exists():
+        raise RecordingError(
+            f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
+            f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
+        )
+    path = Path(path)
+    if path.suffix != ".zip" or not path.is_file():
+        return path, keep
+    unpacked = Unpacked(path)
+    return unpacked.path, (unpacked, keep)
+
+
+def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Pack the folder of a recording or sweep into one file; the same folder gives the same bytes.
+
+    Args:
+        folder: as `record=` named it, or `recording.path`.
+        file: ends in `.zarr.zip`.
+        overwrite: replace an earlier file.
+
+    Raises:
+        RecordingError: there is no such folder, the name ends otherwise, or the file exists.
+    """
+    folder, file = Path(folder), Path(file)
+    if not (folder / "zarr.json").is_file():
+        raise RecordingError(f"{folder} is not the folder of a recording: no zarr.json in it.")
+    if not file.name.endswith(SUFFIX):
+        raise RecordingError(f"a packed recording ends in {SUFFIX}, got {file.name!r}. Type '{file.stem}{SUFFIX}'.")
+    if file.exists() and not overwrite:
+        raise RecordingExistsError(f"{file} exists. Pass overwrite=True to replace it.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for one in sorted(p for p in folder.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(one.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(entry, one.read_bytes())
+    os.replace(partial, file)
+    return file
