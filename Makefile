@@ -22,8 +22,8 @@ demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 test: $(VENV) ## run every test this machine can run
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
-lab: $(VENV) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks/
+lab: $(VENV) ## open the course page in JupyterLab
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md
 
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
