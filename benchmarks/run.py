@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, sweep
+from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, slider, sweep
 
-ALL = {m.__name__.rpartition(".")[2]: m for m in (reuse, rows, sweep, attribution, overhead, profile, memory)}
+ALL = {m.__name__.rpartition(".")[2]: m for m in (reuse, rows, sweep, attribution, overhead, profile, memory, slider)}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -141,6 +141,7 @@ class Explorer {
     this.error.textContent = problem ?? "";
     await this.refresh();
     this.root.dataset.ready = "true";
+    this.root.dispatchEvent(new CustomEvent("stg-shown"));
   }
 
   /** The function, with errors shown in place: in a notebook nobody looks at the console. */
