@@ -78,6 +78,7 @@ class Claim:
         test: how it is tested here, and what decides.
         models: which models it is put to.
         find: the test.
+        tables: numbers of the paper's tables that it is about, kept in data/paper.
     """
 
     number: int
@@ -86,6 +87,7 @@ class Claim:
     test: str
     models: tuple[str, ...]
     find: Callable[[Bench], Finding]
+    tables: tuple[int, ...] = ()
 
 
 CLAIMS: dict[int, Claim] = {}
@@ -94,11 +96,14 @@ TEXT = (JOINT, FACTORISED)
 ALL = (*TEXT, IMAGE)
 
 
-def claim(number: int, title: str, *, source: str, models: tuple[str, ...]) -> Callable[..., Any]:
+def claim(
+    number: int, title: str, *, source: str, models: tuple[str, ...], tables: tuple[int, ...] = ()
+) -> Callable[..., Any]:
     """Register a test; its docstring says what is done and what decides."""
 
     def register(find: Callable[[Bench], Finding]) -> Callable[[Bench], Finding]:
-        CLAIMS[number] = Claim(number, title, source, " ".join((find.__doc__ or "").split()), models, find)
+        test = " ".join((find.__doc__ or "").split())
+        CLAIMS[number] = Claim(number, title, source, test, models, find, tables)
         return find
 
     return register

@@ -44,6 +44,7 @@ def which_layer(bench: Bench) -> Finding:
     "Residual skip suits full 3D attention, attention skip factorised attention",
     source="Sec. 5.3, Tab. 3",
     models=ALL,
+    tables=(3,),
 )
 def residual_or_attention(bench: Bench) -> Finding:
     """STG-R at 1.0 and STG-A at 2.0, as in the paper, at the same layer. Holds if the one that the paper names for this kind
@@ -67,6 +68,7 @@ def residual_or_attention(bench: Bench) -> Finding:
     "Spatial guidance helps, and temporal guidance on top helps more",
     source="Sec. 5.3, Tab. 4",
     models=(FACTORISED, IMAGE),
+    tables=(4,),
 )
 def one_axis_then_both(bench: Bench) -> Finding:
     """CFG; with spatial attention skip; with temporal attention skip too. Holds if the Frechet distance falls each time."""
@@ -86,7 +88,13 @@ def one_axis_then_both(bench: Bench) -> Finding:
     )
 
 
-@claim(8, "Orthogonalising the two vectors brings nothing", source="Sec. A3.2, Tab. 5", models=(FACTORISED, IMAGE))
+@claim(
+    8,
+    "Orthogonalising the two vectors brings nothing",
+    source="Sec. A3.2, Tab. 5",
+    models=(FACTORISED, IMAGE),
+    tables=(5,),
+)
 def orthogonalising(bench: Bench) -> Finding:
     """Spatial and temporal attention skip, without and with eq. 21. Holds if orthogonalising gains less than 5 % of the share
     right (upper end of the interval)."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stg_lab.evidence.claim import CLAIMS, Finding, Panel
 from stg_lab.evidence.kept import file_of, read
 from stg_lab.evidence.statistics import Estimate
+from stg_lab.loading import data_folder
 from stg_lab.palette import SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INTRODUCTION = """# The paper's claims, put to the test
 
@@ -46,6 +51,7 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
         if not found:
             continue
         body = [f"## {number}. {claim.title}", f"*{claim.source}.* {claim.test}"]
+        body += [part for n in claim.tables for part in published(n)]
         for model, (finding, about) in found.items():
             image = images / f"claim-{number:02d}-{model}.png"
             draw(finding.panels, image)
@@ -68,6 +74,16 @@ def _section(model: str, finding: Finding, about: dict[str, Any], image: str, ti
         f"![{title}: {model}]({image})",
         table(finding.rows),
         f"<details><summary>{known}</summary>\n\n{folders}\n\n</details>",
+    ]
+
+
+def published(number: int) -> list[str]:
+    """A table of the paper, as it was published."""
+    with (data_folder("paper") / f"table{number}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        f"Published (table {number}; VBench and FVD on other models, not to be compared with ours number by number):",
+        table(rows),
     ]
 
 
@@ -94,14 +110,19 @@ def _anchor(number: int, title: str) -> str:
 
 
 def draw(panels: Sequence[Panel], image: Path) -> None:
-    """Draw a finding: estimates with their intervals."""
+    """Draw a finding into a PNG."""
+    image.parent.mkdir(parents=True, exist_ok=True)
+    figure_of(panels).savefig(image, dpi=130, metadata={"Software": None})
+
+
+def figure_of(panels: Sequence[Panel]) -> Figure:
+    """A finding as a matplotlib figure: estimates with their intervals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.4 * len(panels) + 0.4, 2.9), layout="constrained")
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(ax, panel)
-    image.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(image, dpi=130, metadata={"Software": None})
+    return figure
 
 
 def _draw(ax: Any, panel: Panel) -> None:
