@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import ModelNotFoundError, UnsafeModelError, did_you_mean
+from stg_lab.shipped import data_folder
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 #: Packages whose errors are about reaching the hub; not all of them are `OSError`.
 NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
-
-_PACKAGE = Path(__file__).resolve().parent
 
 
 def models_folder() -> Path:
@@ -24,12 +23,6 @@ def models_folder() -> Path:
     if chosen:
         return Path(chosen)
     return data_folder("models")
-
-
-def data_folder(kind: str) -> Path:
-    """A folder of what ships with the lab: in the checkout's data/, else the installed copy."""
-    checkout = _PACKAGE.parent / "data" / kind
-    return checkout if checkout.is_dir() else _PACKAGE / "_data" / kind
 
 
 def embedded() -> list[str]:

@@ -10,7 +10,7 @@ import xarray as xr
 
 import stg_lab as lab
 from stg_lab.errors import RecordingExistsError
-from stg_lab.loading import data_folder
+from stg_lab.shipped import data_folder
 
 MOST = 20_000_000  # bytes of everything that ships
 

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stg_lab.digits.captions import COLOURS, MOTIONS, Label
+from stg_lab.shipped import data_folder
 
 SIDE = 32  # pixels: every clip is resized to this height and width
 MOMENTS = 9  # every clip is read at this many evenly spaced frames
@@ -189,11 +190,7 @@ def fitted(video: Float[Tensor, "batch frame height width 3"]) -> Float[Tensor, 
 def judge_folder() -> Path:
     """Where the judge lies: `STG_LAB_JUDGE` if set, else the checkout's data/judge or the installed copy."""
     chosen = os.environ.get("STG_LAB_JUDGE")
-    if chosen:
-        return Path(chosen)
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "data" / "judge"
-    return checkout if checkout.is_dir() else package / "_data" / "judge"
+    return Path(chosen) if chosen else data_folder("judge")
 
 
 @functools.cache

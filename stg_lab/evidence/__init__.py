@@ -2,5 +2,6 @@
 
 from stg_lab.evidence import directions, layers, scales  # noqa: F401  (each registers its claims)
 from stg_lab.evidence.claim import CLAIMS
+from stg_lab.evidence.gathered import Evidence, Found
 
-__all__ = ["CLAIMS"]
+__all__ = ["CLAIMS", "Evidence", "Found"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stg_lab.evidence.claim import CLAIMS, Finding, Panel
 from stg_lab.evidence.kept import file_of, read
 from stg_lab.evidence.statistics import Estimate
-from stg_lab.loading import data_folder
 from stg_lab.palette import SERIES
+from stg_lab.shipped import data_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,10 +91,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(_cell(row[n]) for n in names) + " |" for row in rows])
+    return "\n".join(lines + ["| " + " | ".join(cell(row[n]) for n in names) + " |" for row in rows])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value of a table in a few words."""
     if isinstance(value, Estimate):
         digits = 3 if abs(value.value) < 10 else 1
         return value.text(digits + 2 * (0 < abs(value.value) < 0.05))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
-from stg_lab.loading import data_folder
+from stg_lab.shipped import data_folder
 
 SUFFIX = ".zarr.zip"
 
