@@ -29,15 +29,19 @@ class Preview:
     exact: bool  # whether this is the model's own decoder, not an approximation
     r2: float = 1.0  # share of the decoded pictures' variance that the map explains, on pixels it was not fitted on
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Latents `(sample, channel, frame, y, x)` to video `(sample, frame, height, width, 3)`, float32 in [0, 1]."""
+    def decode(self, latents: np.ndarray, *, clip: bool = True) -> np.ndarray:
+        """Latents `(sample, channel, frame, y, x)` to video `(sample, frame, height, width, 3)`, float32 in [0, 1].
+
+        Without clipping the map is affine, so that pictures of latents add up as the latents do.
+        """
         z = np.moveaxis(np.asarray(latents, np.float32), 1, -1)  # [sample, frame, y, x, channel]
         first = z[:, :1] @ self.first.T + self.first_bias
         video = self._unfold(first, 1)
         if z.shape[1] > 1:
             rest = z[:, 1:] @ self.rest.T + self.rest_bias
             video = np.concatenate([video, self._unfold(rest, self.temporal)], axis=1)
-        return np.clip(video / 2 + 0.5, 0, 1).astype(np.float32)
+        video = video / 2 + 0.5
+        return (np.clip(video, 0, 1) if clip else video).astype(np.float32)
 
     def _unfold(self, blocks: np.ndarray, t: int) -> np.ndarray:
         n, frames, y, x, _ = blocks.shape
