@@ -234,8 +234,12 @@ class Recording:
         add_preview(self.path, self._preview)
         return self._preview
 
-    def preview(self, latents: np.ndarray) -> np.ndarray:
+    def preview(self, latents: np.ndarray, *, clip: bool = True) -> np.ndarray:
         """Latents `(sample, channel, frame, y, x)` as video `(sample, frame, height, width, 3)`, without a model.
+
+        Args:
+            latents: such as `rec.x0("cond").isel(step=3)`.
+            clip: to [0, 1]. Unclipped pictures add up as their latents do.
 
         Raises:
             RecordingError: this recording has no preview of its latents.
@@ -246,7 +250,7 @@ class Recording:
                 "rec.fit_preview(lab.decode(pipe, rec.ds.final)), or decode with the pipeline: "
                 "lab.decode(pipe, rec.x0('cond').isel(step=10))."
             )
-        return self._preview.decode(latents)
+        return self._preview.decode(latents, clip=clip)
 
     def __repr__(self) -> str:
         state = "" if self.complete else f", INCOMPLETE: cut off after {self.steps} of {self.planned} steps"
