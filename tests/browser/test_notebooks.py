@@ -6,13 +6,20 @@ import nbformat
 import numpy as np
 import pytest
 
-import stg_lab as lab
 from stg_lab.sheets import to_bytes
+
+from .controls import SHOWN, move_all, shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.slow]
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-FIRST = NOTEBOOKS / "01_first_light.ipynb"
+TAUGHT = (
+    "01_first_light.ipynb",
+    "04_anatomy_of_a_weak_model.ipynb",
+    "05_guidance_vectors.ipynb",
+    "06_space_and_time.ipynb",
+    "07_which_layer.ipynb",
+)
 RED = "() => +getComputedStyle(document.querySelector('.stg-x0')).backgroundColor.match(/\\d+/)[0]"
 READOUT = "() => document.querySelector('.stg-readout b')?.textContent"
 
@@ -74,20 +81,27 @@ def test_the_explorer_lives_in_jupyterlab(run_notebook, small_notebook, recorded
     assert seen.outside == []
 
 
-@pytest.mark.skipif(not FIRST.exists(), reason=f"{FIRST.name} is not there yet")
-def test_first_light(run_notebook, tmp_path):
-    if "digits-joint" not in lab.embedded():
-        pytest.skip("the embedded model digits-joint is not in data/models: make train")
-    seen = run_notebook(FIRST, seconds=420, height=1400)
+@pytest.mark.parametrize("name", TAUGHT)
+def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
+    """Run all, move every control of every explorer, reload, and find everything where it was."""
+    seen = run_notebook(NOTEBOOKS / name, seconds=420, height=1400)
     page = seen.page
-    page.locator(".stg-x0").first.scroll_into_view_if_needed()
-    page.wait_for_selector(".stg-x0[data-ready]")
-    before, step = seen.tile("cond", 0), int(page.evaluate(READOUT))
-    press_until(seen, *(("ArrowLeft", step - 1) if step else ("ArrowRight", 1)))
-    assert (seen.tile("cond", 0) != before).any()
-    page.screenshot(path=tmp_path / "first_light.png")
+    explorers = page.locator(".stg-lab")
+    page.wait_for_selector(".stg-lab[data-ready]")
+    assert explorers.count() >= 1
+    for root in explorers.all():
+        root.scroll_into_view_if_needed()
+        page.wait_for_function("(root) => root.dataset.ready", arg=root.element_handle())
+        assert move_all(page, root) == []
+    page.screenshot(path=tmp_path / f"{name}.png")
 
-    plot = page.locator(".js-plotly-plot").first
-    plot.scroll_into_view_if_needed()
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot')?._fullData?.length > 0")
-    assert seen.outside == []
+    left = [shown(root) for root in explorers.all()]
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.reload(wait_until="domcontentloaded")
+    page.wait_for_function(
+        "(count) => document.querySelectorAll('.stg-lab[data-ready]').length === count", arg=len(left), timeout=60_000
+    )
+    for root, before in zip(explorers.all(), left, strict=True):
+        root.scroll_into_view_if_needed()
+        page.wait_for_function(f"([root, before]) => ({SHOWN})(root) === before", arg=[root.element_handle(), before])
+    assert (seen.faults, seen.outside) == ([], [])

@@ -1,0 +1,22 @@
+"""Every explorer on the recordings that ship: each control is answered, with no kernel behind it."""
+
+import pytest
+
+import stg_lab as lab
+
+from .controls import move_all, shown
+
+pytestmark = [pytest.mark.browser]
+
+EXPLORERS = {
+    "x0": lambda: lab.widgets.x0_explorer(lab.open("first_light"), baseline=lab.open("first_light_cfg")),
+}
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_every_control_is_answered(visit_widget, name):
+    seen = visit_widget(EXPLORERS[name]())
+    root = seen.page.locator(".stg-lab").first
+    assert len(shown(root)) > 100
+    assert move_all(seen.page, root) == []
+    assert (seen.faults, seen.outside) == ([], [])
