@@ -1,0 +1,79 @@
+"""The few directions that all guidance vectors of a recording share, and their paths among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from stg_lab.analysis.directions import chosen_vectors, vectors_at
+from stg_lab.errors import RecordingError
+from stg_lab.recording import Recording
+from stg_lab.recording.layout import LATENT_DIMS
+
+
+def components(
+    recording: Recording, *names: str, sample: int | None = None, count: int = 2, unit: bool = False
+) -> xr.Dataset:
+    """Principal components of the guidance vectors of all steps, and each vector's steps as a path among them.
+
+    Every vector at every step is one point; the components are the directions in which the points differ most (scikit-learn's
+    PCA, centred, exact). No guidance at all, the vector 0, is a point too: `origin`.
+
+    Args:
+        recording: any recording with a guidance vector.
+        names: branches that the vectors point away from, such as "uncond"; all by default.
+        sample: one sample, with components of its own; None takes all samples together.
+        count: how many components.
+        unit: give every vector the length 1 first, so that long ones do not decide the directions alone.
+
+    Returns:
+        Dataset with
+
+        - `score (vector, step, sample, component)`: the path of each vector; NaN where it was not computed;
+        - `origin (component)`: where the vector 0 lies;
+        - `explained (component)`: share of the points' variance;
+        - `direction (component, channel, frame, y, x)`: the components, of length 1;
+        - `mean (channel, frame, y, x)`: of all points.
+
+    Raises:
+        GuidanceError: no such vector.
+        RecordingError: no such sample, or fewer points than components.
+    """
+    from sklearn.decomposition import PCA
+
+    chosen = chosen_vectors(recording, names, least=1)
+    samples = _samples(recording, sample)
+    points = np.stack([vectors_at(recording, chosen, k)[:, samples] for k in range(recording.steps)], axis=1)
+    shape = points.shape  # [vector, step, sample, channel, frame, y, x]
+    rows = points.reshape(int(np.prod(shape[:3])), -1).astype(np.float64)
+    there = np.isfinite(rows).all(1)
+    if unit:
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = rows / np.where(lengths > 0, lengths, 1)
+    if not 1 <= count <= min(there.sum(), rows.shape[1]):
+        raise RecordingError(
+            f"count={count} components of {there.sum()} guidance vectors cannot be; give 1 to {there.sum()}."
+        )
+    pca = PCA(n_components=count, svd_solver="full").fit(rows[there])
+    score = np.full((len(rows), count), np.nan)
+    score[there] = pca.transform(rows[there])
+    return xr.Dataset(
+        {
+            "score": (("vector", "step", "sample", "component"), score.reshape(*shape[:3], count)),
+            "origin": ("component", pca.transform(np.zeros((1, rows.shape[1])))[0]),
+            "explained": ("component", pca.explained_variance_ratio_),
+            "direction": (("component", *LATENT_DIMS), pca.components_.reshape(count, *shape[3:])),
+            "mean": (LATENT_DIMS, pca.mean_.reshape(shape[3:])),
+        },
+        coords={"vector": chosen, "step": recording.ds.step.values, "component": np.arange(1, count + 1)},
+        attrs={"unit": int(unit)},
+    )
+
+
+def _samples(recording: Recording, sample: int | None) -> list[int]:
+    count = recording.ds.sizes["sample"]
+    if sample is None:
+        return list(range(count))
+    if not 0 <= sample < count:
+        raise RecordingError(f"sample {sample} is out of range: this recording has samples 0 to {count - 1}.")
+    return [sample]
