@@ -18,7 +18,7 @@ from stg_lab._version import __version__
 
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
-    from stg_lab import analysis, digits, families, figures, metrics, plots
+    from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
     from stg_lab.reuse import Passes
-    from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, plan, rerun, sample  # type: ignore[no-redef]
+    from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
 
 #: Public name -> (module, name there). A name of None is the module itself.
@@ -51,6 +51,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "sample": ("stg_lab.sampling", "sample"),
     "attach": ("stg_lab.sampling", "attach"),
     "rerun": ("stg_lab.sampling", "rerun"),
+    "fork": ("stg_lab.sampling", "fork"),
     "decode": ("stg_lab.sampling", "decode"),
     "ablate": ("stg_lab.sampling", "ablate"),
     "attribute": ("stg_lab.sampling", "attribute"),
@@ -72,6 +73,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "analysis": ("stg_lab.analysis", None),
     "digits": ("stg_lab.digits", None),
     "figures": ("stg_lab.figures", None),
+    "gaussians": ("stg_lab.gaussians", None),
     "metrics": ("stg_lab.metrics", None),
     "plots": ("stg_lab.plots", None),
     "widgets": ("stg_lab.widgets", None),

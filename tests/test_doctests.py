@@ -5,7 +5,17 @@ import importlib
 
 import pytest
 
-MODULES = ("x0", "errors", "digits.captions", "weak.base", "weak.layers", "weak.skip", "weak.spec", "weak.per_step")
+MODULES = (
+    "x0",
+    "errors",
+    "digits.captions",
+    "gaussians",
+    "weak.base",
+    "weak.layers",
+    "weak.skip",
+    "weak.spec",
+    "weak.per_step",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
