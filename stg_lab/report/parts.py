@@ -5,20 +5,18 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from stg_lab.guidance import number
-from stg_lab.widgets import X0Explorer
-from stg_lab.widgets.base import Explorer, style
+from stg_lab.report.sources import Item
+from stg_lab.widgets.base import SHARED, Explorer, asset
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from stg_lab.recording import Recording
 
 #: Nothing may be asked of any network; only what stands in the file itself is shown and run.
 POLICY = (
@@ -28,8 +26,9 @@ POLICY = (
 PLOT_CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
 
 
-def page(title: str, sections: list[str]) -> str:
-    """The whole document."""
+def page(title: str, sections: list[str], explorers: Iterable[Explorer] = ()) -> str:
+    """The whole document; style and code of `explorers` are on it once."""
+    shown = list(explorers)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -41,20 +40,31 @@ def page(title: str, sections: list[str]) -> str:
 <link rel="icon" href="data:,">
 <style>
 {_static("report.css")}
-{style("x0_explorer")}
+{_styles(shown)}
 </style>
 </head>
 <body>
 <main>
 {"".join(sections)}
 </main>
-</body>
+{_codes(shown)}</body>
 </html>
 """
 
 
-def lead(title: str, recording: Recording) -> str:
-    """Heading, what guidance is, this run's own sum, and what to look for."""
+def section(id: str, heading: str, body: str, *, level: int = 2) -> str:
+    """A part of the page under its heading, which `contents` finds by its id."""
+    return f"<section id='{id}'>\n<h{level}>{escape(heading)}</h{level}>\n{body}</section>\n"
+
+
+def contents(entries: Mapping[str, str]) -> str:
+    """Links to the parts of the page: headings by id."""
+    links = "".join(f"<a href='#{id}'>{escape(heading)}</a>\n" for id, heading in entries.items())
+    return f"<nav class='contents' aria-label='Contents'>\n{links}</nav>\n" if len(entries) > 1 else ""
+
+
+def lead(title: str, own: str = "") -> str:
+    """Heading, what guidance is, and what to look for."""
     return f"""<header>
 <h1>{escape(title)}</h1>
 <p class="sum" role="math"><var>guided</var> = <var>cond</var> + Σ<sub>i</sub> <var>w</var><sub>i</sub>
@@ -62,7 +72,7 @@ def lead(title: str, recording: Recording) -> str:
 <p>At each step the model predicts the clean video from the noisy one: once with the caption (<var>cond</var>), and once
 more with every <em>weak</em> model, which is the same model without its caption, or with some of its layers skipped. The
 sampler goes from <var>cond</var> <em>away</em> from each weak prediction, <var>w</var><sub>i</sub> times their difference. Classifier-free
-guidance (CFG) and Spatiotemporal Skip Guidance (STG) are two terms of this one sum.{_own_sum(recording)}</p>
+guidance (CFG) and Spatiotemporal Skip Guidance (STG) are two terms of this one sum.{f" Here: {own}" if own else ""}</p>
 <p><strong>What to look for.</strong> A good weak model errs as the model itself errs, only more: its pictures show the same
 thing in the same place with worse shape or motion. Then the difference points at what to mend. If the weak picture shows
 something else altogether, or nothing at all, the guidance pushes away from the content, and colours and motion suffer.</p>
@@ -70,44 +80,80 @@ something else altogether, or nothing at all, the guidance pushes away from the 
 """
 
 
-def _own_sum(recording: Recording) -> str:
-    terms = recording.settings.get("guidance", {}).get("terms", [])
+def own_sum(item: Item) -> str:
+    """The sum of a recording's own guidance; "" where it has none."""
+    terms = (item.settings.get("guidance") or {}).get("terms", [])
     parts = []
     for term in terms:
         weight = term["scale"] - 1 if term["method"] == "CFG" else term["scale"]
         weak = term.get("weak", "uncond").partition(":")[0]
         sign = "−" if weight < 0 else "+"
         parts.append(f" {sign} {escape(number(abs(weight)))} (<var>cond</var> − <var>{escape(weak)}</var>)")
-    return f" Here: <span class='own'><var>guided</var> = <var>cond</var>{''.join(parts)}</span>." if parts else ""
+    return f"<span class='own'><var>guided</var> = <var>cond</var>{''.join(parts)}</span>." if parts else ""
 
 
-def facts(recording: Recording) -> str:
+def facts(item: Item) -> str:
     """What was run, as a table."""
-    s = recording.settings
-    seeds = [str(v) for v in recording.ds.seed.values] if "seed" in recording.ds.coords else []
+    s = item.settings
+    call = s.get("arguments") or s  # a sweep keeps what it was asked for apart
+    pairs = zip(item.captions, item.seeds or [""] * len(item.captions), strict=True)
     captions = "".join(
-        f"<li>{escape(c or '(no caption)')}{f' <span>seed {escape(seeds[i])}</span>' if seeds else ''}</li>"
-        for i, c in enumerate(recording.captions)
+        f"<li>{escape(c or '(no caption)')}{f' <span>seed {escape(seed)}</span>' if seed else ''}</li>"
+        for c, seed in pairs
     )
-    steps = str(recording.steps)
-    if not recording.complete:
-        steps = f"{recording.steps} of {recording.planned}: the run was cut off"
+    model = f"{call.get('model') or '(unnamed)'}, {call.get('pipeline')} on {s.get('device')}"
     rows = {
         "Captions": f"<ol start='0'>{captions}</ol>",
-        "Guidance": f"<code>{escape(str(s.get('guidance_text')))}</code>",
-        "Steps": f"{escape(steps)}, {escape(str(s.get('scheduler', {}).get('class', 'unknown scheduler')))}",
-        "Model": f"{escape(s.get('model') or '(unnamed)')}, {escape(str(s.get('pipeline')))} on {escape(str(s.get('device')))}",
-        "Made": escape(str(s.get("created", "unknown"))),
+        **_what(item),
+        "Model": escape(model),
+        **({"Made": escape(str(s["created"]))} if "created" in s else {}),
         "Versions": escape(", ".join(f"{k} {v}" for k, v in s.get("versions", {}).items())),
     }
     body = "".join(f"<tr><th scope='row'>{k}</th><td>{v}</td></tr>\n" for k, v in rows.items())
-    return f"<section id='facts'>\n<h2>The run</h2>\n<table>\n{body}</table>\n</section>\n"
+    return f"<table>\n{body}</table>\n"
 
 
-def videos(clips: Mapping[str, bytes]) -> str:
-    """The videos side by side, looping."""
-    if not clips:
-        return ""
+def _what(item: Item) -> dict[str, str]:
+    """Rows that a recording and a sweep do not have in common."""
+    s = item.settings
+    if (sweep := item.sweep) is not None:
+        size = sweep.sizes
+        what = f"{size['layer']} layers, parts {', '.join(map(str, sweep.part.values))}, axes {', '.join(map(str, sweep.axis.values))}"
+        steps = f"{', '.join(str(k) for k in sweep.step.values)} of {s['arguments'].get('call', {}).get('num_inference_steps', '?')}"
+        return {"Weak models": escape(what), "Steps": escape(steps)}
+    recording = item.recording
+    assert recording is not None
+    steps = str(recording.steps)
+    if not recording.complete:
+        steps = f"{recording.steps} of {recording.planned}: the run was cut off"
+    scheduler = (s.get("scheduler") or {}).get("class", "unknown scheduler")
+    return {
+        "Guidance": f"<code>{escape(str(s.get('guidance_text')))}</code>",
+        "Steps": f"{escape(steps)}, {escape(str(scheduler))}",
+    }
+
+
+def overview(rows: Mapping[str, Item]) -> str:
+    """All recordings of the page as a table: what each is, by the id of its panel."""
+    body = "".join(
+        f"<tr><th scope='row'><a href='#{id}'>{escape(item.title)}</a></th><td>{_in_short(item)}</td></tr>\n"
+        for id, item in rows.items()
+    )
+    return f"<table class='overview'>\n{body}</table>\n"
+
+
+def _in_short(item: Item) -> str:
+    captions = escape("; ".join(dict.fromkeys(item.captions)))
+    if item.sweep is not None:
+        count = len({w for w in map(str, item.sweep.weak.values.ravel()) if w})
+        return f"{count} weak models compared at {item.sweep.sizes['step']} step(s)<br><span>{captions}</span>"
+    guidance = escape(str(item.settings.get("guidance_text") or "the pipeline alone"))
+    steps = item.recording.steps if item.recording is not None else 0
+    return f"<code>{guidance}</code>, {steps} steps<br><span>{captions}</span>"
+
+
+def videos(clips: Mapping[str, bytes], note: str = "") -> str:
+    """Videos side by side, looping."""
     cards = "".join(
         f"<figure><figcaption>{escape(name)}</figcaption>"
         f"<video loop muted autoplay playsinline controls aria-label='{escape(name)}' "
@@ -115,66 +161,93 @@ def videos(clips: Mapping[str, bytes]) -> str:
         "the explorer below shows the same frames as pictures.</video></figure>\n"
         for name, clip in clips.items()
     )
-    return f"<section id='videos'>\n<h2>The videos</h2>\n<div class='videos'>\n{cards}</div>\n</section>\n"
+    return f"<div class='videos'>\n{cards}</div>\n{paragraph(note)}"
 
 
-def explorer(widget: X0Explorer | None, note: str) -> str:
-    """The x0 explorer with its pictures, run by the very module that serves notebooks."""
-    heading = "<section id='explorer'>\n<h2>What each branch predicts</h2>\n"
-    words = f"<p>{escape(note)}</p>\n" if note else ""
-    if widget is None:
-        return f"{heading}{words}</section>\n"
-    return (
-        f"{heading}<p>Each row starts from the same noisy video and jumps to the clean one in a single step. Drag the "
-        f"slider, or click on it and use the arrow keys.</p>\n{words}{live(widget, 'x0-explorer')}</section>\n"
-    )
+def paragraph(text: str) -> str:
+    """A paragraph of plain text; "" for none."""
+    return f"<p class='note'>{escape(text)}</p>\n" if text else ""
+
+
+def explorer(widget: Explorer, id: str) -> str:
+    """An explorer that is started when it is scrolled near; its code and style are the page's matter."""
+    return f"<div class='explorer' id='{id}' data-kind='{type(widget).__name__}'></div>\n{_data(widget, id)}"
 
 
 def live(widget: Explorer, id: str) -> str:
-    """Any explorer on a page without a kernel; its style sheet is the page's matter."""
+    """An explorer on a page without a kernel, with its code; its style sheet is the page's matter."""
+    return (
+        f"<div id='{id}'></div>\n{_data(widget, id)}"
+        f"<script type='module'>\n{widget._esm}\n{_static('explorer.js')}mount('{id}');\n</script>\n"
+    )
+
+
+def _data(widget: Explorer, id: str) -> str:
     data = {
         "values": {"view": widget.view, "problem": "", **widget.state},
         "sheets": {name: _base64(png) for name, png in widget.sheets.items()},
         "arrays": {name: _base64(numbers) for name, numbers in widget.arrays.items()},
     }
-    return (
-        f"<div id='{id}'></div>\n{_json(data, id=f'{id}-data')}"
-        f"<script type='module'>\n{widget._esm}\n{_static('explorer.js')}mount('{id}');\n</script>\n"
+    return _json(data, id=f"{id}-data")
+
+
+def _styles(explorers: list[Explorer]) -> str:
+    """The shared sheet, then each sort's own, each once."""
+    shared = asset("kit.css") + "\n"
+    own = dict.fromkeys(str(explorer._css).removeprefix(shared) for explorer in explorers)
+    return "\n".join([shared, *own])
+
+
+def _codes(explorers: list[Explorer]) -> str:
+    """The shared modules, then each sort's own, each once, as data that `page.js` puts together."""
+    shared = "\n".join(asset(f"{name}.js") for name in SHARED) + "\n"
+    own = {type(explorer).__name__: str(explorer._esm).removeprefix(shared) for explorer in explorers}
+    code = {"before": shared, "own": own, "after": _static("explorer.js")}
+    return f"{_json(code, id='explorer-code')}<script type='module'>\n{_static('page.js')}</script>\n"
+
+
+def plots(figures: Mapping[str, Figure], first: int) -> str:
+    """Places for plotly figures under their titles, numbered from `first`; see `plotly`."""
+    return "".join(
+        f"<figure class='plot'><figcaption>{escape(name)}</figcaption><div class='plotly-figure' data-figure='{i}'></div></figure>\n"
+        for i, name in enumerate(figures, first)
     )
 
 
-def plots(figures: Mapping[str, Figure]) -> str:
-    """Plotly figures under their titles, with one copy of plotly.js for all."""
+def plotly(figures: list[Figure]) -> str:
+    """The figures themselves with one copy of plotly.js for all; "" for none."""
     if not figures:
         return ""
-    cards = "".join(
-        f"<figure class='plot'><figcaption>{escape(name)}</figcaption><div class='plotly-figure' data-figure='{i}'></div></figure>\n"
-        for i, name in enumerate(figures)
-    )
-    data = _json(
-        {"config": PLOT_CONFIG, "figures": [json.loads(str(f.to_json())) for f in figures.values()]}, id="plot-data"
-    )
+    data = _json({"config": PLOT_CONFIG, "figures": [json.loads(str(f.to_json())) for f in figures]}, id="plot-data")
     library = f"<script type='text/plain' id='plotly-js'>{_plotly_js()}</script>\n"
-    return (
-        f"<section id='plots'>\n<h2>Measured</h2>\n{cards}{data}{library}"
-        f"<script type='module'>\n{_static('plots.js')}</script>\n</section>\n"
-    )
+    return f"{data}{library}<script type='module'>\n{_static('plots.js')}</script>\n"
 
 
-def figure(png: bytes | None) -> str:
+def figure(png: bytes) -> str:
     """The figure for print."""
-    if png is None:
-        return ""
     return (
-        "<section id='figure'>\n<h2>Figure</h2>\n<figure class='print'>"
-        f"<img alt='The figure for print' src='data:image/png;base64,{_base64(png)}'></figure>\n</section>\n"
+        f"<figure class='print'><img alt='The figure for print' src='data:image/png;base64,{_base64(png)}'></figure>\n"
     )
 
 
 def settings(values: dict[str, Any]) -> str:
     """Every setting, folded away."""
     text = escape(json.dumps(values, indent=2, default=str, ensure_ascii=False))
-    return f"<section id='settings'>\n<details><summary>All settings</summary><pre>{text}</pre></details>\n</section>\n"
+    return f"<details><summary>All settings</summary><pre>{text}</pre></details>\n"
+
+
+def tabs(titles: Mapping[str, str]) -> str:
+    """One button a panel, by the panel's id; `page.js` makes them work."""
+    buttons = "".join(
+        f"<button type='button' role='tab' id='{id}-tab' aria-controls='{id}' aria-selected='false'>{escape(title)}</button>\n"
+        for id, title in titles.items()
+    )
+    return f"<div class='tabs' role='tablist' aria-label='Recordings'>\n{buttons}</div>\n"
+
+
+def panel(id: str, title: str, body: str) -> str:
+    """What a tab shows."""
+    return f"<div class='panel' role='tabpanel' id='{id}' aria-labelledby='{id}-tab'>\n<h2>{escape(title)}</h2>\n{body}</div>\n"
 
 
 def _json(value: Any, *, id: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.errors import CallError, RecordingError
-from stg_lab.report import parts
+from stg_lab import plots as lab_plots
+from stg_lab.errors import CallError, LabError, RecordingError
+from stg_lab.report import explorers, parts
+from stg_lab.report.sources import Item, items
 from stg_lab.videos import mp4
-from stg_lab.widgets import X0Explorer
-from stg_lab.widgets.base import module
-from stg_lab.widgets.sprites import final_video, make_sprites, recording_of
+from stg_lab.widgets.base import Explorer
+from stg_lab.widgets.sprites import final_video
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -19,7 +20,61 @@ if TYPE_CHECKING:
     from stg_lab.recording import Recording
     from stg_lab.sampling import Run
 
-LIMIT = 7_900_000  # bytes of the page: small enough for a mail. The explorer gets what the rest leaves over.
+LIMIT = 12_000_000  # bytes of the page: small enough for a mail. Explorers get what the rest leaves over.
+VIDEOS = 0.4  # of the page, at most
+TITLE = "What the weak model does"
+
+
+def report(
+    recordings: Any,
+    out: str | Path,
+    *,
+    title: str = TITLE,
+    baseline: Run | Recording | None = None,
+    plots: Mapping[str, Figure] | None = None,
+    videos: Mapping[str, bytes] | None = None,
+    figure_png: bytes | None = None,
+) -> Path:
+    """Write recordings as ONE interactive HTML page, for people without Python: videos, explorers, plots, every setting.
+
+    The page needs no kernel and asks no network; its content security policy forbids both scripts and pictures from
+    elsewhere. It is at most 12 MB: what does not fit is made smaller or left out, and the page says so. A text from a
+    recording is shown, never interpreted.
+
+    Args:
+        recordings: a recorded run, a recording, a dataset of `lab.ablate`, or the path or name of one; or several in a list,
+            or in a dict under titles of your own. Several lie under tabs.
+        out: the file to write; its folder is made, and an older report is replaced.
+        title: heading of the page.
+        baseline: a run or recording of the same call with CFG alone, shown beside the others.
+        plots: plotly figures by their titles, for a single recording; by default the lengths of its guidance vectors and
+            the angles between them.
+        videos: mp4 bytes by their titles, shown instead of those made from the recordings.
+        figure_png: a PNG for print, shown at the end.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        CallError: nothing or something else was given, videos differ in size, `figure_png` is no PNG, or what cannot be
+            left out is more than a page holds.
+        RecordingError: a run was not recorded, or there is no recording at a path.
+
+    >>> report(["first_light", "layers"], "out/report.html")  # doctest: +SKIP
+    """
+    if figure_png is not None and not figure_png.startswith(b"\x89PNG"):
+        raise CallError("figure_png must be the bytes of a PNG, for example Path('figure.png').read_bytes().")
+    given = items(recordings, baseline=baseline)
+    if plots and len(given) > 1:
+        raise CallError("plots are for a report of one recording; several have plots of their own.")
+    page = _Page(title, given, figure_png)
+    page.add_videos(videos, baseline)
+    page.add_plots(plots)
+    text = page.written(LIMIT)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    return out
 
 
 def write_report(
@@ -32,70 +87,153 @@ def write_report(
     plots: Mapping[str, Figure] | None = None,
     videos: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a run as ONE HTML file: videos, the x0 explorer, plots, figure and every setting.
-
-    The page needs no kernel and asks no network; its content security policy forbids both scripts and pictures from
-    elsewhere. A text from a recording is shown, never interpreted.
-
-    Args:
-        path: the file to write; its folder is made, and an older report is replaced.
-        source: a recorded run, or a recording.
-        baseline: a run or recording of the same call with CFG alone, shown beside it.
-        title: heading of the page.
-        figure_png: a PNG for print, shown at the end.
-        plots: plotly figures by their titles.
-        videos: mp4 bytes by their titles, shown instead of those made from `source` and `baseline`.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        CallError: `source` or `baseline` is neither, their videos differ in size, or `figure_png` is no PNG.
-        RecordingError: the run was not recorded.
-    """
-    if figure_png is not None and not figure_png.startswith(b"\x89PNG"):
-        raise CallError("figure_png must be the bytes of a PNG, for example Path('figure.png').read_bytes().")
-    recording = recording_of(source)
-    title = title or "What the weak model does"
-    before = [
-        parts.lead(title, recording),
-        parts.facts(recording),
-        parts.videos(_clips(source, baseline) if videos is None else videos),
-    ]
-    after = [parts.plots(plots or {}), parts.figure(figure_png), parts.settings(recording.settings)]
-    room = LIMIT - len(parts.page(title, before + after)) - len(module("x0_explorer")) - 10_000
-    explorer = parts.explorer(*_explorer(source, baseline, room=room * 3 // 4))  # base64 writes 3 bytes as 4 letters
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(parts.page(title, [*before, explorer, *after]), encoding="utf-8")
-    return path
+    """Write one run as a report with the plots that are given and no others; arguments and errors as for `report`."""
+    shown = {"baseline": baseline, "figure_png": figure_png, "plots": plots or {}, "videos": videos}
+    return report(source, path, title=title or TITLE, **shown)  # type: ignore[arg-type]
 
 
-def _explorer(source: Any, baseline: Any, *, room: int) -> tuple[X0Explorer | None, str]:
-    """The explorer with as many samples as there is room for, and a word on what was left out."""
-    try:
-        sprites = make_sprites(source, baseline=baseline)
-        alone = sprites.samples(1).size
-        if alone > room:  # large videos: smaller pictures, since a page without any would be worse
-            share = max(room, LIMIT // 10) / alone
-            sprites = make_sprites(source, baseline=baseline, budget=sprites.pixels * share * 0.8)
-    except RecordingError as error:
-        return None, f"There is no explorer on this page: {error}"
-    count = total = len(sprites.view["samples"])
-    while count > 1 and sprites.samples(count).size > room:
-        count -= 1
-    note = "" if count == total else f"The explorer holds the first {count} of {total} samples."
-    return X0Explorer(sprites.samples(count)), note
+class _Page:
+    """A report in the making."""
+
+    def __init__(self, title: str, given: list[Item], figure_png: bytes | None) -> None:
+        self.title, self.items, self.figure_png = title, given, figure_png
+        self.many = len(given) > 1
+        self.shown: list[explorers.Shown] = []
+        self.plots: list[dict[str, Figure]] = [{} for _ in given]
+        self.clips: dict[str, bytes] = {}
+        self.clips_note = ""
+
+    def add_videos(self, given: Mapping[str, bytes] | None, baseline: Any) -> None:
+        """The videos that were given, or the final ones, CFG first, as far as they fit."""
+        found = _clips(self.items, baseline, self.many) if given is None else dict(given)
+        room, left_out = LIMIT * VIDEOS * 3 / 4, []
+        for name, clip in found.items():
+            if given is None and len(clip) > room:
+                left_out.append(name)
+                continue
+            self.clips[name] = clip
+            room -= len(clip)
+        if left_out:
+            self.clips_note = f"Left out to keep this page small: the video of {', '.join(left_out)}."
+
+    def add_plots(self, given: Mapping[str, Figure] | None) -> None:
+        """The plots that were given, or those of each recording."""
+        self.plots = [_plots(item) if given is None else dict(given) for item in self.items]
+
+    def written(self, limit: int) -> str:
+        """The page, in at most `limit` bytes.
+
+        Raises:
+            CallError: it cannot be that small.
+        """
+        self.shown = [explorers.show(item) for item in self.items]
+        carried = sum(shown.size for shown in self.shown)
+        if (whole := self._text()) and _bytes(whole) > limit:
+            notes = 300 * sum(len(explorers.kinds(item)) for item in self.items)
+            explorers.fit(self.shown, limit - (_bytes(whole) - carried) - notes)
+            whole = self._text()
+        if (size := _bytes(whole)) > limit:
+            raise CallError(
+                f"the page would be {size / 1e6:.1f} MB, and {limit / 1e6:g} MB is the most. Give fewer recordings, "
+                "or a smaller figure_png."
+            )
+        return whole
+
+    def _text(self) -> str:
+        widgets = [explorer for shown in self.shown for explorer in shown.explorers.values()]
+        return parts.page(self.title, self._several() if self.many else self._single(), widgets)
+
+    def _single(self) -> list[str]:
+        [item], [shown], [figures] = self.items, self.shown, self.plots
+        before = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
+        if self.clips:
+            before["videos"] = ("The videos", parts.videos(self.clips, self.clips_note))
+        sections = before | _explored(shown, "") | _measured(figures, "", 0)
+        if self.figure_png:
+            sections["figure"] = ("Figure", parts.figure(self.figure_png))
+        links = parts.contents({id: heading for id, (heading, _) in sections.items()})
+        written = [parts.section(id, heading, body) for id, (heading, body) in sections.items()]
+        own = parts.own_sum(item)
+        return [
+            parts.lead(self.title, own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
+        ]  # fmt: skip
+
+    def _several(self) -> list[str]:
+        ids = [f"recording-{i}" for i in range(len(self.items))]
+        sections = [parts.lead(self.title)]
+        if self.clips:
+            sections.append(parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note)))
+        rows = dict(zip(ids, self.items, strict=True))
+        sections += [parts.section("overview", "The recordings", parts.overview(rows))]
+        sections += [parts.tabs({id: item.title for id, item in rows.items()})]
+        first = 0
+        for id, shown, figures in zip(ids, self.shown, self.plots, strict=True):
+            sections.append(parts.panel(id, shown.item.title, self._panel(f"{id}-", shown, figures, first)))
+            first += len(figures)
+        if self.figure_png:
+            sections.append(parts.section("figure", "Figure", parts.figure(self.figure_png)))
+        return [*sections, parts.plotly([figure for figures in self.plots for figure in figures.values()])]
+
+    def _panel(self, prefix: str, shown: explorers.Shown, figures: Mapping[str, Figure], first: int) -> str:
+        """One recording under its tab."""
+        sections = _explored(shown, prefix) | _measured(figures, prefix, first)
+        written = [parts.section(id, heading, body, level=3) for id, (heading, body) in sections.items()]
+        links = parts.contents({id: heading for id, (heading, _) in sections.items()})
+        own = parts.own_sum(shown.item)
+        head = f"{parts.facts(shown.item)}{f'<p>{own}</p>' if own else ''}{links}"
+        return head + "".join(written) + parts.settings(shown.item.settings)
 
 
-def _clips(source: Any, baseline: Any) -> dict[str, bytes]:
+def _explored(shown: explorers.Shown, prefix: str) -> dict[str, tuple[str, str]]:
+    """The explorers of a recording with their notes: heading and body by id."""
+    found, note = {}, shown.notes.get("", "")
+    for kind in explorers.kinds(shown.item):
+        explorer: Explorer | None = shown.explorers.get(kind)
+        own = shown.notes.get(kind.name, "")
+        if explorer is None and not own:
+            continue
+        words = f"<p>{kind.words}</p>\n{parts.paragraph(note)}" if explorer is not None else ""
+        place = parts.explorer(explorer, f"{prefix}{kind.name}-explorer") if explorer is not None else ""
+        found[f"{prefix}{kind.name}"] = (kind.heading, f"{words}{parts.paragraph(own)}{place}")
+        note = "" if explorer is not None else note  # said once, at the first of them
+    return found
+
+
+def _measured(figures: Mapping[str, Figure], prefix: str, first: int) -> dict[str, tuple[str, str]]:
+    return {f"{prefix}plots": ("Measured", parts.plots(figures, first))} if figures else {}
+
+
+def _clips(given: list[Item], baseline: Any, many: bool) -> dict[str, bytes]:
     """The final videos, CFG first; those that a recording cannot show are left out."""
     clips = {}
-    for who in (baseline, source):
+    asked = [("the baseline" if many else "", baseline)] + [(item.title if many else "", item.source) for item in given]
+    for title, who in asked:
         try:
             video = None if who is None else final_video(who)
         except RecordingError:
             video = None
         if video is not None:
-            clips[str(recording_of(who).settings.get("guidance_text") or "the pipeline alone")] = mp4(video)
+            recording = who if hasattr(who, "ds") else who.recording
+            clips[title or str(recording.settings.get("guidance_text") or "the pipeline alone")] = mp4(video)
     return clips
+
+
+def _plots(item: Item) -> dict[str, Figure]:
+    """The plots that every recording has."""
+    if item.recording is None:
+        return {}
+    wanted = {
+        "How long the guidance vectors are": lambda: lab_plots.norms(item.recording),
+        "Relative to the conditional prediction": lambda: lab_plots.norms(item.recording, relative=True),
+    }
+    found = {}
+    for heading, make in wanted.items():
+        try:
+            found[heading] = make()
+        except LabError:  # a recording without a weak model has no angles
+            continue
+    return found
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8"))

@@ -1,4 +1,4 @@
-// Unpack plotly.js, once for all figures, then draw them in the page's own colours.
+// Plots are drawn in the page's own colours when they are scrolled near; plotly.js is unpacked before the first of them.
 const { config, figures } = JSON.parse(document.getElementById("plot-data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -26,20 +26,31 @@ function visible(trace) {
   return { ...trace, ...(trace.line && { line: lift(trace.line) }), ...(trace.marker && { marker: lift(trace.marker) }) };
 }
 
-function draw() {
-  for (const node of document.querySelectorAll(".plotly-figure")) {
+let unpacked; // the library, once it is asked for
+
+function library() {
+  unpacked ??= unpack(document.getElementById("plotly-js").textContent).then((text) => {
+    const script = document.createElement("script");
+    script.textContent = text;
+    document.head.append(script);
+  });
+  return unpacked;
+}
+
+async function draw(node) {
+  node.dataset.drawn = "true";
+  try {
+    await library();
     const { data, layout } = structuredClone(figures[+node.dataset.figure]);
-    Plotly.react(node, data.map(visible), themed(layout), config);
+    await Plotly.react(node, data.map(visible), themed(layout), config);
+  } catch (error) {
+    console.error(error);
+    node.textContent = `The plot could not be drawn: ${error.message}`;
   }
 }
 
-try {
-  const script = document.createElement("script");
-  script.textContent = await unpack(document.getElementById("plotly-js").textContent);
-  document.head.append(script);
-  draw();
-  dark.addEventListener("change", draw);
-} catch (error) {
-  console.error(error);
-  for (const node of document.querySelectorAll(".plotly-figure")) node.textContent = `The plot could not be drawn: ${error.message}`;
-}
+const near = new IntersectionObserver((seen) => {
+  for (const { isIntersecting, target } of seen) if (isIntersecting && !target.dataset.drawn) draw(target);
+}, { rootMargin: "500px" });
+document.querySelectorAll(".plotly-figure").forEach((node) => near.observe(node));
+dark.addEventListener("change", () => document.querySelectorAll(".plotly-figure[data-drawn]").forEach(draw));
