@@ -23,7 +23,7 @@ test: $(VENV) ## run every test this machine can run
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
 lab: $(VENV) ## open the course page in JupyterLab
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
 
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)

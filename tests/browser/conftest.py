@@ -150,19 +150,25 @@ def recorded(tmp_path_factory):
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory):
     """Address and root folder of a JupyterLab of its own, which knows nothing of the user's settings."""
+    root = tmp_path_factory.mktemp("root")
+    with jupyterlab(tmp_path_factory.mktemp("jupyter"), f"--ServerApp.root_dir={root}") as url:
+        yield url, root
+
+
+@contextlib.contextmanager
+def jupyterlab(home, *arguments, cwd=None):
+    """A JupyterLab that keeps everything under `home`; gives its address."""
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-    home, root = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("root")
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}"]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
     log = home / "log"
     with log.open("wb") as out:
-        server = subprocess.Popen(command, env=_environment(home), stdout=out, stderr=out)
+        server = subprocess.Popen([*command, *arguments], env=_environment(home), stdout=out, stderr=out, cwd=cwd)
     try:
         _wait_for(f"{url}/api/status", server, log)
-        yield url, root
+        yield url
     finally:
         server.terminate()  # it ends its kernels itself
         try:
