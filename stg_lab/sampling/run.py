@@ -34,11 +34,12 @@ class Run:
         call: dict[str, Any],
         recording: Recording | None,
         captions: list[str],
-        again: Callable[[], Run],
     ) -> None:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
-        self._recording, self._again = recording, again
+        self._recording = recording
+        #: Makes the baseline.
+        self.again: Callable[[], Run] | None = None
 
     @functools.cached_property
     def video(self) -> np.ndarray:
@@ -59,7 +60,8 @@ class Run:
     @functools.cached_property
     def baseline(self) -> Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
-        return self._again()
+        assert self.again is not None
+        return self.again()
 
     def __repr__(self) -> str:
         how = self.guidance or "the pipeline alone"

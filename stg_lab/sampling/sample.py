@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stg_lab.errors import CallError
-from stg_lab.families import family_of
+from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
 from stg_lab.reuse import Passes
+from stg_lab.sampling.attach import traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
+from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import plain
-from stg_lab.sampling.trace import attach
+from stg_lab.sampling.trace import Trace
 from stg_lab.weak import parse
 
 
@@ -33,6 +36,7 @@ def sample(
     record_dtype: str = "float32",
     overwrite: bool = False,
     passes: Passes | None = None,
+    on_step: Callable[[Seen], None] | None = None,
     **call: Any,
 ) -> Run:
     """Sample from a stock pipeline under a guidance, recording every prediction of every step.
@@ -48,6 +52,8 @@ def sample(
         record_dtype: "float32" or "float16".
         overwrite: replace an earlier recording at `record`.
         passes: how weak passes are made, see `Passes`; None for what is best.
+        on_step: called after every step with what was recorded of it (`stg_lab.sampling.Seen`). What it raises ends the run; the
+            whole steps are kept.
         **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in their
             height, width and num_frames.
 
@@ -62,48 +68,66 @@ def sample(
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     seeds = None if call.get("generator") is not None else (seed or 0)
-    texts = captions(family, arguments)
-    settings = {
-        "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
-        "seed": seeds,
-        "captions": texts,
-        "guidance_given": wanted is not None,
-    }
-    if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
-        # Else the size turns out on the way, and the recorder asks the disk then.
-        plan = planned(pipe, family, wanted, arguments, record, record_dtype, passes)
-        if plan.place is not None:
-            check_space(plan.place, plan.recording_bytes, plan.record_dtype)
+    settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
-    with attach(
-        pipe,
-        guidance=wanted,
-        record=record,
-        record_dtype=record_dtype,
-        overwrite=overwrite,
-        settings=settings,
-        passes=passes,
-    ) as trace:
-        output = pipe(**arguments)
+    trace = Trace(pipe, wanted, None, settings, passes, on_step)
+    run = made(trace, wanted, arguments, passes, record=record, record_dtype=record_dtype, overwrite=overwrite)
 
     def again() -> Run:
-        name = family.scale_argument
-        if not name:  # the pipeline has its scale elsewhere
-            own = max(family.scale(pipe, component) for component in family.denoisers(pipe))
-        elif wanted is not None and wanted.has_cfg:
-            own = wanted.cfg_scale()
-        else:
-            own = family.asked_scale({**stock_arguments(pipe), **arguments})
-        alone = CFG(own)
+        alone = CFG(own_scale(pipe, family, wanted, arguments))
         same = {**call, "generator": fresh} if fresh is not None else call
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
+    run.again = again
+    return run
+
+
+def call_settings(
+    family: Family, arguments: Mapping[str, Any], wanted: Guidance | None, seed: int | None
+) -> dict[str, Any]:
+    """What a recording keeps of the call that made it."""
+    return {
+        "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
+        "seed": seed,
+        "captions": captions(family, dict(arguments)),
+        "guidance_given": wanted is not None,
+    }
+
+
+def made(
+    trace: Trace,
+    guidance: Guidance | None,
+    arguments: dict[str, Any],
+    passes: Passes | None,
+    *,
+    record: bool | str | Path,
+    record_dtype: str,
+    overwrite: bool,
+) -> Run:
+    """Make the pipeline's call with a trace at its seams; the `Run` has no baseline yet."""
+    pipe, family = trace.pipe, trace.family
+    if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
+        # Else the size turns out on the way, and the recorder asks the disk then.
+        plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
+        if plan.place is not None:
+            check_space(plan.place, plan.recording_bytes, plan.record_dtype)
+    with traced(trace, record, record_dtype, overwrite):
+        output = pipe(**arguments)
     recording = None if trace.recorder is None else trace.recording
-    run = Run(pipe, output, wanted, arguments, recording, texts, again)
+    run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments))
     decoded = arguments.get("output_type") != "latent"  # whoever asks for latents does not want to wait for a decoder
     if recording is not None and recording.complete and not recording.has_preview and decoded:
         recording.fit_preview(run.video)
     return run
+
+
+def own_scale(pipe: Any, family: Family, guidance: Guidance | None, arguments: Mapping[str, Any]) -> float:
+    """The CFG scale of a call, whoever says it."""
+    if not family.scale_argument:  # the pipeline has its scale elsewhere
+        return max(family.scale(pipe, component) for component in family.denoisers(pipe))
+    if guidance is not None and guidance.has_cfg:
+        return guidance.cfg_scale()
+    return family.asked_scale({**stock_arguments(pipe), **arguments})
 
 
 def _clones(generator: Any) -> Any:
@@ -124,8 +148,14 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
         **changes: arguments of `sample` to change, for example `guidance=...`, `seed=...` or `record="again.zarr"`.
 
     Raises:
-        CallError: the recording was made by `attach`, or with a generator or tensors that a file cannot hold.
+        CallError: the recording was made by `attach` or `fork`, or with a generator or tensors that a file cannot hold.
     """
+    if "fork_step" in recording.settings:
+        s = recording.settings
+        raise CallError(
+            f"this run was forked from {s['forked_from']} at step {s['fork_step']}. Make it again as it was made: "
+            f"lab.fork(lab.open({s['forked_from']!r}), step={s['fork_step']}, guidance=...)."
+        )
     arguments, guidance, seed = recorded_call(recording)
     arguments |= {"guidance": guidance, "seed": seed}
     pipe = load(recording.settings["model"]) if pipe is None else pipe

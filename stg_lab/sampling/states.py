@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import Family, family_of
@@ -28,11 +27,11 @@ from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.passes import WeakPasses
+from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.sample import recorded_call
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import Call, Coming, Step, alone, tapped
 from stg_lab.weak import Pass, Weak
-from stg_lab.weak.base import answered
 
 #: How far x_t of a repeated run may lie from the recorded one, relative to its norm: float16 recordings round to 5e-4, and
 #: other machines to less, while another prompt, seed or guidance gives another state altogether.
@@ -237,8 +236,8 @@ class _States(Trace):
         self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
         self._passes = WeakPasses(passes)
         self._hands = runs.recording is not None and hands_over(self.family)
-        self._answers: list[Any] = []
-        self._resting = contextlib.ExitStack()
+        denoisers = self.family.denoisers(self.pipe).values() if self._hands else ()
+        self._resting = Resting(denoisers, lambda: self._step == 0)
         self._at: Pass | None = None
 
     def release(self) -> None:
@@ -246,29 +245,10 @@ class _States(Trace):
         self._passes.release()  # first: its eyes on the blocks came last
         self._weak.release()
 
-    @contextlib.contextmanager
-    def handed_over(self) -> Iterator[None]:
+    def handed_over(self) -> contextlib.AbstractContextManager[None]:
         """Inside the `with`, denoiser calls of steps that nobody wants answer what the first step's answered, if x_t will be
         handed over after them."""
-        denoisers = self.family.denoisers(self.pipe).values() if self._hands else ()
-
-        def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            if self._step == 0:
-                self._answers.append(output)
-
-        with contextlib.ExitStack() as stack:
-            for module in denoisers:
-                stack.callback(module.register_forward_hook(keep).remove)
-            stack.callback(self._resting.close)
-            yield
-
-    def _rest(self) -> None:
-        """Answer for the denoisers in the coming step, where nobody wants it."""
-        self._resting.close()
-        if self._idle:
-            answers = itertools.cycle(self._answers)  # as many calls a step, whichever denoiser is called
-            for module in self.family.denoisers(self.pipe).values():
-                self._resting.enter_context(answered(module, lambda *args, **kwargs: next(answers)))
+        return self._resting.listening()
 
     @property
     def _idle(self) -> bool:
@@ -309,7 +289,7 @@ class _States(Trace):
 
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
         sample = super().after_step(step, sample)
-        self._rest()
+        self._resting.rest(self._idle)
         if self._hands and self._step in self.wanted:
             return torch.from_numpy(self._runs.recorded_x_t(self._step)).to(sample)
         return sample

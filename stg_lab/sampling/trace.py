@@ -1,13 +1,11 @@
-"""`attach`: guidance and recording around the user's own pipeline call."""
+"""`Trace`: what listens at the seams of a pipeline call, guides it and records it."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
 from stg_lab.families import family_of
-from stg_lab.families.noise import noise_level
+from stg_lab.families.noise import NoiseLevel, noise_level
 from stg_lab.guidance import (
     CFG,
     COND,
@@ -35,13 +33,10 @@ from stg_lab.sampling.checks import check_scales, check_weak
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
+from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import pipeline_settings
-from stg_lab.sampling.temporary import make_recorder
-from stg_lab.seams import Call, Coming, Step, alone, tapped
+from stg_lab.seams import Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
-
-#: Pipelines that are inside an `attach` with guidance now.
-_guided: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class Trace:
@@ -54,6 +49,7 @@ class Trace:
         recorder: BackgroundRecorder | None = None,
         settings: Mapping[str, Any] | None = None,
         passes: Passes | None = None,
+        on_step: Callable[[Seen], None] | None = None,
     ) -> None:
         self.pipe, self.family = pipe, family_of(pipe)
         self.guidance = as_guidance(guidance)
@@ -73,6 +69,8 @@ class Trace:
         self._weak = WeakPasses(passes or Passes())
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
+        self._on_step = on_step
+        self._seen: Seen | None = None  # the step that is on its way, for whoever looks on
 
     @property
     def recording(self) -> Recording:
@@ -128,13 +126,17 @@ class Trace:
         return self._guide(step)
 
     def before_step(self, step: Step, prediction: Tensor) -> None:
+        if self.recorder is None and self._on_step is None:
+            return
+        level = noise_level(step.scheduler, step.timestep, self.family.prediction_type)
+        seen = self._look(level, step.sample, prediction)
         if self.recorder is not None:
-            self._record(
-                noise_level(step.scheduler, step.timestep, self.family.prediction_type), step.sample, prediction
-            )
+            self._record(seen, step.sample)
+        self._seen = seen if self._on_step is not None else None
 
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
+        self._show()
         if self._rounds is not None and not self._round and self._step == self._rounds.end:
             with alone(self):
                 sample = self._rounds.play(sample, self)
@@ -154,6 +156,10 @@ class Trace:
         """What the pipeline itself would step with, from the predictions of the step."""
         own = self.family.scales(self.pipe, self._component)
         return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), own if self._uncond else 1)
+
+    def around(self) -> contextlib.AbstractContextManager[Any]:
+        """What must be entered around the pipeline's call, beside the seams."""
+        return contextlib.nullcontext()
 
     # ---- their parts ----
 
@@ -268,8 +274,20 @@ class Trace:
             )
         self._uncond = False
 
-    def _record(self, level: Any, sample: Tensor, guided: Tensor) -> None:
+    def _look(self, level: NoiseLevel, sample: Tensor, guided: Tensor) -> Seen:
+        """What is recorded of the step that is about to be taken."""
+        arrays = {name: self._to_host(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
+        return Seen(self._step, self._steps, self._round, level, self._to_host(sample, predicted=False), arrays)
+
+    def _show(self) -> None:
+        """Tell whoever looks on that a step is done; what they raise ends the call, and the whole steps are kept."""
+        seen, self._seen = self._seen, None
+        if seen is not None and self._on_step is not None:
+            self._on_step(seen)
+
+    def _record(self, seen: Seen, sample: Tensor) -> None:
         assert self.recorder is not None
+        level = seen.level
         if not self.recorder.started:
             self._start_recording(sample)
         coordinates = {
@@ -282,8 +300,7 @@ class Trace:
             "restart": self._round,
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
         }
-        arrays = {name: self._to_host(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
-        self.recorder.write(coordinates, self._to_host(sample, predicted=False), arrays)
+        self.recorder.write(coordinates, seen.x_t, seen.predictions)
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
@@ -327,65 +344,3 @@ class Trace:
 def repeats(weak: Weak) -> str:
     """Which branch a weak pass repeats."""
     return UNCOND if weak.prompt == "negative" else COND
-
-
-@contextlib.contextmanager
-def attach(
-    pipe: Any,
-    *,
-    guidance: Guidance | Term | None = None,
-    record: bool | str | Path = False,
-    record_dtype: str = "float32",
-    overwrite: bool = False,
-    settings: Mapping[str, Any] | None = None,
-    passes: Passes | None = None,
-) -> Iterator[Trace]:
-    """Guide and record the pipeline calls made inside the `with`; afterwards the pipeline is as it was.
-
-    The pipeline's own `guidance_scale` stays in force. A CFG term in `guidance` must agree with it where all terms act;
-    its window is honoured. Without a CFG term, the other terms are added to the pipeline's own CFG.
-
-    Args:
-        pipe: a stock diffusers pipeline.
-        guidance: terms to add; None only records.
-        record: True for a temporary folder, a path to keep the recording, False for none. One recording keeps one call.
-        record_dtype: "float32" or "float16".
-        overwrite: replace an earlier recording at `record`.
-        settings: plain values to keep in the recording beside what is known anyway.
-        passes: how weak passes are made, see `Passes`; None for what is best.
-
-    Yields:
-        A `Trace`; its `recording` is there once a step is done.
-
-    Raises:
-        GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
-    """
-    trace = Trace(pipe, guidance, None, settings, passes)
-    check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
-    with contextlib.ExitStack() as stack:
-        if trace.guidance.terms:
-            if pipe in _guided:
-                raise GuidanceError(
-                    "this pipeline is already inside a lab.attach with guidance. Add the terms up in one: "
-                    "lab.attach(pipe, guidance=a + b)."
-                )
-            _guided.add(pipe)
-            stack.callback(_guided.discard, pipe)
-        stack.callback(trace._weak.release)
-        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
-        try:
-            with trace.recorder or contextlib.nullcontext(), tapped(pipe, trace.family, trace):
-                yield trace
-        except BaseException as error:
-            _tell_what_is_kept(trace, error)
-            raise
-
-
-def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
-    """A run that fails on the way leaves its whole steps; say where, and do not let a temporary folder vanish."""
-    if trace.recorder is None or not trace.recorder.written:
-        return
-    if trace._keep is not None:
-        trace._keep.keep()
-    where = str(trace.recorder.path)
-    error.add_note(f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r}).")

@@ -1,0 +1,114 @@
+"""`attach`: guidance and recording around the user's own pipeline call."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stg_lab.errors import CallError, GuidanceError
+from stg_lab.guidance import Guidance, Term
+from stg_lab.reuse import Passes
+from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.temporary import make_recorder
+from stg_lab.sampling.trace import Trace
+from stg_lab.seams import tapped
+
+#: Pipelines that are inside an `attach` with guidance now.
+_guided: weakref.WeakSet[Any] = weakref.WeakSet()
+#: The thread that a pipeline samples in, and how many `attach`es it is inside of.
+_threads: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def attach(
+    pipe: Any,
+    *,
+    guidance: Guidance | Term | None = None,
+    record: bool | str | Path = False,
+    record_dtype: str = "float32",
+    overwrite: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    passes: Passes | None = None,
+) -> Iterator[Trace]:
+    """Guide and record the pipeline calls made inside the `with`; afterwards the pipeline is as it was.
+
+    The pipeline's own `guidance_scale` stays in force. A CFG term in `guidance` must agree with it where all terms act;
+    its window is honoured. Without a CFG term, the other terms are added to the pipeline's own CFG.
+
+    Args:
+        pipe: a stock diffusers pipeline.
+        guidance: terms to add; None only records.
+        record: True for a temporary folder, a path to keep the recording, False for none. One recording keeps one call.
+        record_dtype: "float32" or "float16".
+        overwrite: replace an earlier recording at `record`.
+        settings: plain values to keep in the recording beside what is known anyway.
+        passes: how weak passes are made, see `Passes`; None for what is best.
+
+    Yields:
+        A `Trace`; its `recording` is there once a step is done.
+
+    Raises:
+        GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
+        CallError: another thread is sampling with this pipeline.
+    """
+    with traced(Trace(pipe, guidance, None, settings, passes), record, record_dtype, overwrite) as trace:
+        yield trace
+
+
+@contextlib.contextmanager
+def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite: bool) -> Iterator[Trace]:
+    """Open the seams of a trace's pipeline for it, with a recorder; arguments and errors as for `attach`."""
+    pipe = trace.pipe
+    check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_at_work(pipe))
+        if trace.guidance.terms:
+            if pipe in _guided:
+                raise GuidanceError(
+                    "this pipeline is already inside a lab.attach with guidance. Add the terms up in one: "
+                    "lab.attach(pipe, guidance=a + b)."
+                )
+            _guided.add(pipe)
+            stack.callback(_guided.discard, pipe)
+        stack.callback(trace._weak.release)
+        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
+        try:
+            with trace.recorder or contextlib.nullcontext(), tapped(pipe, trace.family, trace), trace.around():
+                yield trace
+        except BaseException as error:
+            _tell_what_is_kept(trace, error)
+            raise
+
+
+@contextlib.contextmanager
+def _at_work(pipe: Any) -> Iterator[None]:
+    """A pipeline and its scheduler have one state, so only one thread may sample with it at a time."""
+    here = threading.get_ident()
+    thread, depth = _threads.get(pipe, (here, 0))
+    if thread != here:
+        raise CallError(
+            "this pipeline is sampling in another thread now (a live run, or a fork explorer?). Wait until it is done, stop "
+            "it, or take a second one: lab.load(...)."
+        )
+    _threads[pipe] = here, depth + 1
+    try:
+        yield
+    finally:
+        if depth:
+            _threads[pipe] = here, depth
+        else:
+            del _threads[pipe]
+
+
+def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
+    """A run that fails on the way leaves its whole steps; say where, and do not let a temporary folder vanish."""
+    if trace.recorder is None or not trace.recorder.written:
+        return
+    if trace._keep is not None:
+        trace._keep.keep()
+    where = str(trace.recorder.path)
+    error.add_note(f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r}).")

@@ -1,0 +1,52 @@
+"""Denoisers that answer without computing, at steps where nobody wants their prediction."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from torch import nn
+
+from stg_lab.weak.base import answered
+
+
+class Resting:
+    """Lets denoisers answer what they answered before, without hooks and without computing.
+
+    Args:
+        denoisers: of one pipeline.
+        noting: whether what is computed now shall be the answer later: true in one whole step.
+    """
+
+    def __init__(self, denoisers: Iterable[nn.Module], noting: Callable[[], bool]) -> None:
+        self._denoisers, self._noting = list(denoisers), noting
+        self._answers: list[Any] = []
+        self._asleep = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside the `with`, answers are noted; at its end, all denoisers are awake."""
+
+        def keep(module: nn.Module, args: tuple, output: Any) -> None:
+            if self._noting():
+                self._answers.append(output)
+
+        with contextlib.ExitStack() as stack:
+            for module in self._denoisers:
+                stack.callback(module.register_forward_hook(keep).remove)
+            stack.callback(self.wake)
+            yield
+
+    def rest(self, wanted: bool) -> None:
+        """For the coming step: whether the denoisers answer without computing."""
+        self.wake()
+        if wanted:
+            answers = itertools.cycle(self._answers)  # as many calls a step, whichever denoiser is called
+            for module in self._denoisers:
+                self._asleep.enter_context(answered(module, lambda *args, **kwargs: next(answers)))
+
+    def wake(self) -> None:
+        """The denoisers compute again."""
+        self._asleep.close()
