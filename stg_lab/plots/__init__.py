@@ -1,5 +1,6 @@
 """Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too."""
 
+from stg_lab.plots.angles import angle_map, angles, components, removed
 from stg_lab.plots.norms import norm_map, norms
 
-__all__ = ["norm_map", "norms"]
+__all__ = ["angle_map", "angles", "components", "norm_map", "norms", "removed"]
