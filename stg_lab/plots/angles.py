@@ -27,7 +27,8 @@ def angles(
     """The angle between every two guidance vectors at every step: mean over samples, and a band for their range.
 
     A grey band says where random vectors of as many dimensions would lie: 90 degrees, or cosine 0, give or take two standard
-    deviations of 1 / sqrt(n).
+    deviations of 1 / sqrt(n). With just two vectors a wider one says the same of vectors as smooth as they are
+    (`analysis.shifted_cosine`).
 
     Args:
         recording: what to plot.
@@ -55,8 +56,13 @@ def angles(
         label = f"{vector_label(recording, a)} – {vector_label(recording, b)}"
         colour = palette.SERIES[i % len(palette.SERIES)]
         _line(figure, recording, lines, label, colour, DASHES[i // len(palette.SERIES) % 3], "" if cosine else "°")
+    if len(pairs) == 1:
+        spread = analysis.shifted_cosine(recording, *pairs[0]).max("sample", skipna=True).values
+        _chance(figure, steps, spread, "the same, moved elsewhere: 2 × RMS", 0.16, cosine)
     n = found.attrs["dimensions"]
-    _chance(figure, steps, n, cosine)
+    flat = np.full(len(steps), analysis.random_cosine(n))
+    _chance(figure, steps, flat, f"random vectors, 2/√{n:,}".replace(",", "\u202f"), 0.4, cosine)
+    figure.add_hline(y=0 if cosine else 90, line={"color": QUIET, "width": 1, "dash": "dash"})
     what = "Cosine" if cosine else "Angle"
     _layout(figure, recording, f"{what} between guidance vectors", "cosine" if cosine else "degrees", height)
     if not cosine:
@@ -215,28 +221,18 @@ def _line(
     )
 
 
-def _chance(figure: go.Figure, steps: np.ndarray, n: int, cosine: bool) -> None:
-    """Where random vectors lie: two standard deviations of 1 / sqrt(n) around a right angle."""
-    spread = 2 * analysis.random_cosine(n)
-    middle, half = (0.0, spread) if cosine else (90.0, float(np.degrees(np.arcsin(min(spread, 1.0)))))
-    low, high = np.full(len(steps), middle - half), np.full(len(steps), middle + half)
-    _band(figure, steps, low, high, QUIET, 0.35)
-    figure.add_hline(y=middle, line={"color": QUIET, "width": 1, "dash": "dash"})
-    around = f"0 ± {spread:.3f}" if cosine else f"90° ± {half:.2f}°"
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        y=middle,
-        text=f"random vectors: {around} (2/√{n:,})".replace(",", "\u202f"),
-        showarrow=False,
-        xanchor="right",
-        yanchor="bottom",
-        yshift=4,
-        font={"size": 11, "color": QUIET},
-    )
+def _chance(figure: go.Figure, steps: np.ndarray, spread: np.ndarray, words: str, opacity: float, cosine: bool) -> None:
+    """Where chance alone puts two vectors: two standard deviations of their cosine around a right angle."""
+    bound = np.clip(2 * spread, 0, 1)
+    middle, half = (0.0, bound) if cosine else (90.0, np.degrees(np.arcsin(bound)))
+    there = np.isfinite(half)
+    around = "" if np.ptp(half[there]) else f": {middle:g} ± {half[there][0]:.2g}" + ("" if cosine else "°")
+    _band(figure, steps[there], middle - half[there], middle + half[there], QUIET, opacity, words + around)
 
 
-def _band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, opacity: float) -> None:
+def _band(
+    figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, opacity: float, name: str = ""
+) -> None:
     figure.add_scatter(
         x=np.concatenate([x, x[::-1]]),
         y=np.concatenate([high, low[::-1]]),
@@ -246,7 +242,8 @@ def _band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, c
         mode="lines",
         line={"width": 0, "color": colour},
         hoverinfo="skip",
-        showlegend=False,
+        name=name,
+        showlegend=bool(name),
     )
 
 
@@ -276,7 +273,7 @@ def _layout(figure: go.Figure, recording: Recording, title: str, ylabel: str, he
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 70, "b": 48},
+        margin={"l": 60, "r": 20, "t": 84, "b": 48},
         title={"text": title, "x": 0.01, "y": 0.97, "yanchor": "top"},
         xaxis={
             "title": f"step (σ from {sigma[0]:.2f} down to {sigma[-1]:.2f})",
