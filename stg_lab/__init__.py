@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
+    from stg_lab.report import report  # type: ignore[no-redef]
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
@@ -64,6 +65,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "open_ablation": ("stg_lab.recording", "open_ablation"),
     "recordings": ("stg_lab.recording", "recordings"),
     "pack": ("stg_lab.recording", "pack"),
+    "report": ("stg_lab.report", None),
     "Recording": ("stg_lab.recording", "Recording"),
     "IncompleteRecordingWarning": ("stg_lab.recording", "IncompleteRecordingWarning"),
     "LabError": ("stg_lab.errors", "LabError"),

@@ -1,4 +1,4 @@
-"""What a shell user types: `stg-lab demo`, `stg-lab evaluate`, `stg-lab info`. Heavy imports wait until a command runs."""
+"""What a shell user types: `stg-lab demo`, `stg-lab report`, `stg-lab app`, ... Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -66,6 +66,27 @@ def _parser() -> _Parser:
     )
     demo.add_argument("--seed", type=int, default=0, help="seed of the first sample (default: %(default)s)")
     demo.set_defaults(run=_demo)
+
+    report = commands.add_parser("report", help="write recordings as one interactive page that works offline")
+    report.add_argument("recordings", nargs="+", metavar="RECORDINGS", help="folders, packed files, or names that ship")
+    report.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the page to write, for example out/report.html"
+    )
+    report.add_argument("--title", help="heading of the page")
+    report.add_argument(
+        "--baseline", metavar="RECORDING", help="of the same call with CFG alone, to show beside the others"
+    )
+    report.set_defaults(run=_report)
+
+    app = commands.add_parser("app", help="the explorers in a browser, served on this machine alone")
+    app.add_argument(
+        "recordings", nargs="*", metavar="RECORDINGS", help="folders or packed files, beside those that ship"
+    )
+    app.add_argument(
+        "--port", type=_positive, default=8866, help="on 127.0.0.1; the next free one if taken (default: %(default)s)"
+    )
+    app.add_argument("--no-browser", action="store_true", help="only print the address")
+    app.set_defaults(run=_app)
 
     evaluate = commands.add_parser(
         "evaluate", help="measure videos, and compare them with others, with 95 %% intervals"
@@ -149,6 +170,24 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.out:
         table.save(options.out)
         print(f"\nwritten: {options.out}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from stg_lab.recording import open_recording
+    from stg_lab.report import report
+
+    baseline = open_recording(options.baseline) if options.baseline else None
+    more = {"title": options.title} if options.title else {}
+    written = report(options.recordings, options.out, baseline=baseline, **more)
+    print(f"written: {written} ({written.stat().st_size / 1e6:.1f} MB). Open it in a browser; it needs nothing else.")
+    return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    from stg_lab.app import serve
+
+    serve(options.recordings, port=options.port, browser=not options.no_browser)
     return 0
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     ("plots", "figures"),
     ("widgets",),
     ("report",),
+    ("app",),
     ("evidence",),
     ("demo",),
     ("cli",),

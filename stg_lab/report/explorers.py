@@ -21,8 +21,9 @@ class Kind:
     """One sort of explorer.
 
     Attributes:
-        name: short, for addresses within the page.
+        name: for addresses within the page.
         heading: above it.
+        short: the same in two words at most, for a tab.
         words: what to do with it.
         make: the explorer of an item and its first `count` samples; raises LabError where the data have none.
         optional: left out without a word where the data have none.
@@ -30,6 +31,7 @@ class Kind:
 
     name: str
     heading: str
+    short: str
     words: str
     make: Callable[[Item, int], Explorer]
     optional: bool = True
@@ -159,6 +161,7 @@ def _x0(item: Item, count: int) -> Explorer:
 X0 = Kind(
     "x0",
     "What each branch predicts",
+    "Predictions",
     "Each row starts from the same noisy video and jumps to the clean one in a single step. Drag the slider, or click on it "
     "and use the arrow keys.",
     _x0,

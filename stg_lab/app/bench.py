@@ -1,0 +1,90 @@
+"""What the app shows: a recording to choose, and under tabs its explorers, each made when its tab is first opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from typing import Any
+
+import ipywidgets
+
+from stg_lab.errors import LabError
+from stg_lab.recording import recordings
+from stg_lab.report import parts
+from stg_lab.report.explorers import kinds
+from stg_lab.report.sources import Item, items, named
+
+GIVEN = "STG_LAB_APP"  # environment variable with the paths that were given to the app, as JSON
+
+
+class Bench(ipywidgets.VBox):
+    """Recordings to choose from, and the explorers of the chosen one.
+
+    Attributes:
+        chooser: the recordings; its value is a path or a name.
+        tabs: the explorers of the chosen one; a tab is filled when it is first opened.
+    """
+
+    def __init__(self, places: list[str]) -> None:
+        options = [(named(place), place) for place in places]
+        self.chooser = ipywidgets.Dropdown(options=options, description="Recording")
+        self.tabs = ipywidgets.Tab()
+        self.says = ipywidgets.HTML()
+        self._make: list[Callable[[], ipywidgets.Widget] | None] = []
+        super().__init__([self.chooser, self.says, self.tabs])
+        self.add_class("stg-bench")
+        self.chooser.observe(lambda _: self._open(), "value")
+        self.tabs.observe(lambda _: self._fill(), "selected_index")
+        self._open()
+
+    def _open(self) -> None:
+        """Show the chosen recording: its first explorer, and empty tabs for the others."""
+        self.says.value = ""
+        try:
+            [item] = items(self.chooser.value)
+        except LabError as error:
+            self._make, self.tabs.children, self.says.value = [], (), _problem(error)
+            return
+        sorts = kinds(item)
+        self._make = []  # the tabs below are new: nothing of the last recording may fill them
+        self.tabs.children = [ipywidgets.VBox([_waits()]) for _ in range(len(sorts) + 1)]
+        self.tabs.titles = [*(kind.short for kind in sorts), "Settings"]
+        self._make = [*(partial(kind.make, item, len(item.captions)) for kind in sorts), partial(_settings, item)]
+        if self.tabs.selected_index:
+            self.tabs.selected_index = 0  # fills it
+        else:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Make what the open tab shows, unless it is there."""
+        place = self.tabs.selected_index
+        if place is None or place >= len(self._make):
+            return
+        make, self._make[place] = self._make[place], None
+        if make is None:
+            return
+        try:
+            self.tabs.children[place].children = [make()]
+        except LabError as error:
+            self.tabs.children[place].children = [ipywidgets.HTML(_problem(error))]
+
+
+def show() -> Bench:
+    """The app's own notebook calls this: the recordings that were given to the app, then those that ship."""
+    given: list[str] = json.loads(os.environ.get(GIVEN, "[]"))
+    return Bench([*given, *(name for name in recordings() if name not in given)])
+
+
+def _settings(item: Item) -> Any:
+    return ipywidgets.HTML(f"<div class='stg-facts'>{parts.facts(item)}{parts.settings(item.settings)}</div>")
+
+
+def _waits() -> Any:
+    return ipywidgets.HTML("<p class='stg-waits'>Reading the recording …</p>")
+
+
+def _problem(error: LabError) -> str:
+    return f"<p class='stg-problem' role='alert'>{escape(str(error))}</p>"

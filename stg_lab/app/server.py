@@ -1,0 +1,101 @@
+"""The server itself. Importing this module needs voila, which the extra `lab` brings."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import webbrowser
+from pathlib import Path
+
+from jupyter_client.kernelspec import KernelSpecManager
+from traitlets import default
+from traitlets.config import Config
+from voila.app import Voila
+
+HERE = Path(__file__).parent
+NOTEBOOK = HERE / "notebook" / "app.ipynb"
+
+
+class OwnKernels(KernelSpecManager):
+    """Knows this interpreter alone: a user's kernel named python3 may belong to another environment."""
+
+    @default("kernel_dirs")
+    def _kernel_dirs_default(self) -> list[str]:
+        return []
+
+
+class Server(Voila):
+    """voila without configuration files: it would take one from the current folder, too."""
+
+    @default("config_file_paths")
+    def _config_file_paths_default(self) -> list[str]:
+        return []
+
+    @property
+    def address(self) -> str:
+        """What opens the app."""
+        return f"{self.connection_url}?token={self.token}"
+
+    def launch_browser(self) -> None:
+        """Open the address with its token, which voila's own way leaves out."""
+        threading.Thread(target=_open, args=[self.address], daemon=True).start()
+
+    def listen(self) -> None:
+        """Listen until stopped; the address is printed when it answers."""
+        import tornado.ioloop
+
+        tornado.ioloop.IOLoop.current().add_callback(self._tell)
+        super().listen()
+
+    def _tell(self) -> None:
+        print(f"stg-lab app: {self.address}\nCtrl-C stops it.", flush=True)
+
+
+def settings(*, port: int, token: str, browser: bool) -> Config:
+    """One notebook, no other file, no other host; nothing in an address changes what is run or how it is shown."""
+    config = Config()
+    config.Voila.update(
+        {
+            "ip": "127.0.0.1",
+            "port": port,
+            "token": token,
+            "open_browser": browser,
+            "notebook_path": str(NOTEBOOK),
+            "root_dir": str(NOTEBOOK.parent),
+            "tornado_settings": {"allow_remote_access": False},  # the name in a request must be this machine's
+            "log_level": "ERROR",
+        }
+    )
+    config.VoilaConfiguration.update(
+        {
+            "template": "stg_lab",
+            "theme": "light",  # the template's own colours follow the system's look
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "file_allowlist": [],
+            "kernel_spec_manager_class": OwnKernels,
+            "show_tracebacks": True,
+        }
+    )
+    if os.name == "posix":
+        config.KernelManager.transport = "ipc"  # not even a port of loopback between server and kernel
+    config.MappingKernelManager.update({"cull_idle_timeout": 1800, "cull_interval": 60})
+    return config
+
+
+def start(*, port: int, token: str, browser: bool) -> None:
+    """Serve until interrupted."""
+    paths = [str(HERE / "jupyter"), os.environ.get("JUPYTER_PATH", "")]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, paths))  # where voila looks for the template
+    server = Server.instance(config=settings(port=port, token=token, browser=browser))
+    server.initialize([])
+    server.start()
+
+
+def _open(address: str) -> None:
+    """By way of a file that only this user may read: other users see the arguments of programs, and so a token there."""
+    handle, file = tempfile.mkstemp(prefix="stg_lab-", suffix=".html")
+    with open(handle, "w", encoding="utf-8") as page:
+        page.write(f"<!doctype html><meta http-equiv='refresh' content='0;url={address}'><title>stg-lab app</title>\n")
+    webbrowser.open(Path(file).as_uri())
