@@ -20,6 +20,7 @@ from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment
 from stg_lab.recording import Recording
 from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.weak import parse
+from stg_lab.x0 import OneStep
 
 NOISY = "x_t"
 
@@ -79,10 +80,9 @@ def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink:
     for k in range(recording.steps):
         cond, vectors = (x[..., :samples, :, :, :, :] for x in at_step(recording, k))
         noisy = recording.ds.x_t.isel(step=k, sample=slice(samples)).transpose("sample", *LATENT_DIMS).values
-        if not (np.isfinite(a[k]) and np.isfinite(b[k])):
-            cond, noisy = np.full_like(cond, np.nan), np.full_like(noisy, np.nan)
-        noisy = a[k] * noisy.astype(np.float64)
-        shown = [recording.preview(x.astype(np.float32), clip=False) for x in (noisy, noisy + b[k] * cond)]
+        x0 = OneStep(a[k], b[k]) if np.isfinite(b[k]) else OneStep(np.nan, np.nan)  # no signal says no x0
+        noisy = noisy.astype(np.float64)
+        shown = [recording.preview(x.astype(np.float32), clip=False) for x in (x0(noisy, 0.0), x0(noisy, cond))]
         shown += [change_of_pixels(recording, vectors[i], b[k]) for i in keep]
         steps.append(_shrunk(np.stack(shown), shrink))
     dims = ("row", "step", "sample", "picture", "height", "width", "rgb")

@@ -66,11 +66,9 @@ def rings(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The ring of each mode of a 2-D Fourier transform `(height, width)`, and each ring's radius in cycles per pixel."""
     distance = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
     side = min(height, width)
-    ring = np.floor(distance * side + 0.5).astype(int)
-    _, ring = np.unique(ring, return_inverse=True)  # a ring without modes (one very long side) is left out
-    ring = ring.reshape(height, width)
-    radius = np.array([np.round(distance[ring == r] * side).mean() / side for r in range(ring.max() + 1)])
-    return ring, radius
+    found, ring = np.unique(np.floor(distance * side + 0.5), return_inverse=True)
+    radius = found / side
+    return ring.reshape(height, width), radius
 
 
 def _modes_in_time(frames: int) -> np.ndarray:
@@ -83,7 +81,8 @@ def _modes_in_time(frames: int) -> np.ndarray:
 
 
 def _mean_frequency(power: xr.DataArray, frequency: xr.DataArray) -> xr.DataArray:
-    total = power.sum(frequency.name, skipna=False)
-    mean = (power * frequency).sum(frequency.name, skipna=False) / total.where(total > 0)
+    dim = str(frequency.name)
+    total = power.sum(dim, skipna=False)
+    mean = (power * frequency).sum(dim, skipna=False) / total.where(total > 0)
     mean.attrs.update(long_name="mean frequency, weighted by power")
     return mean

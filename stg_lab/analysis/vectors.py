@@ -188,5 +188,7 @@ def vector_map(recording: Recording, *, pixels: bool = False) -> xr.DataArray:
 
 def change_of_pixels(recording: Recording, vector: np.ndarray, factor: float) -> np.ndarray:
     """How a vector at weight 1 changes the decoded one-step prediction, `(sample, picture, height, width, 3)`, unclipped."""
+    if not np.isfinite(factor):  # a step that starts with no signal
+        vector, factor = np.full_like(vector, np.nan), 1.0
     moved = (factor * vector).astype(np.float32)
     return recording.preview(moved, clip=False) - recording.preview(np.zeros_like(moved), clip=False)
