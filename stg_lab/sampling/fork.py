@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: How far cond of the first step may lie from the recorded one, relative to its norm: other kernels and half precision stay
 #: below, another model does not.
 SAME_MODEL = 0.05
+#: And how far a step from a state and a prediction that float16 has rounded may end from the recorded one.
+ROUNDED = 5e-3
 
 
 def fork(
@@ -189,7 +191,10 @@ class Forked(Trace):
         before = self._handing
         sample = super().after_step(step, sample)
         self._resting.rest(self._handing)
-        return self._tensor(self._recorded_x_t(), sample) if before else sample
+        if not before:
+            return sample
+        self._check_came_down(sample)
+        return self._tensor(self._recorded_x_t(), sample)
 
     # ---- their parts ----
 
@@ -248,6 +253,17 @@ class Forked(Trace):
         row = self._source.ds.prediction.isel(step=self._step)
         found = {name: row.sel(branch=b).values.astype(np.float32) for b, name in names.items() if name}
         return {name: array for name, array in found.items() if not np.isnan(array).any()}
+
+    def _check_came_down(self, sample: Tensor) -> None:
+        """From the recorded prediction the scheduler must come to the recorded x_t, or it has not the history it had."""
+        try:
+            self._check_same(
+                "x_t", sample, self._recorded_x_t(), SAME_STATE if self.settings["fork_exact"] else ROUNDED
+            )
+        except RecordingError as error:
+            raise RecordingError(
+                f"{error} A scheduler that draws noise from torch's global generator, which no recording holds, cannot be forked."
+            ) from None
 
     @staticmethod
     def _tensor(array: np.ndarray, like: Tensor) -> Tensor:

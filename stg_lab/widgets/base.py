@@ -23,14 +23,14 @@ def asset(name: str) -> str:
     return (files("stg_lab.widgets") / "static" / name).read_text(encoding="utf-8")
 
 
-def module(name: str) -> str:
+def module(*names: str) -> str:
     """The whole JavaScript module of an explorer: one file for the browser, several to read."""
-    return "\n".join(asset(f"{part}.js") for part in (*SHARED, name))
+    return "\n".join(asset(f"{part}.js") for part in (*SHARED, *names))
 
 
-def style(name: str) -> str:
+def style(*names: str) -> str:
     """The whole style sheet of an explorer."""
-    return asset("kit.css") + "\n" + asset(f"{name}.css")
+    return "\n".join(asset(f"{part}.css") for part in ("kit", *names))
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:

@@ -254,6 +254,14 @@ def _shrunk(video: np.ndarray, by: int) -> np.ndarray:
     return video[:, :, : h * by, : w * by].reshape(steps, frames, h, by, w, by, 3).mean((3, 5))
 
 
+def strip(video: np.ndarray, budget: float = BUDGET) -> tuple[bytes, dict[str, int]]:
+    """One clip `(frame, height, width, 3)` as a PNG with a picture for each frame, made smaller where it has more pixels than
+    the budget, and how many frames of which size there are."""
+    shrink = math.ceil(math.sqrt(math.prod(video.shape[:3]) / budget))
+    small = _shrunk(video[None], shrink)
+    return _sheet_png(small), {"frames": small.shape[1], "height": small.shape[2], "width": small.shape[3]}
+
+
 def _sheet_png(video: np.ndarray) -> bytes:
     """`(step, frame, height, width, 3)` as one PNG: steps go down, frames go right; NaN is black."""
     steps, frames, height, width, _ = video.shape

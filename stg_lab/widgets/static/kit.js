@@ -68,10 +68,10 @@ class Arrays {
   }
 }
 
-/** Sprite sheets by "row/sample", decoded when first asked for. */
+/** Sprite sheets by "row/sample", decoded when first asked for; `trait` holds them. */
 class Sheets {
-  constructor(model) {
-    this.model = model;
+  constructor(model, trait = "sheets") {
+    Object.assign(this, { model, trait });
     this.ready = new Map();
   }
 
@@ -82,7 +82,7 @@ class Sheets {
 
   async load(row, sample) {
     const key = `${row}/${sample}`;
-    const bytes = this.model.get("sheets")[key];
+    const bytes = this.model.get(this.trait)?.[key];
     if (!bytes) throw new Error(`the pictures of ${key} are missing`);
     if (this.ready.get(key)?.bytes === bytes) return;
     const blob = new Blob([bytes], { type: "image/png" });
