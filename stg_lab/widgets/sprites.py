@@ -97,7 +97,7 @@ def make_sprites(
     shape = videos[chosen[0]].shape  # [step, sample, frame, height, width, 3]
     shrink = math.ceil(math.sqrt(math.prod(shape[:1] + shape[2:5]) / budget))
     sheets = {
-        f"{name}/{i}": _sheet_png(_shrunk(video[:, i], shrink))
+        f"{name}/{i}": _sheet_png(shrunk(video[:, i], shrink))
         for name, video in {**videos, **{row["name"]: video[None] for row, video in finals}}.items()
         for i in range(video.shape[1])
     }
@@ -245,7 +245,7 @@ def _gain(videos: dict[str, np.ndarray]) -> int:
     return max((g for g in GAINS if g * strong <= 0.6), default=1)
 
 
-def _shrunk(video: np.ndarray, by: int) -> np.ndarray:
+def shrunk(video: np.ndarray, by: int) -> np.ndarray:
     """`(step, frame, height, width, 3)` with each `by x by` block averaged; 1 changes nothing."""
     if by == 1:
         return video
@@ -258,7 +258,7 @@ def strip(video: np.ndarray, budget: float = BUDGET) -> tuple[bytes, dict[str, i
     """One clip `(frame, height, width, 3)` as a PNG with a picture for each frame, made smaller where it has more pixels than
     the budget, and how many frames of which size there are."""
     shrink = math.ceil(math.sqrt(math.prod(video.shape[:3]) / budget))
-    small = _shrunk(video[None], shrink)
+    small = shrunk(video[None], shrink)
     return _sheet_png(small), {"frames": small.shape[1], "height": small.shape[2], "width": small.shape[3]}
 
 
