@@ -1,7 +1,20 @@
 """Recording -> matplotlib figure for print: vector PDF with embedded fonts, and PNG."""
 
+from stg_lab.figures.animate import animate
+from stg_lab.figures.gaussians import gaussian_samples, gaussian_vectors
+from stg_lab.figures.quality_diversity import quality_diversity
+from stg_lab.figures.scale_sweep import scale_sweep
 from stg_lab.figures.style import save
 from stg_lab.figures.weak_model import weak_model
 from stg_lab.figures.weak_models import weak_models
 
-__all__ = ["save", "weak_model", "weak_models"]
+__all__ = [
+    "animate",
+    "gaussian_samples",
+    "gaussian_vectors",
+    "quality_diversity",
+    "save",
+    "scale_sweep",
+    "weak_model",
+    "weak_models",
+]

@@ -1,6 +1,7 @@
 """Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too."""
 
 from stg_lab.plots.angles import angle_map, angles, components, removed
+from stg_lab.plots.gaussians import gaussian_scores
 from stg_lab.plots.norms import norm_map, norms
 
-__all__ = ["angle_map", "angles", "components", "norm_map", "norms", "removed"]
+__all__ = ["angle_map", "angles", "components", "gaussian_scores", "norm_map", "norms", "removed"]
