@@ -57,12 +57,14 @@ class Film:
         rows: all with as many clips.
         heads: words over each column of clips.
         measure: words over the bars; empty for none.
+        still: words behind the title where the clips do not move.
     """
 
     title: str
     rows: Sequence[Strip]
     heads: Sequence[str] = field(default=("",))
     measure: str = ""
+    still: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,10 +144,10 @@ class _Layout:
         groups = len(film.heads)
         length, height, width = film.shape
         self.shown = spread(length, frames or (max(1, 5 // groups) if narrow else max(1, 10 // groups)))
-        self.between = 0.1  # inches between columns of clips
+        self.between = GAP if len(self.shown) == 1 else 0.1  # inches between columns of clips
         self.bar = (0.5 if narrow else 0.75) if film.measure else 0.0
         longest = max(text_width(line, self.label_size) for row in film.rows for line in row.label.split("\n"))
-        self.label = min(longest + 0.1, 0.95 if narrow else 1.4)
+        self.label = min(longest + 0.1, 0.95 if narrow else 1.4) if longest else EDGE
         self.labels = [fitted(row.label, self.label - 0.08, self.label_size) for row in film.rows]
         room = wide - self.label - (groups - 1) * self.between - self.bar - EDGE
         self.column = room / groups
@@ -153,11 +155,12 @@ class _Layout:
         self.tall = self.side * height / width
         lines = max(text_height(label, self.label_size) for label in self.labels)
         self.pitch = max(self.tall, lines) + GAP
-        self.title = fitted(film.title, wide - 0.1, self.title_size)
+        self.title = fitted(film.title + film.still, wide - 0.1, self.title_size)
+        self.numbered = len(self.shown) > 1 or not any(film.heads)
         self.heads = [fitted(head, self.column, SMALL) for head in film.heads]
         self.measure = fitted(film.measure, self.bar - 0.06, SMALL)
         self.frames_top = text_height(self.title, self.title_size) + 0.07 + self._heads_height()
-        self.top = self.frames_top + text_height("0", SMALL)
+        self.top = self.frames_top + (text_height("0", SMALL) if self.numbered else 0.02)
         self.height = self.top + len(film.rows) * self.pitch - GAP + EDGE
 
     def _heads_height(self) -> float:
@@ -174,7 +177,7 @@ def _draw_heads(sheet: Sheet, film: Film, layout: _Layout) -> None:
     for g, head in enumerate(layout.heads):
         middle = layout.left(g, 0) + layout.column / 2
         sheet.text(middle, layout.frames_top, head, size=SMALL, ha="center", va="bottom")
-        for c, frame in enumerate(layout.shown):
+        for c, frame in enumerate(layout.shown if layout.numbered else []):
             words = f"frame {frame}" if named else str(frame)
             x, y = layout.left(g, c) + layout.side / 2, layout.top - 0.02
             sheet.text(x, y, words, size=SMALL, ha="center", va="bottom", color="#555555")

@@ -10,7 +10,7 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.figures.style import print_style
-from stg_lab.gaussians import Mixture, measure
+from stg_lab.gaussians import Mixture, measure, strays
 from stg_lab.palette import FIXED, SERIES
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mix
     """
     if not panels:
         raise CallError("give at least one set of points, for example {'samples': truth.draw(500)}.")
-    edge = truth.log_density(truth.draw(20_000, seed=1)).quantile(0.01)
     with print_style():
         figure, axes = _axes(len(panels))
         for axis, (title, points) in zip(axes, panels.items(), strict=True):
             _density(axis, other, "#777777")
             _density(axis, truth, SERIES[0])
-            stray = (truth.log_density(points) < edge).numpy()
+            stray = strays(points, truth).numpy()
             at = points.numpy()
             axis.scatter(*at[~stray].T, s=2.2, c="black", linewidths=0)
             axis.scatter(*at[stray].T, s=3.2, c=FIXED["cfg"], linewidths=0)
@@ -110,9 +109,7 @@ def _density(axis: Any, mixture: Mixture | None, colour: str) -> None:
         return
     from matplotlib.colors import to_rgb
 
-    line = torch.linspace(-EXTENT, EXTENT, 160, dtype=torch.float64)
-    grid = torch.cartesian_prod(line, line)
-    level = (0.5 * mixture.log_density(grid)).exp().view(160, 160).T.numpy()
+    level = mixture.picture(EXTENT, 160)
     tint = np.empty((160, 160, 4))
-    tint[..., :3], tint[..., 3] = to_rgb(colour), 0.6 * level / level.max()
-    axis.imshow(tint, extent=(-EXTENT, EXTENT) * 2, origin="lower", interpolation="bilinear")
+    tint[..., :3], tint[..., 3] = to_rgb(colour), 0.6 * level
+    axis.imshow(tint, extent=(-EXTENT, EXTENT) * 2, interpolation="bilinear")

@@ -63,7 +63,7 @@ def caption(recording: Recording, step: int, sample: int, what: str = "one-step 
     """A title: the prompt, and which step it is."""
     words = f"“{recording.captions[sample]}”, " if recording.captions[sample] else ""
     sigma = float(recording.ds.sigma[step])
-    return f"{words}{what} at step {step} of {recording.planned} (σ\u00a0=\u00a0{sigma:.2f})"
+    return f"{words}{what} at step\u00a0{step}\u00a0of\u00a0{recording.planned} (σ\u00a0=\u00a0{sigma:.2f})"
 
 
 def lettered(labels: list[str]) -> list[str]:

@@ -174,7 +174,9 @@ def text_width(words: str, size: float = LABEL) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    points, _, _ = text_to_path.get_text_width_height_descent(words, FontProperties(family=FONT, size=size), ismath=False)
+    points, _, _ = text_to_path.get_text_width_height_descent(
+        words, FontProperties(family=FONT, size=size), ismath=False
+    )
     return float(points) / 72
 
 
