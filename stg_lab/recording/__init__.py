@@ -3,7 +3,7 @@
 Written step by step while sampling, readable without a model, a GPU or torch. See `Recording` for what is in one.
 """
 
-from stg_lab.recording.ablation import open_ablation
+from stg_lab.recording.ablation import ablation_preview, open_ablation
 from stg_lab.recording.background import BackgroundRecorder
 from stg_lab.recording.packed import pack, recordings
 from stg_lab.recording.reader import Recording, open_recording
@@ -15,6 +15,7 @@ __all__ = [
     "IncompleteRecordingWarning",
     "Recorder",
     "Recording",
+    "ablation_preview",
     "open_ablation",
     "open_recording",
     "pack",

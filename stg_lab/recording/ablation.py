@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.guidance.scores import SCORES
-from stg_lab.recording.layout import LATENT_DIMS
+from stg_lab.preview import Preview
+from stg_lab.recording.layout import LATENT_DIMS, PREVIEW
 from stg_lab.recording.packed import place
+from stg_lab.recording.previews import preview_of
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 
 if TYPE_CHECKING:
@@ -58,6 +60,23 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
     return ds
 
 
+def ablation_preview(ds: xr.Dataset) -> Preview | None:
+    """The linear decoder that a sweep carries; it shows the one-step predictions without the model.
+
+    Args:
+        ds: of `lab.ablate` or `open_ablation`, or a selection from one.
+
+    Returns:
+        Its `decode` takes latents `(sample, channel, frame, y, x)`, such as `ds.x0_cond[0].values`, to video `(sample, frame,
+        height, width, 3)` in [0, 1]. Exact for the embedded models. None where the family has no such decoder, and for
+        sweeps from before they were kept; ask `lab.ablate` for the same sweep again to add it, without any new pass.
+
+    >>> preview = ablation_preview(lab.open_ablation("layers"))  # doctest: +SKIP
+    >>> preview.decode(ds.x0.sel(layer=4, part="block", axis="joint", step=6).values)  # doctest: +SKIP
+    """
+    return preview_of(ds)
+
+
 def _read(path: Path, keep: Any) -> xr.Dataset:
     raw = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks={})
     for coordinate in raw.coords.values():  # small, and looked up all the time
@@ -79,6 +98,9 @@ def _read(path: Path, keep: Any) -> xr.Dataset:
             ds[name] = raw[name]
             ds[name].attrs.update(long_name="one-step prediction", units="latents")
     ds = ds.drop_vars("why").assign(why=_reasons(raw))
+    for name in (PREVIEW + field for field in Preview.__dataclass_fields__):
+        if name in raw:
+            ds[name] = raw[name].load()
     complete = bool(((made != MISSING) | (raw.weak == "")).all())
     return ds.assign_attrs(settings=raw.attrs["settings"], arguments=raw.attrs["arguments"], complete=complete)
 

@@ -17,10 +17,12 @@ import numpy as np
 
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.guidance.scores import SCORES
+from stg_lab.preview import Preview
 from stg_lab.recording.ablation import FORMAT, MARK, MISSING, MODEL, is_ablation
 from stg_lab.recording.chunks import ChunkFiles, Planned, chunk_files, lay_out
-from stg_lab.recording.layout import LATENT_DIMS
-from stg_lab.recording.writer import free_bytes, size_text
+from stg_lab.recording.layout import LATENT_DIMS, PREVIEW
+from stg_lab.recording.previews import preview_arrays
+from stg_lab.recording.writer import add_preview, free_bytes, size_text
 
 Index = tuple[int, int, int]  # of a weak model, by layer, part and axis
 
@@ -39,6 +41,7 @@ class Layout:
         keep_x0: whether those of the weak models are kept.
         arguments: what was asked for, as plain values; whoever resumes must ask for the same.
         settings: what else there is to know.
+        preview: a linear decoder to keep with the sweep, so that its predictions can be looked at without the model.
     """
 
     steps: Sequence[int]
@@ -54,6 +57,7 @@ class Layout:
     keep_x0: bool
     arguments: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    preview: Preview | None = None
 
     @property
     def batch(self) -> int:
@@ -91,6 +95,10 @@ class AblationStore:
             if not overwrite:
                 self._check_same()
                 self._arrays = chunk_files(self.path)
+                if (
+                    layout.preview is not None and f"{PREVIEW}rest" not in self._arrays
+                ):  # a sweep from before there were any
+                    add_preview(self.path, layout.preview)
         self.made = self._zarr("made")[...] if self.started else np.full(self._made_shape, MISSING, np.int8)
 
     @property
@@ -262,6 +270,7 @@ class AblationStore:
             "why": Planned.of(MODEL, plan.why.astype(object)),
             "timestep": level,
             "sigma": level,
+            **preview_arrays(plan.preview),
         }
 
 

@@ -15,6 +15,7 @@ from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_gu
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.recording.packed import place
+from stg_lab.recording.previews import preview_of
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
@@ -314,7 +315,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
             IncompleteRecordingWarning,
             stacklevel=2,
         )
-    preview = _preview(ds)
+    preview = preview_of(ds)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
     return Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
 
@@ -349,11 +350,3 @@ def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None
     chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
     chunks += [f"final/c{zeros}"] if finished else []
     all_there(path, iter(chunks))
-
-
-def _preview(ds: xr.Dataset) -> Preview | None:
-    if PREVIEW + "rest" not in ds:
-        return None
-    there = [name for name in Preview.__dataclass_fields__ if PREVIEW + name in ds]  # r2 came later
-    values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in there}
-    return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})

@@ -13,6 +13,7 @@ from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
 from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.previews import preview_arrays
 
 DTYPES = ("float32", "float16")
 
@@ -113,7 +114,6 @@ class Recorder:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
         dtype, branches = self.dtype.name, len(self._branches)
         level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
-        known = {} if preview is None else {k: np.asarray(v) for k, v in preview.to_dict().items()}
         return {
             "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
             "prediction": Planned(
@@ -125,10 +125,7 @@ class Recorder:
             "branch": Planned.of("branch", np.array(self._branches, object)),
             **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), level),
             **{name: Planned.of("sample", values) for name, values in samples.items()},
-            **{
-                PREVIEW + k: Planned.of(tuple(f"{PREVIEW}{k}_{i}" for i in range(v.ndim)), v, coordinate=False)
-                for k, v in known.items()
-            },
+            **preview_arrays(preview),
         }
 
     def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:
