@@ -10,7 +10,7 @@ import numpy as np
 
 from stg_lab import palette
 from stg_lab.figures.points import Point, points_of, real_of
-from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, inches, print_style
+from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, inches, print_style
 from stg_lab.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ def _draw(sheet: Sheet, curves: Curves, names: tuple[str, str], real: tuple[floa
     )  # fmt: skip
     if not panels:
         return
-    start, gap = left + across + 0.62, 0.12
+    start, gap = left + across + 0.68, 0.12
     tall = (sheet.height - top - bottom - gap) / 2
     for i, name in enumerate(names):
         axes = sheet.axes(start, top + i * (tall + gap), sheet.width - start - edge, tall)
         _over_scale(axes, scaled, "quality" if i == 0 else "diversity", None if real is None else real[i])
-        axes.set_ylabel(name)
+        axes.set_ylabel(fitted(name, tall))
         axes.tick_params(labelbottom=i == 1)
     axes.set_xlabel("guidance scale")
 
@@ -121,12 +121,7 @@ def _plane(axes: Axes, curves: Curves, names: tuple[str, str], real: tuple[float
         across, along = _bars([p.diversity for p in some]), _bars([p.quality for p in some])
         axes.errorbar(x, y, xerr=across, yerr=along, fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.5)
         axes.plot(x, y, color=colour, marker=marker, label=label)
-        for point in some:
-            if math.isfinite(point.scale):
-                place = (point.diversity.value, point.quality.value)
-                axes.annotate(
-                    f"{point.scale:g}", place, xytext=(3, 3), textcoords="offset points", fontsize=SMALL, color=colour
-                )
+        _scales(axes, some, colour, above=list(curves).index(label) % 2 == 0)
     if real is not None:
         axes.plot(
             [real[1]], [real[0]], marker="*", color="#000000", markersize=8, linestyle="none", label="real videos"
@@ -134,6 +129,16 @@ def _plane(axes: Axes, curves: Curves, names: tuple[str, str], real: tuple[float
     axes.margins(0.08)
     axes.set_xlabel(names[1])
     axes.set_ylabel(names[0])
+
+
+def _scales(axes: Axes, points: Sequence[Point], colour: str, above: bool) -> None:
+    """The scale beside each marker; neighbouring curves have theirs on other sides, for they begin at the same point."""
+    where: Any = {"xytext": (3, 3), "ha": "left", "va": "bottom"}
+    where = where if above else {"xytext": (-3, -3), "ha": "right", "va": "top"}
+    for point in points:
+        if math.isfinite(point.scale):
+            place = (point.diversity.value, point.quality.value)
+            axes.annotate(f"{point.scale:g}", place, textcoords="offset points", fontsize=SMALL, color=colour, **where)
 
 
 def _over_scale(axes: Axes, curves: Curves, what: str, real: float | None) -> None:
