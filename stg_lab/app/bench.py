@@ -14,7 +14,7 @@ import ipywidgets
 from stg_lab.errors import LabError
 from stg_lab.recording import recordings
 from stg_lab.report import parts
-from stg_lab.report.explorers import kinds
+from stg_lab.report.explorers import MOST, kinds
 from stg_lab.report.sources import Item, items, named
 
 GIVEN = "STG_LAB_APP"  # environment variable with the paths that were given to the app, as JSON
@@ -52,7 +52,7 @@ class Bench(ipywidgets.VBox):
         self._make = []  # the tabs below are new: nothing of the last recording may fill them
         self.tabs.children = [ipywidgets.VBox([_waits()]) for _ in range(len(sorts) + 1)]
         self.tabs.titles = [*(kind.short for kind in sorts), "Settings"]
-        self._make = [*(partial(kind.make, item, len(item.captions)) for kind in sorts), partial(_settings, item)]
+        self._make = [*(partial(kind.make, item, len(item.captions), MOST) for kind in sorts), partial(_settings, item)]
         if self.tabs.selected_index:
             self.tabs.selected_index = 0  # fills it
         else:

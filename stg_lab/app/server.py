@@ -63,7 +63,10 @@ def settings(*, port: int, token: str, browser: bool) -> Config:
             "open_browser": browser,
             "notebook_path": str(NOTEBOOK),
             "root_dir": str(NOTEBOOK.parent),
-            "tornado_settings": {"allow_remote_access": False},  # the name in a request must be this machine's
+            "tornado_settings": {
+                "allow_remote_access": False,
+                "ws_ping_timeout": 30_000,
+            },  # the name in a request must be this machine's
             "log_level": "ERROR",
         }
     )

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stg_lab import widgets
 from stg_lab.errors import LabError
 from stg_lab.recording import Recording
 from stg_lab.report.sources import Item
 from stg_lab.widgets.base import Explorer
+from stg_lab.widgets.guidance_explorer import guidance_explorer
+from stg_lab.widgets.orthogonality_explorer import orthogonality_explorer
 from stg_lab.widgets.sprites import Sprites, make_sprites
+from stg_lab.widgets.x0_explorer import X0Explorer
 
 SMALLEST = 150_000  # bytes that pictures get however full the page is: one without any would be worse
+LEAST = 0.5  # megabytes below which an explorer with a budget is not worth having
+MOST = 5.5
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class Kind:
         heading: above it.
         short: the same in two words at most, for a tab.
         words: what to do with it.
-        make: the explorer of an item and its first `count` samples; raises LabError where the data have none.
+        make: the explorer of an item: its first `count` samples, in about `budget` megabytes where `budgeted`. Raises LabError
+            where the data have none.
+        budgeted: whether its pictures can be made to fit a budget.
         optional: left out without a word where the data have none.
     """
 
@@ -33,7 +39,8 @@ class Kind:
     heading: str
     short: str
     words: str
-    make: Callable[[Item, int], Explorer]
+    make: Callable[[Item, int, float], Explorer]
+    budgeted: bool = False
     optional: bool = True
 
 
@@ -45,11 +52,13 @@ class Shown:
         item: the recording.
         explorers: those that it has, by kind.
         notes: what is to be said about them, by name of the kind; "" for all of them.
+        samples: how many samples they hold.
     """
 
     item: Item
-    explorers: dict[Kind, Explorer]
+    explorers: dict[Kind, Explorer] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    samples: int = 0
 
     @property
     def size(self) -> int:
@@ -67,12 +76,12 @@ def kinds(item: Item) -> tuple[Kind, ...]:
     return RECORDING if item.recording is not None else SWEEP
 
 
-def show(item: Item) -> Shown:
-    """All explorers of an item, with all that they can show."""
-    shown = Shown(item, {})
+def show(item: Item, *, budget: float = MOST) -> Shown:
+    """All explorers of an item with all samples; those with a budget get `budget` megabytes."""
+    shown = Shown(item, samples=len(item.captions))
     for kind in kinds(item):
         try:
-            shown.explorers[kind] = kind.make(item, len(item.captions))
+            shown.explorers[kind] = kind.make(item, shown.samples, budget)
         except LabError as error:
             if not kind.optional:
                 shown.notes[kind.name] = f"There is no explorer on this page: {error}"
@@ -83,55 +92,59 @@ def fit(shown: list[Shown], room: int) -> None:
     """Make what all recordings show fit into `room` bytes, in place.
 
     The room is shared out evenly; what small recordings leave over goes to the larger ones. A recording that has less than
-    it needs shows fewer samples, then fewer explorers, then smaller pictures, and says so.
+    it needs shows smaller pictures where an explorer can do with them, then fewer samples, then fewer explorers, and says so.
     """
     waiting, left = sorted(shown, key=lambda one: one.size), room
     for done, one in enumerate(waiting):
-        _fit_one(one, left // (len(waiting) - done))
+        share = left // (len(waiting) - done)
+        for reduce in (_keep_to_budgets, _fewer_samples, _keep_to_budgets, _fewer_explorers, _smaller_pictures):
+            if one.size > share and one.explorers:
+                reduce(one, share)
         left -= one.size
 
 
-def _fit_one(shown: Shown, room: int) -> None:
-    if shown.size <= room or not shown.explorers:
-        return
-    total = len(shown.item.captions)
-    count = min(max(1, total * room // shown.size), total - 1)
-    while count >= 1:
-        smaller = {kind: kind.make(shown.item, count) for kind in shown.explorers}
-        shown.explorers = smaller
-        if shown.size <= room or count == 1:
-            break
-        count -= 1
-    if count >= 1:
-        shown.notes[""] = f"The explorers hold the first {count} of {total} samples."
+def _keep_to_budgets(shown: Shown, room: int) -> None:
+    """Explorers with a budget get what the others leave over."""
+    for kind in [kind for kind in shown.explorers if kind.budgeted]:
+        others = shown.size - weight(shown.explorers[kind])
+        budget = (room - others) * 3 / 4 / 1e6
+        if budget >= LEAST:
+            shown.explorers[kind] = kind.make(shown.item, shown.samples, budget)
+
+
+def _fewer_samples(shown: Shown, room: int) -> None:
+    total = shown.samples
+    while shown.samples > 1 and shown.size > room:
+        shown.samples = min(max(1, shown.samples * room // shown.size), shown.samples - 1)
+        shown.explorers = {kind: kind.make(shown.item, shown.samples, MOST) for kind in shown.explorers}
+    if shown.samples < total:
+        shown.notes[""] = f"The explorers hold the first {shown.samples} of {total} samples."
+
+
+def _fewer_explorers(shown: Shown, room: int) -> None:
+    """Leave out the largest explorers but the first."""
     while shown.size > room and len(shown.explorers) > 1:
-        _drop_largest(shown)
-    if shown.size > room:
-        _shrink(shown, room)
+        largest = max(list(shown.explorers)[1:], key=lambda kind: weight(shown.explorers[kind]))
+        _leave_out(shown, largest)
 
 
-def _drop_largest(shown: Shown) -> None:
-    """Leave out the largest explorer but the first."""
-    largest = max(list(shown.explorers)[1:], key=lambda kind: weight(shown.explorers[kind]))
-    megabytes = weight(shown.explorers.pop(largest)) / 1e6
-    shown.notes[largest.name] = (
-        f"Left out to keep this page small: it would have taken {megabytes:.1f} MB. A report of this recording alone may hold it."
-    )
-
-
-def _shrink(shown: Shown, room: int) -> None:
-    """Smaller pictures in the x0 explorer; any other that is too large is left out."""
+def _smaller_pictures(shown: Shown, room: int) -> None:
+    """Smaller pictures in the x0 explorer; any other that is still too large is left out."""
     [(kind, explorer)] = shown.explorers.items()
     if kind is not X0:
-        shown.notes[kind.name] = (
-            f"Left out to keep this page small: it would have taken {weight(explorer) / 1e6:.1f} MB."
-        )
-        del shown.explorers[kind]
+        _leave_out(shown, kind)
         return
-    count, share = len(explorer.view["samples"]), max(room, SMALLEST) / shown.size
+    share = max(room, SMALLEST) / weight(explorer)
     shown.item.pictures = _pictures(shown.item, budget=_pictures(shown.item).pixels * share * 0.8)
-    shown.explorers[kind] = kind.make(shown.item, count)
+    shown.explorers[kind] = kind.make(shown.item, shown.samples, MOST)
     shown.notes[kind.name] = "Its pictures are smaller than the videos, to keep this page small."
+
+
+def _leave_out(shown: Shown, kind: Kind) -> None:
+    megabytes = weight(shown.explorers.pop(kind)) / 1e6
+    shown.notes[kind.name] = (
+        f"Left out to keep this page small: it takes {megabytes:.1f} MB. A report of this recording alone may hold it."
+    )
 
 
 def _first(item: Item, count: int) -> Recording:
@@ -140,10 +153,8 @@ def _first(item: Item, count: int) -> Recording:
     assert recording is not None
     if count == len(recording.captions):
         return recording
-    ds = recording.ds.isel(sample=slice(0, count))
-    return Recording(
-        ds, recording.path, complete=recording.complete, planned=recording.planned, preview=recording._preview
-    )
+    ds, whole = recording.ds.isel(sample=slice(0, count)), recording
+    return Recording(ds, whole.path, complete=whole.complete, planned=whole.planned, preview=whole._preview)
 
 
 def _pictures(item: Item, **options: Any) -> Sprites:
@@ -153,9 +164,17 @@ def _pictures(item: Item, **options: Any) -> Sprites:
     return item.pictures
 
 
-def _x0(item: Item, count: int) -> Explorer:
+def _x0(item: Item, count: int, budget: float) -> Explorer:
     item.pictures = _pictures(item)
-    return widgets.X0Explorer(item.pictures.samples(count))
+    return X0Explorer(item.pictures.samples(count))
+
+
+def _guidance(item: Item, count: int, budget: float) -> Explorer:
+    return guidance_explorer(_first(item, count), budget=min(budget, MOST))
+
+
+def _orthogonality(item: Item, count: int, budget: float) -> Explorer:
+    return orthogonality_explorer(_first(item, count))
 
 
 X0 = Kind(
@@ -167,5 +186,21 @@ X0 = Kind(
     _x0,
     optional=False,
 )
-RECORDING: tuple[Kind, ...] = (X0,)
+GUIDANCE = Kind(
+    "guidance",
+    "What the guidance vectors are made of",
+    "Guidance",
+    "Move the scales: the picture is the guided one-step prediction of the chosen step, exact for that step. With other scales "
+    "the steps after it would have started elsewhere.",
+    _guidance,
+    budgeted=True,
+)
+ORTHOGONALITY = Kind(
+    "orthogonality",
+    "How the guidance vectors lie to each other",
+    "Orthogonality",
+    "The angle between two guidance vectors at every step, and what is left of one when its part along the other is removed.",
+    _orthogonality,
+)
+RECORDING = (X0, GUIDANCE, ORTHOGONALITY)
 SWEEP: tuple[Kind, ...] = ()

@@ -126,7 +126,8 @@ class _Page:
         Raises:
             CallError: it cannot be that small.
         """
-        self.shown = [explorers.show(item) for item in self.items]
+        budget = max(explorers.LEAST, min(explorers.MOST, limit / 2e6 / len(self.items)))
+        self.shown = [explorers.show(item, budget=budget) for item in self.items]
         carried = sum(shown.size for shown in self.shown)
         if (whole := self._text()) and _bytes(whole) > limit:
             notes = 300 * sum(len(explorers.kinds(item)) for item in self.items)
@@ -225,12 +226,13 @@ def _plots(item: Item) -> dict[str, Figure]:
     wanted = {
         "How long the guidance vectors are": lambda: lab_plots.norms(item.recording),
         "Relative to the conditional prediction": lambda: lab_plots.norms(item.recording, relative=True),
+        "The angles between them": lambda: lab_plots.angles(item.recording),
     }
     found = {}
     for heading, make in wanted.items():
         try:
             found[heading] = make()
-        except LabError:  # a recording without a weak model has no angles
+        except LabError:  # with a single vector there are no angles
             continue
     return found
 
