@@ -1,7 +1,17 @@
 """Live views for notebooks: state and layout only, no maths."""
 
+from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
 from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 
-__all__ = ["GuidanceExplorer", "LiveRun", "X0Explorer", "guidance_explorer", "live_run", "x0_explorer"]
+__all__ = [
+    "GaussianExplorer",
+    "GuidanceExplorer",
+    "LiveRun",
+    "X0Explorer",
+    "gaussian_explorer",
+    "guidance_explorer",
+    "live_run",
+    "x0_explorer",
+]
