@@ -19,6 +19,7 @@ from stg_lab._version import __version__
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
     from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
+    from stg_lab.analysis import advise
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
@@ -55,6 +56,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "fork": ("stg_lab.sampling", "fork"),
     "decode": ("stg_lab.sampling", "decode"),
     "ablate": ("stg_lab.sampling", "ablate"),
+    "advise": ("stg_lab.analysis", "advise"),
     "attribute": ("stg_lab.sampling", "attribute"),
     "plan": ("stg_lab.sampling", "plan"),
     "Plan": ("stg_lab.sampling", "Plan"),

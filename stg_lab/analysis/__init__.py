@@ -1,5 +1,7 @@
 """Recording -> labelled arrays: what a guidance vector is made of. One analysis a file; nothing here needs a model."""
 
+from stg_lab.analysis.advice import Advice, Candidate
+from stg_lab.analysis.advise import CRITERIA, advise
 from stg_lab.analysis.angles import angles, random_cosine, removed, shifted_cosine
 from stg_lab.analysis.components import components
 from stg_lab.analysis.directions import space_and_time
@@ -11,6 +13,10 @@ from stg_lab.analysis.vectors import vector_lengths, vector_map, vector_names, v
 from stg_lab.guidance import scores
 
 __all__ = [
+    "CRITERIA",
+    "Advice",
+    "Candidate",
+    "advise",
     "angles",
     "components",
     "gram",

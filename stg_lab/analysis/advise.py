@@ -1,0 +1,172 @@
+"""`advise`: which weak models of a sweep deserve a test, and what speaks for and against each.
+
+What the paper asks of a weak model (Hyung et al. 2025, sections 1, 4.1 and 4.3): it is *aligned*, near to the model and drawing
+the same thing, and yet *worse*, so that the vector away from it points to better pictures. Beside that it must not be CFG's
+vector once more, and all of it must be so at more than one lucky sample. Each of these is one inequality on one score of the
+sweep, see `CRITERIA`; a *state* is one sample at one step, and a criterion is met where its inequality holds in at least
+`agree` of the states.
+
+Order: first by how many criteria are met; among equals by the share of states in which all hold at once; among equals by
+`gain`, the sharpness lost for each unit of change, `sharpness_lost / x0_distance`, of the means. Equal in all three is equal rank.
+
+The thresholds are round numbers, chosen once and not fitted to any outcome. The scores look at one step ahead of a run that
+was not guided by the weak model, so all this is a shortlist to test by sampling, and no proof.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from stg_lab.analysis.advice import Advice, Candidate, Criterion, Held, Spread
+from stg_lab.analysis.sweep import MODEL, cells, sweep_of
+from stg_lab.errors import CallError
+from stg_lab.weak import parse
+
+SHOWN = ("x0_distance", "sharpness_lost", "cosine_cfg", "ratio")  # the evidence, beside the criteria's own
+_TEST: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"at most": operator.le, "at least": operator.ge}
+
+#: What is asked of a weak model; `advise` takes other thresholds under these names.
+CRITERIA = {
+    "aligned": Criterion(
+        "x0_distance",
+        "at most",
+        0.5,
+        "draws the same thing",
+        "its one-step prediction is a different picture, which points to a model driven out of its distribution",
+    ),
+    "acts": Criterion("x0_distance", "at least", 0.05, "changes enough to push with", "it changes next to nothing"),
+    "worse": Criterion(
+        "sharpness_lost",
+        "at least",
+        0.02,
+        "loses sharpness",
+        "it loses no sharpness, so away from it is not towards better; below 0 it even adds edges that are not there",
+    ),
+    "own": Criterion("cosine_cfg", "at most", 0.5, "is not CFG's vector again", "its vector is much like CFG's"),
+}
+
+
+def advise(
+    sweep: xr.Dataset | str | Path,
+    *,
+    aligned: float | None = None,
+    acts: float | None = None,
+    worse: float | None = None,
+    own: float | None = None,
+    agree: float = 0.75,
+) -> Advice:
+    """Rank the weak models of a sweep by how well they fit what the paper asks of one. A shortlist to test by sampling.
+
+    Args:
+        sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships. A selection such as
+            `ds.sel(step=[6], part="block")` is judged by itself.
+        aligned: `x0_distance` must be at most this: |x0(weak) - x0(cond)| / |x0(cond)|.
+        acts: and at least this.
+        worse: `sharpness_lost` must be at least this.
+        own: `cosine_cfg` must be at most this. Not judged where the sweep has no unconditional prediction.
+        agree: share of the states (step x sample) in which each must hold. None for the thresholds of `CRITERIA`.
+
+    Returns:
+        An `Advice`: candidates in order, each with its rank, what to type for it, the scores with their range over the
+        states, reasons for and against, and how many states they rest on; and what was left out, and why.
+
+    Raises:
+        CallError: no sweep, or a threshold that no score can be compared to.
+        RecordingError: there is no such sweep at a path.
+
+    >>> advice = advise("layers_scores")  # doctest: +SKIP
+    >>> advice[0].typed  # doctest: +SKIP
+    'lab.skip([3])'
+    """
+    ds = sweep_of(sweep)
+    given = {"aligned": aligned, "acts": acts, "worse": worse, "own": own}
+    criteria = {name: CRITERIA[name].at(_number(name, value)) for name, value in given.items()}
+    if not 0 < _number("agree", agree) <= 1:  # type: ignore[operator]
+        raise CallError(f"agree={agree!r} is the share of states in which a criterion must hold: above 0, at most 1.")
+    found, left_out = [], {}
+    for at, specification in cells(ds):
+        one = ds.isel(at)
+        name = specification or " ".join(str(ds[d].values[i]) for d, i in at.items())
+        states = np.isfinite(one.x0_distance.values) & ~one.nothing_changed.values
+        if states.any():
+            found.append(_judge(one, specification, criteria, agree, states))
+        else:
+            left_out[name] = _why_not(one)
+    return Advice(
+        tuple(_ranked(found)), left_out, criteria, agree, tuple(map(int, ds.step.values)), ds.sizes["sample"], _kind(ds)
+    )
+
+
+def _number(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise CallError(f"{name}={value!r} is no number. Leave it out for the lab's own threshold.")
+    return float(value)
+
+
+def _judge(
+    one: xr.Dataset, specification: str, criteria: Mapping[str, Criterion], agree: float, states: np.ndarray
+) -> Candidate:
+    """One weak model against all criteria."""
+    scores, held, together = {}, {}, np.ones(int(states.sum()), bool)
+    for score in dict.fromkeys((*SHOWN, *(c.score for c in criteria.values()))):
+        scores[score] = Spread.of(one[score].transpose("step", "sample").values[states])
+    for name, criterion in criteria.items():
+        values = one[criterion.score].transpose("step", "sample").values[states]
+        there = np.isfinite(values)
+        if not there.any():
+            held[name] = Held(None, met=True)
+            continue
+        holds = there & _TEST[criterion.kind](np.nan_to_num(values), criterion.threshold)
+        together &= holds
+        share = float(holds.mean())
+        held[name] = Held(share, met=share >= agree - 1e-9)
+    distance = scores["x0_distance"].mean
+    gain = scores["sharpness_lost"].mean / distance if distance else 0.0
+    where = {d: one[d].item() for d in MODEL}
+    return Candidate(
+        rank=0,
+        weak=specification,
+        typed=repr(parse(specification)),
+        layer=int(where["layer"]),
+        part=str(where["part"]),
+        axis=str(where["axis"]),
+        scores=scores,
+        held=held,
+        together=float(together.mean()),
+        gain=float(gain),
+        states=int(states.sum()),
+        of=states.size,
+        criteria=dict(criteria),
+    )
+
+
+def _ranked(found: list[Candidate]) -> list[Candidate]:
+    """In order, with equal ranks where all three keys are equal; among them in the order of the sweep."""
+
+    def key(one: Candidate) -> tuple[int, float, float]:
+        return -one.met, -round(one.together, 9), -round(one.gain, 9)
+
+    ordered = sorted(found, key=key)
+    keys = [key(one) for one in ordered]
+    return [one.at_rank(1 + keys.index(k)) for one, k in zip(ordered, keys, strict=True)]
+
+
+def _why_not(one: xr.Dataset) -> str:
+    """Why nothing can be said about a weak model."""
+    if str(one.why.item()):
+        return str(one.why.item())
+    if bool(one.nothing_changed.any()):
+        return "nothing changed: the weak pass equals the conditional one"
+    return "not made: the sweep was cut off before it"
+
+
+def _kind(ds: xr.Dataset) -> str:
+    """What sharpness was measured on."""
+    return str(ds.sharpness_lost.attrs.get("measured_on", ""))

@@ -1,0 +1,97 @@
+"""A sweep of `lab.ablate` as its analyses take it: opened, with all its dimensions, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from stg_lab.errors import CallError, did_you_mean
+from stg_lab.guidance.scores import SCORES
+from stg_lab.recording import open_ablation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = ("layer", "part", "axis")
+DIMS = ("step", *MODEL, "sample")
+COORDS = {"weak": MODEL, "timestep": ("step",), "sigma": ("step",), "seed": ("sample",), "caption": ("sample",)}
+#: The dimensions that each variable of a sweep has, beside those of its latents.
+OWN = {
+    **dict.fromkeys((*SCORES, "nothing_changed", "x0"), DIMS),
+    **dict.fromkeys(("x0_cond", "x0_uncond"), ("step", "sample")),
+    "why": MODEL,
+    **COORDS,
+}
+
+
+def sweep_of(sweep: xr.Dataset | str | Path) -> xr.Dataset:
+    """A sweep with the dimensions (step, layer, part, axis, sample), also where one was selected from it.
+
+    Args:
+        sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships.
+
+    Raises:
+        CallError: neither.
+        RecordingError: there is no such sweep.
+    """
+    if isinstance(sweep, str | Path):
+        sweep = open_ablation(sweep)
+    lacks = [n for n in SCORES if n not in sweep] if isinstance(sweep, xr.Dataset) else list(SCORES)
+    if lacks:
+        kind = f"a Dataset without {', '.join(lacks)}" if isinstance(sweep, xr.Dataset) else f"a {type(sweep).__name__}"
+        raise CallError(
+            f"give a sweep of lab.ablate(...), or its path or name, got {kind}. Type for example lab.open_ablation('layers')."
+        )
+    for name in [n for n in OWN if n in sweep.variables]:
+        lost = [dim for dim in OWN[name] if dim not in sweep[name].dims and (dim in sweep.coords or dim == "sample")]
+        if lost:  # one was selected
+            sizes = {dim: np.atleast_1d(sweep[dim].values) if dim != "sample" else 1 for dim in lost}
+            whole = sweep[name].reset_coords(drop=True).expand_dims(sizes).transpose(*OWN[name], ...)
+            add = xr.Dataset.assign_coords if name in COORDS else xr.Dataset.assign
+            sweep = add(sweep.drop_vars(name), {name: whole})
+    gone = [dim for dim in DIMS if dim not in sweep.rms.dims]
+    if gone or not all(sweep.sizes[dim] for dim in DIMS):
+        raise CallError(
+            f"this sweep has no {', '.join(gone) or 'weak model'} left. Give the whole one of lab.ablate(...)."
+        )
+    return sweep
+
+
+def check_score(score: str) -> str:
+    """The name of a score.
+
+    Raises:
+        CallError: there is none of that name.
+    """
+    if score not in SCORES:
+        raise CallError(
+            f"score {score!r} is unknown.{did_you_mean(str(score), SCORES)} There are: {', '.join(SCORES)}."
+        )
+    return score
+
+
+def cells(ds: xr.Dataset) -> Iterator[tuple[dict[str, int], str]]:
+    """Where each weak model of a sweep lies, by number along (layer, part, axis), and its specification; "" where none is."""
+    for index in np.ndindex(*(ds.sizes[d] for d in MODEL)):
+        at = dict(zip(MODEL, map(int, index), strict=True))
+        yield at, str(ds.weak.transpose(*MODEL).values[index])
+
+
+def columns(ds: xr.Dataset) -> list[tuple[str, str]]:
+    """The (part, axis) that have a weak model in at least one layer, in order."""
+    weak = ds.weak.transpose("part", "axis", "layer").values
+    return [
+        (str(p), str(a))
+        for i, p in enumerate(ds.part.values)
+        for j, a in enumerate(ds.axis.values)
+        if (weak[i, j] != "").any()
+    ]
+
+
+def column_name(part: str, axis: str) -> str:
+    """A column's name in few words: the axis is left out where it is joint."""
+    words = part.replace("_", " ")
+    return words if axis == "joint" else f"{words}, {axis}"
