@@ -122,6 +122,18 @@ class Mixture:
         noise = torch.randn(count, 2, 1, generator=generator, dtype=torch.float64)
         return self.means[mode] + (torch.linalg.cholesky(self.covariances)[mode] @ noise)[..., 0]
 
+    def picture(self, extent: float, size: int) -> np.ndarray:
+        """The square root of the density on a grid, which shows thin parts too: `(size, size)` from 0 to 1, rows from the top.
+
+        Args:
+            extent: half the side of the square around the origin.
+            size: cells along a side.
+        """
+        line = torch.linspace(-extent, extent, size, dtype=torch.float64)
+        y, x = torch.meshgrid(line.flip(0), line, indexing="ij")
+        level = (0.5 * self.log_density(torch.stack([x, y], -1).view(-1, 2))).exp().view(size, size)
+        return (level / level.max()).numpy()
+
 
 def two_arms(beads: int = 9, *, turns: float = 0.85, length: float = 0.11, thickness: float = 0.035) -> Mixture:
     """Two spiral arms wound around each other, class 0 and class 1, each a chain of `beads` Gaussians of equal weight.
@@ -203,6 +215,12 @@ def trajectory(denoise: Denoiser, start: Tensor, levels: Sequence[float]) -> Ten
     return torch.stack(path)
 
 
+def strays(points: Tensor, truth: Mixture) -> Tensor:
+    """Which points lie where the true density is lower than at 99 % of true points: `(point, 2)` -> boolean `(point,)`."""
+    edge = truth.log_density(truth.draw(20_000, seed=1)).quantile(0.01)
+    return truth.log_density(points) < edge
+
+
 def measure(points: Tensor, truth: Mixture) -> dict[str, float]:
     """How good and how varied samples are, against the true density.
 
@@ -211,17 +229,16 @@ def measure(points: Tensor, truth: Mixture) -> dict[str, float]:
         truth: what they should have come from.
 
     Returns:
-        - `strays`: share of the points where the true density is lower than at 99 % of true points; 0.01 is right;
+        - `strays`: share of the points that are `strays`; 0.01 is right;
         - `modes`: effective number of modes, the exponential of the entropy of how the points share out among the modes;
         - `width`: mean squared distance from the nearest mode, in that mode's own standard deviations, over that of true points;
           1 is right, below 1 points crowd the middle of their modes.
     """
     true = truth.draw(20_000, seed=1)
-    edge = truth.log_density(true).quantile(0.01)
     share = truth.log_modes(points).softmax(1).mean(0)
     entropy = -torch.xlogy(share, share).sum()
     return {
-        "strays": float((truth.log_density(points) < edge).double().mean()),
+        "strays": float(strays(points, truth).double().mean()),
         "modes": float(entropy.exp()),
         "width": float(_apart(points, truth) / _apart(true, truth)),
     }
