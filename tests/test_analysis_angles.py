@@ -114,7 +114,7 @@ def test_random_vectors_are_at_right_angles_but_for_one_over_root_n():
 
 def test_shifted_cosines_are_those_of_rolled_vectors():
     a, b = noise(2, 2), noise(2, 2, seed=9)
-    found = analysis.shifted_cosine(recording({"a": a, "b": b}), "a", "b")
+    found = analysis.shifted_cosine(recording({"a": a, "b": b})).sel(vector="a", other="b")
     for step in range(2):
         for sample in range(2):
             one, two = a[step, sample], b[step, sample]
@@ -135,6 +135,8 @@ def test_what_eq_21_leaves_is_orthogonal_and_the_parts_add_up(known, loses):
     np.testing.assert_allclose(left + taken, vector, atol=1e-5)
     np.testing.assert_allclose(found.share, np.cos(np.radians(degrees)) ** 2, atol=1e-4)
     np.testing.assert_allclose(found.coefficient.values[..., None] * keep, taken, atol=1e-5)
+    along = analysis.angles(rec).coefficient.sel(vector=kept, other=loser)
+    np.testing.assert_allclose(along, found.coefficient, rtol=1e-5)
     assert (found.attrs["kept"], found.attrs["loses"]) == (kept, loser)
 
 

@@ -23,6 +23,7 @@ def angles(recording: Recording, *names: str) -> xr.Dataset:
         Dataset over `(vector, other, step, sample)`:
 
         - `cosine`, `angle` (degrees): of the vectors of the whole clip;
+        - `coefficient`: the part of `other` along `vector` is coefficient x vector, which eq. 21 of the paper removes;
         - `frame_cosine`, `frame_angle`: of each latent frame by itself, with the dim `frame` last.
 
         NaN where a branch was not computed at a step, and where a vector has no length. `attrs["dimensions"]` and
@@ -36,11 +37,13 @@ def angles(recording: Recording, *names: str) -> xr.Dataset:
     grams = np.stack([_gram(vectors_at(recording, chosen, k)) for k in range(recording.steps)])
     by_frame = grams.transpose(3, 4, 0, 1, 2)  # [vector, other, step, sample, frame]
     dims = ("vector", "other", "step", "sample")
-    cosine, frame_cosine = _cosine(by_frame.sum(-1)), _cosine(by_frame)
+    whole = by_frame.sum(-1)
+    cosine, frame_cosine = _cosine(whole), _cosine(by_frame)
     result = xr.Dataset(
         {
             "cosine": (dims, cosine),
             "angle": (dims, np.degrees(np.arccos(cosine))),
+            "coefficient": (dims, _over(whole, np.einsum("vvks->vks", whole)[:, None])),
             "frame_cosine": ((*dims, "frame"), frame_cosine),
             "frame_angle": ((*dims, "frame"), np.degrees(np.arccos(frame_cosine))),
         },
@@ -66,29 +69,42 @@ def random_cosine(dimensions: int) -> float:
     return float(dimensions) ** -0.5
 
 
-def shifted_cosine(recording: Recording, one: str, other: str) -> xr.DataArray:
+def shifted_cosine(recording: Recording, *names: str) -> xr.DataArray:
     """What cosine two vectors have by chance that are as smooth as these: one is moved over the other.
 
     Moved by every shift in frame, y and x (round the edges), a vector keeps its length, its smoothness and its mean colour,
-    but no longer points at the same places. Where the vectors are not in one place by more than chance, the cosine at no
-    shift is about as large as the others.
+    but no longer points at the same places. Where two vectors are not in one place by more than chance, their cosine is
+    about as large as those.
+
+    Args:
+        recording: any recording with two guidance vectors or more.
+        names: branches that the vectors point away from; all by default.
 
     Returns:
-        Root mean square of the cosines over all shifts but the one by nothing, `(step, sample)`; NaN where a branch was not
-        computed.
+        Root mean square of the cosines over all shifts but the one by nothing, `(vector, other, step, sample)`; NaN where a
+        branch was not computed.
 
     Raises:
         GuidanceError: no such vector.
+        RecordingError: fewer than two vectors.
     """
-    names = chosen_vectors(recording, (one, other), least=1)
-    rows = []
-    for k in range(recording.steps):
-        both = vectors_at(recording, (names[0], names[-1]), k).astype(np.float64)
-        first, second = np.fft.fftn(both, axes=(3, 4, 5))  # a correlation over all shifts is a product of spectra
-        inner = np.fft.ifftn((first * second.conj()).sum(1), axes=(1, 2, 3)).real.reshape(both.shape[1], -1)
-        lengths = np.sqrt((both**2).sum((2, 3, 4, 5)).prod(0))
-        rows.append(np.sqrt((inner[:, 1:] ** 2).mean(1)) / np.where(lengths > 0, lengths, np.nan))
-    return xr.DataArray(np.stack(rows), dims=("step", "sample"), coords={"step": recording.ds.step.values})
+    chosen = chosen_vectors(recording, names)
+    rows = [_shifted(vectors_at(recording, chosen, k).astype(np.float64)) for k in range(recording.steps)]
+    coords = {"vector": chosen, "other": chosen, "step": recording.ds.step.values}
+    return xr.DataArray(np.stack(rows, axis=2), coords, ("vector", "other", "step", "sample"))
+
+
+def _shifted(vectors: np.ndarray) -> np.ndarray:
+    """`shifted_cosine` of one step's vectors `(vector, sample, channel, frame, y, x)`."""
+    spectra = np.fft.fftn(vectors, axes=(3, 4, 5))  # a correlation over all shifts is a product of spectra
+    lengths = np.sqrt((vectors**2).sum((2, 3, 4, 5)))
+    chance = np.empty((len(vectors), *vectors.shape[:2]))
+    for i, one in enumerate(spectra):
+        for j, other in enumerate(spectra[: i + 1]):
+            inner = np.fft.ifftn((one * other.conj()).sum(1), axes=(1, 2, 3)).real.reshape(vectors.shape[1], -1)
+            rms = np.sqrt((inner[:, 1:] ** 2).mean(1))  # the first is no shift at all
+            chance[i, j] = chance[j, i] = _over(rms, lengths[i] * lengths[j])
+    return chance
 
 
 def removed(

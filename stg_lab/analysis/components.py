@@ -54,20 +54,36 @@ def components(
         raise RecordingError(
             f"count={count} components of {there.sum()} guidance vectors cannot be; give 1 to {there.sum()}."
         )
-    pca = PCA(n_components=count, svd_solver="full").fit(rows[there])
+    mean = rows[there].mean(0)
+    centred = rows[there] - mean
+    # The points are few and their dimensions many: turned into as many dimensions as there are points, they are all that they were.
+    few = _turned(centred)
+    pca = PCA(n_components=count, svd_solver="full").fit(few)
     score = np.full((len(rows), count), np.nan)
-    score[there] = pca.transform(rows[there])
+    reached = pca.transform(few)
+    furthest = reached[np.abs(reached).argmax(0), np.arange(count)]
+    score[there] = reached * np.where(
+        furthest < 0, -1, 1
+    )  # either sign is right: the furthest point lies on the positive side
+    energy = (score[there] ** 2).sum(0)[:, None]
+    direction = score[there].T @ centred / np.where(energy > 0, energy, 1)
     return xr.Dataset(
         {
             "score": (("vector", "step", "sample", "component"), score.reshape(*shape[:3], count)),
-            "origin": ("component", pca.transform(np.zeros((1, rows.shape[1])))[0]),
+            "origin": ("component", -direction @ mean),
             "explained": ("component", pca.explained_variance_ratio_),
-            "direction": (("component", *LATENT_DIMS), pca.components_.reshape(count, *shape[3:])),
-            "mean": (LATENT_DIMS, pca.mean_.reshape(shape[3:])),
+            "direction": (("component", *LATENT_DIMS), direction.reshape(count, *shape[3:])),
+            "mean": (LATENT_DIMS, mean.reshape(shape[3:])),
         },
         coords={"vector": chosen, "step": recording.ds.step.values, "component": np.arange(1, count + 1)},
         attrs={"unit": int(unit)},
     )
+
+
+def _turned(points: np.ndarray) -> np.ndarray:
+    """Points `(point, dimension)` with the same inner products in as many dimensions as there are points."""
+    squares, axes = np.linalg.eigh(points @ points.T)
+    return axes * np.sqrt(squares.clip(0))
 
 
 def _samples(recording: Recording, sample: int | None) -> list[int]:

@@ -57,7 +57,7 @@ def angles(
         colour = palette.SERIES[i % len(palette.SERIES)]
         _line(figure, recording, lines, label, colour, DASHES[i // len(palette.SERIES) % 3], "" if cosine else "°")
     if len(pairs) == 1:
-        spread = analysis.shifted_cosine(recording, *pairs[0]).max("sample", skipna=True).values
+        spread = analysis.shifted_cosine(recording, *pairs[0])[0, 1].max("sample", skipna=True).values
         _chance(figure, steps, spread, "the same, moved elsewhere: 2 × RMS", 0.16, cosine)
     n = found.attrs["dimensions"]
     flat = np.full(len(steps), analysis.random_cosine(n))
@@ -250,7 +250,7 @@ def _band(
 def _path(figure: go.Figure, recording: Recording, name: str, path: np.ndarray, label: str, *, first: bool) -> None:
     steps = recording.ds.step.values
     said = [str(k) if k in (steps[0], steps[-1]) else "" for k in steps]
-    colour = "#D55E00" if name == UNCOND else palette.colour(name, recording.branches)
+    colour = palette.colour("cfg" if name == UNCOND else name, recording.branches)
     figure.add_scatter(
         x=path[:, 0],
         y=path[:, 1],

@@ -3,15 +3,18 @@
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
+from stg_lab.widgets.orthogonality_explorer import OrthogonalityExplorer, orthogonality_explorer
 from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 
 __all__ = [
     "GaussianExplorer",
     "GuidanceExplorer",
     "LiveRun",
+    "OrthogonalityExplorer",
     "X0Explorer",
     "gaussian_explorer",
     "guidance_explorer",
     "live_run",
+    "orthogonality_explorer",
     "x0_explorer",
 ]
