@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from stg_lab.errors import CallError, did_you_mean
+from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance.scores import SCORES
-from stg_lab.recording import open_ablation
+from stg_lab.recording import ablation_preview, open_ablation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MODEL = ("layer", "part", "axis")
 DIMS = ("step", *MODEL, "sample")
@@ -95,3 +95,32 @@ def column_name(part: str, axis: str) -> str:
     """A column's name in few words: the axis is left out where it is joint."""
     words = part.replace("_", " ")
     return words if axis == "joint" else f"{words}, {axis}"
+
+
+def one_step_videos(ds: xr.Dataset, name: str, at: Mapping[str, int] | None = None) -> np.ndarray:
+    """One-step predictions as pictures, by the sweep's own preview.
+
+    Args:
+        ds: a sweep with all its dimensions, see `sweep_of`.
+        name: "x0_cond", "x0_uncond", or "x0" with `at`.
+        at: numbers along (layer, part, axis).
+
+    Returns:
+        float32 `(step, sample, frame, height, width, 3)` in [0, 1]; NaN where a pass was not made.
+
+    Raises:
+        RecordingError: the sweep kept no such predictions, or carries no preview.
+    """
+    if name not in ds:
+        raise RecordingError(f"this sweep holds no {name}. Make one with lab.ablate(..., keep_x0=True).")
+    preview = ablation_preview(ds)
+    if preview is None:
+        raise RecordingError(
+            "this sweep carries no preview of its latents, so its predictions cannot be shown without the model. Decode them "
+            "with it: lab.decode(pipe, ds.x0_cond[0].values)."
+        )
+    x0 = (ds[name] if at is None else ds[name].isel(at)).transpose("step", "sample", ...).values.astype(np.float32)
+    missing = np.isnan(x0).any((2, 3, 4, 5))
+    videos = np.stack([preview.decode(np.nan_to_num(one)) for one in x0])
+    videos[missing] = np.nan
+    return videos

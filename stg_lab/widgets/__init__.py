@@ -1,5 +1,7 @@
 """Live views for notebooks: state and layout only, no maths."""
 
+from stg_lab.widgets.ablation_explorer import AblationExplorer, ablation_explorer
+from stg_lab.widgets.fork_explorer import ForkExplorer, fork_explorer
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
@@ -7,11 +9,15 @@ from stg_lab.widgets.orthogonality_explorer import OrthogonalityExplorer, orthog
 from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 
 __all__ = [
+    "AblationExplorer",
+    "ForkExplorer",
     "GaussianExplorer",
     "GuidanceExplorer",
     "LiveRun",
     "OrthogonalityExplorer",
     "X0Explorer",
+    "ablation_explorer",
+    "fork_explorer",
     "gaussian_explorer",
     "guidance_explorer",
     "live_run",

@@ -97,7 +97,7 @@ def make_sprites(
     shape = videos[chosen[0]].shape  # [step, sample, frame, height, width, 3]
     shrink = math.ceil(math.sqrt(math.prod(shape[:1] + shape[2:5]) / budget))
     sheets = {
-        f"{name}/{i}": _sheet_png(shrunk(video[:, i], shrink))
+        f"{name}/{i}": sheet_png(shrunk(video[:, i], shrink))
         for name, video in {**videos, **{row["name"]: video[None] for row, video in finals}}.items()
         for i in range(video.shape[1])
     }
@@ -259,10 +259,10 @@ def strip(video: np.ndarray, budget: float = BUDGET) -> tuple[bytes, dict[str, i
     the budget, and how many frames of which size there are."""
     shrink = math.ceil(math.sqrt(math.prod(video.shape[:3]) / budget))
     small = shrunk(video[None], shrink)
-    return _sheet_png(small), {"frames": small.shape[1], "height": small.shape[2], "width": small.shape[3]}
+    return sheet_png(small), {"frames": small.shape[1], "height": small.shape[2], "width": small.shape[3]}
 
 
-def _sheet_png(video: np.ndarray) -> bytes:
+def sheet_png(video: np.ndarray) -> bytes:
     """`(step, frame, height, width, 3)` as one PNG: steps go down, frames go right; NaN is black."""
     steps, frames, height, width, _ = video.shape
     pixels = to_bytes(np.nan_to_num(video)).transpose(0, 2, 1, 3, 4).reshape(steps * height, frames * width, 3)
