@@ -4,6 +4,7 @@ from stg_lab.figures.animate import animate
 from stg_lab.figures.gaussians import gaussian_samples, gaussian_vectors
 from stg_lab.figures.quality_diversity import quality_diversity
 from stg_lab.figures.scale_sweep import scale_sweep
+from stg_lab.figures.spatial_temporal import spatial_temporal
 from stg_lab.figures.style import save
 from stg_lab.figures.weak_model import weak_model
 from stg_lab.figures.weak_models import weak_models
@@ -15,6 +16,7 @@ __all__ = [
     "quality_diversity",
     "save",
     "scale_sweep",
+    "spatial_temporal",
     "weak_model",
     "weak_models",
 ]
