@@ -117,16 +117,26 @@ def fork(
     return run
 
 
-def _checked_step(recording: Recording, step: int) -> int:
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
-        raise CallError(
-            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "
-            f"Type for example step={recording.steps // 2}."
-        )
+def can_fork(recording: Recording) -> None:
+    """Whether a recording can be forked, as far as it says so itself.
+
+    Raises:
+        CallError: it has rounds of Restart, or it does not hold its call.
+    """
+    recorded_call(recording)
     if (recording.ds.restart.values > 0).any():
         raise CallError(
             f"{recording.path.name} has rounds of Restart, which go back up on the way, so it has no one history to sample on "
             "from. Fork a run without .restart(...)."
+        )
+
+
+def _checked_step(recording: Recording, step: int) -> int:
+    can_fork(recording)
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
+        raise CallError(
+            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "
+            f"Type for example step={recording.steps // 2}."
         )
     return int(step)
 

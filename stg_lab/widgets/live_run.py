@@ -97,7 +97,9 @@ class LiveRun(Working):
         except Stopped:
             job.tell(status=f"stopped after {self.told['step'] + 1} of {self.told['steps']} steps, which are kept")
             raise
-        self.run._recording = opened(self._place, self._folder)  # its temporary folder must live as long as it does
+        self.run._recording = open_recording(
+            self._place, keep=self._folder
+        )  # its temporary folder must live as long as it does
         self._finish(job)
 
     def _tell(self, job: Job, seen: Seen, show: StepPictures) -> None:
@@ -194,7 +196,8 @@ def live_run(
 
 
 def opened(place: Path, folder: TemporaryFolder | None) -> Recording:
-    """A recording that may have been cut off on purpose, with the folder that it lies in."""
+    """A recording that may have been cut off on purpose, with the folder that it lies in. Not for the thread at work: warnings
+    are filtered for all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IncompleteRecordingWarning)
         return open_recording(place, keep=folder)
