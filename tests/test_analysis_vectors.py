@@ -235,6 +235,51 @@ def test_a_recording_without_vectors_says_what_to_record(rec):
         analysis.vector_map(blind, pixels=True)
 
 
+def drawn(figure):
+    """The lines or heat maps of a figure."""
+    return [np.asarray(trace.z if trace.type == "heatmap" else trace.y, np.float64) for trace in figure.data]
+
+
+@pytest.mark.parametrize("over", ["frame", "channel"])
+def test_plotted_lengths_are_the_measured_ones(rec, over):
+    maps = drawn(lab.plots.vector_lengths(rec, over, sample=1))
+    expected = analysis.vector_lengths(rec)[f"{over}s"].isel(sample=1).transpose("vector", over, "step")
+    np.testing.assert_array_equal(maps, expected)
+
+
+def test_plotted_parts_are_the_measured_ones(rec):
+    parts = analysis.vector_parts(rec).sel(onto="cfg").mean("sample", skipna=False)
+    np.testing.assert_array_equal(drawn(lab.plots.vector_parts(rec, "cfg")), [*parts.parallel, *parts.orthogonal])
+
+
+def test_plotted_spectra_are_the_power_of_a_mode(rec):
+    lines = drawn(lab.plots.vector_spectra(rec, step=1, sample=1))
+    found = analysis.vector_spectra(rec).isel(step=1, sample=1)
+    for line, power, time in zip(lines, found.space, lines[3:], strict=False):
+        np.testing.assert_allclose(line @ found.space_modes.values, power.sum())
+        assert len(time) == len(found.frequency)
+
+
+def test_a_plotted_map_leaves_out_what_was_not_computed(rec):
+    shown = analysis.vector_map(rec, pixels=True).isel(step=0, sample=0)
+    maps = drawn(lab.plots.vector_map(rec, step=0, frames=2))
+    assert len(maps) == 4  # uncond and the whole push, first and last frame
+    np.testing.assert_allclose(maps[1], shown.sel(vector="uncond").isel(picture=4), atol=1e-6)
+
+
+def test_plots_say_what_they_can_draw(rec):
+    with pytest.raises(lab.CallError, match="'frame' or 'channel', got 'step'"):
+        lab.plots.vector_lengths(rec, "step")
+    with pytest.raises(lab.CallError, match="'cond', 'x0', 'cfg', got 'skip'"):
+        lab.plots.vector_parts(rec, "skip")
+    with pytest.raises(lab.RecordingError, match="no CFG vector"):
+        lab.plots.vector_parts(built(rec, {"cond": 1.0, "skip": 0.5}), "cfg")
+    with pytest.raises(lab.RecordingError, match="steps 0 to 2"):
+        lab.plots.vector_spectra(rec, step=3)
+    with pytest.raises(lab.RecordingError, match="samples 0 to 1"):
+        lab.plots.vector_map(rec, step=0, sample=2)
+
+
 def replace_dataset(rec, ds):
     assert isinstance(rec._preview, Preview)
     return Recording(ds, rec.path, complete=True, planned=3, preview=replace(rec._preview))

@@ -3,5 +3,18 @@
 from stg_lab.plots.angles import angle_map, angles, components, removed
 from stg_lab.plots.gaussians import gaussian_scores
 from stg_lab.plots.norms import norm_map, norms
+from stg_lab.plots.vectors import vector_lengths, vector_map, vector_parts, vector_spectra
 
-__all__ = ["angle_map", "angles", "components", "gaussian_scores", "norm_map", "norms", "removed"]
+__all__ = [
+    "angle_map",
+    "angles",
+    "components",
+    "gaussian_scores",
+    "norm_map",
+    "norms",
+    "removed",
+    "vector_lengths",
+    "vector_map",
+    "vector_parts",
+    "vector_spectra",
+]

@@ -131,8 +131,8 @@ def guidance_explorer(
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
-    if not 0.1 <= budget <= 200:
-        raise CallError(f"budget is megabytes of pictures, 0.1 to 200, got {budget}.")
+    if not 0.01 <= budget <= 200:
+        raise CallError(f"budget is megabytes of pictures, 0.01 to 200, got {budget}.")
     recording = recording_of(source)
     names = [name for name in analysis.vector_names(recording) if name != GUIDED]
     check_sample(sample, len(recording.captions))
