@@ -9,6 +9,7 @@ from typing import Any
 from stg_lab.errors import LabError
 from stg_lab.recording import Recording
 from stg_lab.report.sources import Item
+from stg_lab.widgets.ablation_explorer import ablation_explorer
 from stg_lab.widgets.base import Explorer
 from stg_lab.widgets.guidance_explorer import guidance_explorer
 from stg_lab.widgets.orthogonality_explorer import orthogonality_explorer
@@ -122,10 +123,10 @@ def _fewer_samples(shown: Shown, room: int) -> None:
 
 
 def _fewer_explorers(shown: Shown, room: int) -> None:
-    """Leave out the largest explorers but the first."""
+    """Leave out the least telling explorers; those with a budget may grow into the room."""
     while shown.size > room and len(shown.explorers) > 1:
-        largest = max(list(shown.explorers)[1:], key=lambda kind: weight(shown.explorers[kind]))
-        _leave_out(shown, largest)
+        _leave_out(shown, list(shown.explorers)[-1])
+        _keep_to_budgets(shown, room)
 
 
 def _smaller_pictures(shown: Shown, room: int) -> None:
@@ -177,6 +178,11 @@ def _orthogonality(item: Item, count: int, budget: float) -> Explorer:
     return orthogonality_explorer(_first(item, count))
 
 
+def _ablation(item: Item, count: int, budget: float) -> Explorer:
+    assert item.sweep is not None
+    return ablation_explorer(item.sweep.isel(sample=slice(0, count)))
+
+
 X0 = Kind(
     "x0",
     "What each branch predicts",
@@ -202,5 +208,14 @@ ORTHOGONALITY = Kind(
     "The angle between two guidance vectors at every step, and what is left of one when its part along the other is removed.",
     _orthogonality,
 )
+ABLATION = Kind(
+    "ablation",
+    "What each layer does",
+    "Layers",
+    "Every layer, part and axis skipped in turn, at the same noisy video. Click a cell for its prediction, its guidance vector "
+    "and its scores; pin one to compare.",
+    _ablation,
+    optional=False,
+)
 RECORDING = (X0, GUIDANCE, ORTHOGONALITY)
-SWEEP: tuple[Kind, ...] = ()
+SWEEP = (ABLATION,)

@@ -68,5 +68,6 @@ if (tabs.length) {
   follow();
   addEventListener("hashchange", follow);
 } else if (places.length) start(places[0]);
-places.forEach((place) => near.observe(place));
+// The first explorer is what the page was opened for; the others may wait until it stands.
+(window.requestIdleCallback ?? setTimeout)(() => places.forEach((place) => near.observe(place)));
 addEventListener("beforeprint", () => places.filter((place) => place.offsetParent).forEach(start));

@@ -8,7 +8,14 @@ async function unpack(text) {
   return new Response(stream).text();
 }
 
-/** The figure's layout; on a dark page with text, grid and background that can be read there. */
+/** The figure's layout for a narrow column: the page has its title, and the legend goes below. */
+function fitted(layout, width) {
+  if (width > 560) return layout;
+  const legend = { ...layout.legend, orientation: "h", x: 0, y: -0.22, xanchor: "left", yanchor: "top" };
+  return { ...layout, title: undefined, legend, margin: { l: 50, r: 6, t: 12, b: 60 }, height: (layout.height ?? 380) + 60 };
+}
+
+/** The same on a dark page with text, grid and background that can be read there. */
 function themed(layout) {
   if (!dark.matches) return { ...layout, paper_bgcolor: "rgba(0,0,0,0)" };
   const lines = { gridcolor: "#363a43", zerolinecolor: "#4b505c", linecolor: "#4b505c" };
@@ -42,7 +49,7 @@ async function draw(node) {
   try {
     await library();
     const { data, layout } = structuredClone(figures[+node.dataset.figure]);
-    await Plotly.react(node, data.map(visible), themed(layout), config);
+    await Plotly.react(node, data.map(visible), themed(fitted(layout, node.clientWidth)), config);
   } catch (error) {
     console.error(error);
     node.textContent = `The plot could not be drawn: ${error.message}`;
@@ -52,5 +59,5 @@ async function draw(node) {
 const near = new IntersectionObserver((seen) => {
   for (const { isIntersecting, target } of seen) if (isIntersecting && !target.dataset.drawn) draw(target);
 }, { rootMargin: "500px" });
-document.querySelectorAll(".plotly-figure").forEach((node) => near.observe(node));
+(window.requestIdleCallback ?? setTimeout)(() => document.querySelectorAll(".plotly-figure").forEach((node) => near.observe(node)));
 dark.addEventListener("change", () => document.querySelectorAll(".plotly-figure[data-drawn]").forEach(draw));
