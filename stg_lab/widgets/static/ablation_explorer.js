@@ -59,7 +59,7 @@ class AblationExplorer extends Explorer {
       ...layers.map((layer) => this.buttons[this.at.get(`${column}/${layer}`)] ?? h("span", {}))];
     this.grid = h("div", { class: "stg-ab-grid", role: "group", "aria-label": "Layers by part and axis",
       keydown: this.guard((event) => this.onGridKey(event)) },
-      ...columns.flatMap(row), h("span", { class: "stg-ab-row" }, "layer"), ...layers.map((layer) => h("span", { class: "stg-ab-layer" }, layer)));
+      ...columns.flatMap(row), h("span", { class: "stg-ab-row stg-ab-layer" }, "layer"), ...layers.map((layer) => h("span", { class: "stg-ab-layer" }, layer)));
     this.grid.style.setProperty("--stg-layers", layers.length);
     return this.grid;
   }
@@ -102,12 +102,12 @@ class AblationExplorer extends Explorer {
   buildTable() {
     this.rows = this.view.scores.map((score) => {
       const cells = Array.from({ length: 4 }, () => h("td", {}));
-      const node = h("tr", { "data-score": score.name }, h("th", { scope: "row" }, score.long_name), ...cells,
-        h("td", { class: "stg-ab-defined" }, `${score.definition}${score.units === "1" ? "" : ` · in units of the ${score.units}`} · ${score.range ?? score.valid_range}`));
+      const node = h("tr", { "data-score": score.name }, h("th", { scope: "row" }, score.long_name,
+        h("small", {}, `${score.definition}${score.units === "1" ? "" : ` (units of the ${score.units})`}; ${score.valid_range}`)), ...cells);
       return { node, cells };
     });
     this.columns = Array.from({ length: 4 }, () => h("th", { scope: "col" }));
-    return h("table", { class: "stg-ab-table" }, h("thead", {}, h("tr", {}, h("th", {}, "Score"), ...this.columns, h("th", {}, "Definition"))),
+    return h("table", { class: "stg-ab-table" }, h("thead", {}, h("tr", {}, h("th", {}, "Score and its definition"), ...this.columns)),
       h("tbody", {}, ...this.rows.map((row) => row.node)));
   }
 
@@ -248,11 +248,11 @@ class AblationExplorer extends Explorer {
   }
 
   showTable(one, other) {
-    const heads = [one, one, other, other].map((cell, i) => (cell ? `${i % 2 ? "all states" : "here"}` : ""));
+    const states = this.view.steps.length * this.view.samples.length;
     this.columns.forEach((column, i) => {
-      column.hidden = i > 1 && !other;
       const cell = i < 2 ? one : other;
-      column.replaceChildren(heads[i], ...(cell && other ? [h("small", {}, cell.typed || cell.words)] : []));
+      column.hidden = !cell || (i % 2 === 1 && states === 1);
+      column.replaceChildren(i % 2 ? `mean of ${states} states` : "here", ...(other && cell && i % 2 === 0 ? [h("small", {}, cell.words)] : []));
     });
     const count = this.view.cells.length;
     this.rows.forEach(({ node, cells }, i) => {
@@ -263,7 +263,8 @@ class AblationExplorer extends Explorer {
         const [low, high] = [Math.min(...values), Math.max(...values)];
         cells[2 * k].textContent = cell ? short(here[cell.i]) : "";
         cells[2 * k + 1].textContent = !values.length ? "–" : low < high ? `${short(mean)} (${short(low)} to ${short(high)})` : short(mean);
-        cells[2 * k].hidden = cells[2 * k + 1].hidden = !cell;
+        cells[2 * k].hidden = !cell;
+        cells[2 * k + 1].hidden = !cell || states === 1;
       });
       node.classList.toggle("stg-ab-coloured", this.view.scores[i].name === this.get("score"));
     });
