@@ -1,0 +1,80 @@
+"""Makes the pictures of the explorers in README and docs: `python docs/screenshots.py [NAME ...]`. Needs Chromium, no kernel.
+
+Each explorer stands on a page of its own, is moved to a telling place, and is photographed in a light or a dark look.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+import stg_lab as lab
+from stg_lab.report.parts import live, page
+
+IMAGES = Path(__file__).resolve().parent / "images"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def x0() -> Any:
+    """Every branch's one-step predictions."""
+    return lab.widgets.x0_explorer(lab.open("first_light"), baseline=lab.open("first_light_cfg"))
+
+
+def guidance() -> Any:
+    """Guidance vectors, and the scales to turn."""
+    return lab.widgets.guidance_explorer(lab.open("first_light"))
+
+
+def orthogonality() -> Any:
+    """Angles between spatial and temporal vectors."""
+    return lab.widgets.orthogonality_explorer(lab.open("space_time"))
+
+
+def ablation() -> Any:
+    """Layer x part x axis."""
+    return lab.widgets.ablation_explorer(lab.open_ablation("layers"))
+
+
+#: Name -> explorer, look, width of the page in pixels.
+SHOTS: dict[str, tuple[Callable[[], Any], str, int]] = {
+    "x0_explorer": (x0, "dark", 1180),
+    "guidance_explorer": (guidance, "light", 1180),
+    "orthogonality_explorer": (orthogonality, "light", 1180),
+    "ablation_explorer": (ablation, "dark", 1180),
+}
+
+
+def shoot(browser: Any, name: str, folder: Path) -> Path:
+    """Photograph one explorer."""
+    make, look, width = SHOTS[name]
+    widget, file = make(), folder / f"{name}.html"
+    file.write_text(
+        page(name, [f"<style>main {{ max-width: none; padding: 0 }} {widget._css}</style>", live(widget, "shown")])
+    )
+    shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=look, device_scale_factor=1.5)
+    shown.goto(file.as_uri())
+    shown.wait_for_selector(".stg-lab[data-ready]")
+    shown.wait_for_timeout(400)  # for the resize observer
+    IMAGES.mkdir(exist_ok=True)
+    shown.locator(".stg-lab").first.screenshot(path=IMAGES / f"{name}.png")
+    shown.close()
+    return IMAGES / f"{name}.png"
+
+
+def main(names: list[str]) -> None:
+    program = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        for name in names or list(SHOTS):
+            print(shoot(browser, name, Path(folder)))
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
