@@ -97,8 +97,8 @@ class LinePlot {
     const names = [s("text", { class: "stg-tick", x: (left + width - right) / 2, y: this.height - 4, "text-anchor": "middle" }, this.xlabel),
       s("text", { class: "stg-tick", transform: `translate(11 ${(top + this.height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, this.ylabel)];
     const bands = series.filter((one) => one.from).map((one) => {
-      const path = [...one.to.map((y, i) => [x[i], y]), ...one.from.map((y, i) => [x[i], y]).reverse()];
-      const shape = s("path", { class: "stg-band", d: `M${path.map(([a, b]) => `${toX(a)} ${toY(b)}`).join("L")}Z` });
+      const path = [...one.to.map((y, i) => [x[i], y]), ...one.from.map((y, i) => [x[i], y]).reverse()].filter(([, y]) => Number.isFinite(y));
+      const shape = s("path", { class: "stg-band", d: path.length ? `M${path.map(([a, b]) => `${toX(a)} ${toY(b)}`).join("L")}Z` : "" });
       shape.style.fill = ink(one.colour);
       return shape;
     });
