@@ -11,7 +11,7 @@ from kit.pipelines import SMALL
 
 import stg_lab as lab
 from stg_lab.recording import Recording
-from stg_lab.report import write, write_report
+from stg_lab.report import explorers, write, write_report
 from stg_lab.sheets import sheet_png
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -51,6 +51,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def explored(page, id="x0-explorer"):
+    """What an explorer of the page is started with."""
+    return json.loads(page.scripts[f"{id}-data"])
+
+
 @pytest.fixture(scope="module")
 def runs(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
@@ -75,7 +80,7 @@ def page(written):
 def test_nothing_is_loaded_from_elsewhere(page):
     asked = [(tag, v) for tag, attributes in page.elements for k, v in attributes.items() if k in LOADING]
     assert asked
-    assert [(tag, v[:40]) for tag, v in asked if not v.startswith("data:")] == []
+    assert [(tag, v[:40]) for tag, v in asked if not v.startswith(("data:", "#"))] == []
     assert not re.search(r"@import|url\(", page.text["style"])
 
 
@@ -106,7 +111,7 @@ def test_captions_and_settings_are_escaped(runs, tmp_path):
     evil = Recording(ds, rec.path, complete=True, planned=rec.planned, preview=rec._preview)
     page = Page(write_report(tmp_path / "evil.html", evil).read_text(encoding="utf-8"))
     assert not [a for _, a in page.elements if "onerror" in a]
-    assert json.loads(page.scripts["explorer-state"])["view"]["samples"][0]["caption"] == EVIL
+    assert explored(page)["values"]["view"]["samples"][0]["caption"] == EVIL
 
 
 def test_the_facts_are_there(page, runs):
@@ -164,16 +169,21 @@ def test_samples_without_room_are_left_out_and_told(runs, tmp_path, monkeypatch)
     whole = write_report(tmp_path / "whole.html", runs[0])
     monkeypatch.setattr(write, "LIMIT", whole.stat().st_size - 5_000)
     text = write_report(tmp_path / "cut.html", runs[0]).read_text(encoding="utf-8")
-    assert "The explorer holds the first 1 of 2 samples." in text
+    assert "The explorers hold the first 1 of 2 samples." in text
+    assert len(explored(Page(text))["values"]["view"]["samples"]) == 1
     assert len(text) < write.LIMIT
 
 
 def test_pictures_without_room_become_smaller(runs, tmp_path, monkeypatch):
     whole = write_report(tmp_path / "whole.html", runs[0])
-    sheets = sum(map(len, json.loads(Page(whole.read_text(encoding="utf-8")).scripts["explorer-sheets"]).values()))
-    monkeypatch.setattr(write, "LIMIT", whole.stat().st_size - sheets * 3 // 4)
+    page = Page(whole.read_text(encoding="utf-8"))
+    carried = sum(len(text) for id, text in page.scripts.items() if id.endswith("-explorer-data"))
+    sheets = sum(map(len, explored(page)["sheets"].values()))
+    monkeypatch.setattr(explorers, "SMALLEST", 0)
+    monkeypatch.setattr(write, "LIMIT", whole.stat().st_size - carried + sheets // 3)
     page = Page(write_report(tmp_path / "cut.html", runs[0]).read_text(encoding="utf-8"))
-    assert json.loads(page.scripts["explorer-state"])["view"]["shrink"] > 1
+    assert explored(page)["values"]["view"]["shrink"] > 1
+    assert "pictures are smaller than the videos" in page.text["p"]
 
 
 def test_a_recording_without_pictures_still_gives_a_page(runs, tmp_path):

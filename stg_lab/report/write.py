@@ -147,7 +147,7 @@ class _Page:
     def _single(self) -> list[str]:
         [item], [shown], [figures] = self.items, self.shown, self.plots
         before = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
-        if self.clips:
+        if self.clips or self.clips_note:
             before["videos"] = ("The videos", parts.videos(self.clips, self.clips_note))
         sections = before | _explored(shown, "") | _measured(figures, "", 0)
         if self.figure_png:
@@ -162,7 +162,7 @@ class _Page:
     def _several(self) -> list[str]:
         ids = [f"recording-{i}" for i in range(len(self.items))]
         sections = [parts.lead(self.title)]
-        if self.clips:
+        if self.clips or self.clips_note:
             sections.append(parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note)))
         rows = dict(zip(ids, self.items, strict=True))
         sections += [parts.section("overview", "The recordings", parts.overview(rows))]
