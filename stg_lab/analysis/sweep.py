@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 MODEL = ("layer", "part", "axis")
 DIMS = ("step", *MODEL, "sample")
+SIGNED = (
+    "cosine_cfg",
+    "cosine_cond",
+    "sharpness_lost",
+)  # scores whose zero means something: colours diverge from there
 COORDS = {"weak": MODEL, "timestep": ("step",), "sigma": ("step",), "seed": ("sample",), "caption": ("sample",)}
 #: The dimensions that each variable of a sweep has, beside those of its latents.
 OWN = {
@@ -71,6 +76,27 @@ def check_score(score: str) -> str:
             f"score {score!r} is unknown.{did_you_mean(str(score), SCORES)} There are: {', '.join(SCORES)}."
         )
     return score
+
+
+def check_step(ds: xr.Dataset, step: int | None) -> int:
+    """One of a sweep's steps; its last where nothing is said.
+
+    Raises:
+        RecordingError: it has no such step.
+    """
+    known = [int(one) for one in ds.step.values]
+    if step is not None and step not in known:
+        raise RecordingError(f"step {step} is not in this sweep. It has: {', '.join(map(str, known))}.")
+    return known[-1] if step is None else step
+
+
+def score_table(ds: xr.Dataset, score: str, step: int) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Mean over the samples of a score at a step, `(column, layer)`, and the (part, axis) of each column; NaN where there is
+    no weak model."""
+    shown = columns(ds)
+    means = ds[score].sel(step=step).mean("sample")
+    rows = [means.sel(part=part, axis=axis).transpose("layer").values for part, axis in shown]
+    return np.array(rows, float).reshape(len(shown), ds.sizes["layer"]), shown
 
 
 def cells(ds: xr.Dataset) -> Iterator[tuple[dict[str, int], str]]:

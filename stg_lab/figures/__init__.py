@@ -2,6 +2,7 @@
 
 from stg_lab.figures.animate import animate
 from stg_lab.figures.gaussians import gaussian_samples, gaussian_vectors
+from stg_lab.figures.layer_ablation import layer_ablation
 from stg_lab.figures.quality_diversity import quality_diversity
 from stg_lab.figures.scale_sweep import scale_sweep
 from stg_lab.figures.spatial_temporal import spatial_temporal
@@ -13,6 +14,7 @@ __all__ = [
     "animate",
     "gaussian_samples",
     "gaussian_vectors",
+    "layer_ablation",
     "quality_diversity",
     "save",
     "scale_sweep",

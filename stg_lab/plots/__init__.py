@@ -1,15 +1,20 @@
 """Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too."""
 
+from stg_lab.plots.ablation import aligned_and_worse, layer_scores
 from stg_lab.plots.angles import angle_map, angles, components, removed
 from stg_lab.plots.gaussians import gaussian_scores
+from stg_lab.plots.kept import kept
 from stg_lab.plots.norms import norm_map, norms
 from stg_lab.plots.vectors import vector_lengths, vector_map, vector_parts, vector_spectra
 
 __all__ = [
+    "aligned_and_worse",
     "angle_map",
     "angles",
     "components",
     "gaussian_scores",
+    "kept",
+    "layer_scores",
     "norm_map",
     "norms",
     "removed",

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 
 from stg_lab.analysis import Advice, Candidate, advise
-from stg_lab.analysis.sweep import MODEL, cells, check_score, column_name, columns, one_step_videos, sweep_of
+from stg_lab.analysis.sweep import MODEL, SIGNED, cells, check_score, column_name, columns, one_step_videos, sweep_of
 from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.guidance.scores import SCORES
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 BUDGET = 24_000_000  # pixels of all sheets; above it pictures are made smaller
-SIGNED = (
-    "cosine_cfg",
-    "cosine_cond",
-    "sharpness_lost",
-)  # scores whose zero means something: colours diverge from there
 
 
 class AblationExplorer(Explorer):
