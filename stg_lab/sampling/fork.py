@@ -81,11 +81,35 @@ def fork(
 
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(
-            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
+    recording = _recording_of(source)
+    if _checked_step(recording, step) and not is_exact(recording):
+        warnings.warn(
+            f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
+            stacklevel=2,
         )
+    options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
+    return sampled_on(source, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
+
+
+def is_exact(recording: Recording) -> bool:
+    """Whether a recording's states are what the sampler had, not rounded."""
+    return bool(recording.ds.x_t.dtype == np.float32)
+
+
+def sampled_on(
+    source: Run | Recording,
+    step: int,
+    guidance: Guidance | Term | Any | None,
+    *,
+    pipe: Any,
+    record: Any = True,
+    record_dtype: Any = None,
+    overwrite: Any = False,
+    passes: Passes | None = None,
+    on_step: Callable[[Seen], None] | None = None,
+) -> Run:
+    """`fork` without its warning, for who tells it in another way."""
+    recording = _recording_of(source)
     step = _checked_step(recording, step)
     given, own, seed = recorded_call(recording)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
@@ -97,13 +121,7 @@ def fork(
         wanted = as_guidance(guidance, pipe, given)
         check_weak(wanted, family, family.denoisers(pipe))
     arguments = pipeline_arguments(pipe, family, wanted, seed, given)
-    exact = recording.ds.x_t.dtype == np.float32
-    if step and not exact:
-        warnings.warn(
-            f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
-            stacklevel=2,
-        )
-    settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step, exact)
+    settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
     dtype = record_dtype or str(recording.ds.x_t.dtype)
     run = made(trace, wanted, arguments, passes, record=record, record_dtype=dtype, overwrite=overwrite)
@@ -115,6 +133,15 @@ def fork(
 
     run.again = again
     return run
+
+
+def _recording_of(source: Any) -> Recording:
+    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
+    if not isinstance(recording, Recording):
+        raise CallError(
+            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
+        )
+    return recording
 
 
 def can_fork(recording: Recording) -> None:
@@ -149,12 +176,12 @@ def _check_family(family: Family, pipe: Any) -> None:
         )
 
 
-def _origin(recording: Recording, step: int, exact: bool) -> dict[str, Any]:
+def _origin(recording: Recording, step: int) -> dict[str, Any]:
     return {
         "forked_from": str(recording.path),
         "forked_guidance": str(recording.settings.get("guidance_text") or ""),
         "fork_step": step,
-        "fork_exact": bool(exact or not step),
+        "fork_exact": is_exact(recording) or not step,
     }
 
 

@@ -14,8 +14,7 @@ from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
 from stg_lab.recording import Recording, open_recording
-from stg_lab.sampling import fork
-from stg_lab.sampling.fork import can_fork
+from stg_lab.sampling.fork import can_fork, sampled_on
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import parse
 from stg_lab.weak.layers import format_layers, parse_layers
@@ -129,7 +128,7 @@ class ForkExplorer(Working):
         try:
             job.tell(f"going to step {step}", 0.0, shown=number, pictures={})
             with no_progress_bar(self._pipe):
-                run = fork(self._source, step, guidance, pipe=self._pipe, record=place, on_step=look)
+                run = sampled_on(self._source, step, guidance, pipe=self._pipe, record=place, on_step=look)
         except Stopped:
             if reached and self._latest is not None:
                 self._places.append((place, folder))

@@ -20,21 +20,22 @@ class ForkExplorer extends Working {
   build() {
     this.list = h("div", { class: "stg-forks", role: "group", "aria-label": "Forks" });
     this.rule = h("div", { class: "stg-rule" }, "Forks");
-    return [this.buildHead("Fork: sample on from a recorded step"), this.buildSteps(), this.buildChoice(),
-      this.buildWork("", () => this.set({ asked: this.get("asked") + 1 })), this.buildStage(), this.rule, this.list];
+    const [choice, work] = [this.buildChoice(), this.buildWork("", () => this.set({ asked: this.get("asked") + 1 }))];
+    this.starter.after(this.sum);
+    return [this.buildHead("Fork: sample on from a recorded step"), this.buildSteps(), choice, work, this.buildStage(), this.rule, this.list];
   }
 
   buildChoice() {
     const { parts, axes } = this.view;
     this.layers = h("input", { class: "stg-layers", type: "text", size: 7, spellcheck: "false", "aria-label": "Layers, such as 5 or 3-5,8",
-      change: () => this.set({ layers: this.layers.value.trim() }) });
+      input: () => this.set({ layers: this.layers.value.trim() }) });
     this.part = this.buildSelect("part", parts);
     this.axis = this.buildSelect("axis", axes);
     this.scales = ["stg", "cfg"].map((name) => this.buildScale(name, name === "stg" ? [0, 6, 0.25] : [1, 12, 0.5]));
     this.sum = h("code", { class: "stg-sum" });
     const field = (name, ...inner) => h("label", { class: "stg-field" }, name, ...inner);
     return h("div", { class: "stg-choice" }, field("layers", this.layers), field("part", this.part), field("axis", this.axis),
-      ...this.scales.map(({ node }) => node), h("span", { class: "stg-field" }, "guided anew by ", this.sum));
+      ...this.scales.map(({ node }) => node));
   }
 
   buildSelect(name, options) {
