@@ -73,8 +73,10 @@ def layer_ablation(
     values, columns = score_table(ds, score, step)
     values = values[:, [known.index(layer) for layer in chosen]]
     tiles = _tiles(ds, step, sample, frame, [known.index(layer) for layer in chosen], columns)
-    said = f"“{ds.caption.values[sample]}”, " if "caption" in ds.coords and str(ds.caption.values[sample]) else ""
-    title = f"{said}one-step predictions at step {step}, σ = {float(ds.sigma.sel(step=step)):.2f}"
+    caption = str(ds.caption.values[sample]) if "caption" in ds.coords and tiles else ""
+    what = "one-step predictions" if tiles else "weak models"
+    title = f"{f'“{caption}”, ' if caption else ''}{what} at step {step}, σ = {float(ds.sigma.sel(step=step)):.2f}"
+    title = title[0].upper() + title[1:]
     count = f", mean of {ds.sizes['sample']} samples" if ds.sizes["sample"] > 1 else ""
     names = [column_name(*column) for column in columns]
     return _draw(values, names, chosen, tiles, title, f"{SCORES[score].long_name}{count}", score in SIGNED, total)
@@ -125,9 +127,9 @@ def _draw(
     side = pitch - GAP
     ratio = tiles["cond"].shape[0] / tiles["cond"].shape[1] if tiles else 0.0
     row = side * ratio + NUMBER + 0.05
-    title = fitted(title if tiles else title.replace("one-step predictions", "weak models"), width - 0.1, TITLE)
+    title = fitted(title, width - 0.1, TITLE)
     head = 0.08 + text_height(title, TITLE)
-    top = head + 0.08 + (0.14 + side * ratio + 0.1 if tiles else 0.3)
+    top = head + 0.08 + (0.14 + side * ratio + 0.1 if tiles else 0.46)
     sheet = Sheet(width, top + 0.2 + row * len(names) + 0.05)
     sheet.text(0.05, 0.05, title, size=TITLE, ha="left", va="top")
     for k, name in enumerate([n for n in ("cond", "uncond") if n in tiles]):
@@ -138,7 +140,7 @@ def _draw(
     _bar(sheet, left, head + (0.22 if tiles else 0.08), min(1.3, width - left - 0.3), score, colours, low, high)
     for k, layer in enumerate(layers):
         words = f"layer {layer}" if k == 0 and side > 0.35 else str(layer)
-        sheet.text(label + k * pitch + side / 2, top + 0.1, words, size=SMALL, ha="center", va="center")
+        sheet.text(label + k * pitch + side / 2, top + 0.13, words, size=SMALL, ha="center", va="baseline")
     for r, name in enumerate(names):
         y = top + 0.2 + r * row
         sheet.text(label - 0.07, y + (side * ratio + NUMBER) / 2, name, ha="right", va="center")

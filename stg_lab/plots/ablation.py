@@ -130,11 +130,11 @@ def aligned_and_worse(sweep: xr.Dataset | str | Path, *, height: int = 440) -> g
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 56, "b": 48},
+        margin={"l": 60, "r": 20, "t": 48, "b": 90},
         title={"text": "Aligned (left) and worse (up); numbers are layers, full is shortlisted", "x": 0.01},
         xaxis={"title": "change of the one-step prediction, |x0(weak) − x0(cond)| / |x0(cond)|", "rangemode": "tozero"},
         yaxis={"title": "sharpness lost"},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 0.0, "x": 0.0},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0.0},
     )
     return figure
 
