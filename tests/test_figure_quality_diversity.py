@@ -28,6 +28,7 @@ def curves(axes):
 
 def test_curves_run_over_the_scales_in_order():
     plane, quality, diversity = lab.figures.quality_diversity(ROWS).axes
+    assert [plane.get_ylabel(), plane.get_xlabel()] == ["quality", "diversity"]
     assert curves(plane) == {
         "CFG": [(1.9, 0.4), (1.6, 0.6), (1.3, 0.7)],
         "STG": [(1.9, 0.4), (1.8, 0.65)],
@@ -96,6 +97,20 @@ def test_videos_are_measured_by_the_metrics():
     [[(x, y)]] = curves(lab.figures.quality_diversity({("CFG", 1): real}, **other).axes[0]).values()
     assert y == pytest.approx(metrics.saturation(real).mean(), rel=1e-6)
     assert x == pytest.approx(metrics.pixel_diversity(real, captions).mean(), rel=1e-6)
+
+
+def test_an_interval_is_not_empty_where_all_are_right():
+    many = ["a red seven moving left"] * 6 + ["a blue two growing"] * 6
+    real = world.render(world.draw(12, seed=0, labels=[lab.digits.captions.parse(c) for c in many])).numpy()
+    right = np.flatnonzero(metrics.caption_accuracy(real, many)["all three"])
+    chosen = [*right[right < 6][:2], *right[right >= 6][:2]]
+    real, captions = real[chosen], [many[i] for i in chosen]
+    [plane] = lab.figures.quality_diversity({("CFG", 1): real}, captions=captions, width="column").axes
+    [[(_, low), (_, high)]] = plane.collections[1].get_segments()
+    z = 1.959964
+    assert low == pytest.approx(2 / (2 + z**2), rel=1e-4)  # Wilson's bound for two captions of two
+    assert high == 1
+    assert plane.get_ylabel() == "share of videos right"
 
 
 def test_runs_bring_their_captions_and_scales(tiny):

@@ -160,7 +160,7 @@ class _Layout:
         self.heads = [fitted(head, self.column, SMALL) for head in film.heads]
         self.measure = fitted(film.measure, self.bar - 0.06, SMALL)
         self.frames_top = text_height(self.title, self.title_size) + 0.07 + self._heads_height()
-        self.top = self.frames_top + (text_height("0", SMALL) if self.numbered else 0.02)
+        self.top = self.frames_top + (text_height("0", SMALL) + 0.03 if self.numbered else 0.02)
         self.height = self.top + len(film.rows) * self.pitch - GAP + EDGE
 
     def _heads_height(self) -> float:

@@ -33,6 +33,13 @@ class Point:
     diversity: Interval
 
 
+def defaults(given: Any) -> tuple[str | None, str | None]:
+    """What quality and diversity are where it is not said: columns of a finding, metrics of videos, nothing of rows."""
+    if _is_videos(given) or any(isinstance(item, Run) or _is_pair(item) for item in _listed(given)):
+        return "caption_accuracy", "feature_diversity"
+    return ("right", "diversity") if any(_is_finding(item) for item in _listed(given)) else (None, None)
+
+
 def points_of(given: Any, quality: Any, diversity: Any, captions: Sequence[str] | None) -> list[Point]:
     """Points from whatever `quality_diversity` takes, in the order given.
 
@@ -40,15 +47,17 @@ def points_of(given: Any, quality: Any, diversity: Any, captions: Sequence[str] 
         CallError: what is given cannot be read as points.
         MetricError: videos that cannot be measured.
     """
+    standard = defaults(given)
+    quality, diversity = quality or standard[0], diversity or standard[1]
     items = list(given.items()) if _is_videos(given) else _listed(given)
     if not items:
         raise CallError("there is nothing to draw: give rows (label, scale, quality, diversity), a finding, or runs.")
     points: list[Point] = []
     for item in items:
-        if isinstance(item, str | Path) or _rows(item) is not None:
-            points += _of_finding(finding(item), quality or "right", diversity or "diversity")
+        if _is_finding(item):
+            points += _of_finding(finding(item), quality, diversity)
         elif isinstance(item, Run) or _is_pair(item):
-            points.append(_measured(item, quality or "caption_accuracy", diversity or "feature_diversity", captions))
+            points.append(_measured(item, quality, diversity, captions))
         else:
             points.append(_of_row(item))
     return list({(p.label, p.scale): p for p in reversed(points)}.values())[::-1]  # the first of each
@@ -78,7 +87,7 @@ def finding(item: Any) -> Mapping[str, Any]:
 def real_of(given: Any, quality: str, diversity: str) -> tuple[float, float] | None:
     """What a finding says of real clips, where it says both."""
     for item in _listed(given):
-        if not (isinstance(item, str | Path) or _rows(item) is not None):
+        if not _is_finding(item):
             continue
         real = {_field(p, "title"): _field(p, "real") for p in finding(item).get("panels", [])}
         both = [real.get(PANELS.get(name, name)) for name in (quality, diversity)]
@@ -94,6 +103,10 @@ def _listed(given: Any) -> list[Any]:
 
 def _rows(item: Any) -> Any:
     return item.get("rows") if isinstance(item, Mapping) else getattr(item, "rows", None)
+
+
+def _is_finding(item: Any) -> bool:
+    return isinstance(item, str | Path) or _rows(item) is not None
 
 
 def _is_videos(given: Any) -> bool:
@@ -165,7 +178,17 @@ def _measured(item: Any, quality: Any, diversity: Any, captions: Sequence[str] |
         raise CallError("videos need captions=[...], one a video; runs bring their own.")
     values = [_values(name, np.asarray(videos, np.float32), list(captions)) for name in (quality, diversity)]
     group = _group(list(captions))
-    return Point(str(label), float(scale), *(metrics.bootstrap(v, group=group) for v in values))
+    return Point(str(label), float(scale), *(_estimated(v, group) for v in values))
+
+
+def _estimated(values: np.ndarray, group: int) -> Interval:
+    """Mean with its interval. Where all of a caption's videos are right for all captions, every resample says so too, and the
+    bootstrap's interval is empty; Wilson's over the captions is not."""
+    found = metrics.bootstrap(values, group=group)
+    if found.low == found.high and found.value in (0.0, 1.0):
+        wilson = metrics.share(values[::group])
+        return Interval(found.value, wilson.low, wilson.high, found.count)
+    return found
 
 
 def _scale_of(run: Run) -> tuple[str, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab import palette
-from stg_lab.figures.points import Point, points_of, real_of
+from stg_lab.figures.points import Point, defaults, points_of, real_of
 from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, inches, print_style
 from stg_lab.metrics import METRICS
 
@@ -46,6 +46,9 @@ def quality_diversity(
 ) -> Figure:
     """Quality against diversity: a curve a method, a marker a scale, bars for 95 % intervals.
 
+    What is measured here gets bootstrap intervals that resample whole captions, or Wilson's over captions where all videos
+    are right.
+
     In a column the plane alone; over the page also quality and diversity against the scale.
 
     Args:
@@ -74,7 +77,10 @@ def quality_diversity(
     """
     wide = inches(width)
     found = points_of(points, quality, diversity, captions)
-    real = real or real_of(points, str(quality or "right"), str(diversity or "diversity"))
+    quality, diversity = (
+        given or standard for given, standard in zip((quality, diversity), defaults(points), strict=True)
+    )
+    real = real or real_of(points, str(quality), str(diversity))
     curves: Curves = {}
     for point in found:
         curves.setdefault(point.label, []).append(point)
@@ -87,6 +93,8 @@ def quality_diversity(
 
 
 def _name(metric: Any, otherwise: str) -> str:
+    if metric is None:
+        return otherwise
     words = metric if isinstance(metric, str) else getattr(metric, "__name__", otherwise)
     return WORDS.get(words, words.replace("_", " ")) + (" (lower is better)" if words in LOWER_IS_BETTER else "")
 
