@@ -91,15 +91,21 @@ class Joint(Objective):
         ).frames
 
     def card(self) -> Card:
-        a = self.recipe.architecture
+        a, other = self.recipe.architecture, self.recipe.text_from
+        text = f"taken from `{other.rpartition('/')[2]}` as it is" if other else "trained with it"
+        purpose = (
+            " This model is a weaker version of that one on purpose: the weak model of Autoguidance, `lab.checkpoint`."
+            if other
+            else ""
+        )
         return Card(
             description="that draws moving handwritten digits: full 3D attention, flow matching, 9 frames of 32 x 32.",
             example="video = pipe(\n"
             '    "a red seven moving left", height=32, width=32, num_frames=9, num_inference_steps=24, guidance_scale=4\n'
             ").frames",
             parts=f"""A `WanTransformer3DModel` with {a.blocks} blocks of width {a.heads * a.head_dim}, a {a.text_layers}-layer
-`UMT5EncoderModel` trained with it, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
-(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.""",
+`UMT5EncoderModel` {text}, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
+(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.{purpose}""",
             loss="flow-matching loss",
         )
 
