@@ -33,6 +33,7 @@ def frames(recording, branch, step, sample=0):
 
 def test_the_page_is_whole_without_a_network(report, tmp_path):
     page = report.page
+    page.locator(".plotly-figure").last.scroll_into_view_if_needed()  # they are drawn when they are near
     page.wait_for_function("() => document.querySelectorAll('.plotly-figure .main-svg .trace').length >= 2")
     assert page.evaluate("() => [...document.querySelectorAll('.plotly-figure')].map((p) => p._fullData[0].y[1])") == [
         0,
