@@ -154,6 +154,16 @@ def _alone_videos(recording: Recording, guidance: Guidance) -> np.ndarray:
     return np.stack([recording.preview(x0.isel(step=k).values) for k in range(recording.steps)])
 
 
+def step_latents(recording: Recording, step: int, sample: int, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """x0 of rows at one step and sample, `(1, channel, frame, y, x)` each; those that were not computed there are left out."""
+    found = {}
+    for name in names:
+        alone = _cfg_of(recording) if name == ALONE else None
+        x0 = recording.x0(name if alone is None else recording.reweight(alone))
+        found[name] = x0.isel(step=step, sample=slice(sample, sample + 1)).values
+    return {name: values for name, values in found.items() if np.isfinite(values).all()}
+
+
 def _row(recording: Recording, name: str, video: np.ndarray, alone: Guidance | None) -> dict[str, Any]:
     """Name, words and colour of a branch, and at which steps it was computed."""
     weak = recording.weak
@@ -190,9 +200,9 @@ def _finals(
 ) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Rows of the final videos that are there, each with its pictures `(sample, frame, height, width, 3)`."""
     text = str(recording.settings.get("guidance_text") or "the sampler's own")
-    found = [("final", text, GUIDED, final_video(source))]
+    found = [("final", text, GUIDED, _like_previews(source))]
     if baseline is not None:
-        found.append(("baseline", "CFG alone, same seed", ALONE, final_video(baseline)))
+        found.append(("baseline", "CFG alone, same seed", ALONE, _like_previews(baseline)))
     rows = []
     for name, note, like_branch, video in found:
         if video is None:
@@ -204,6 +214,14 @@ def _finals(
             )
         rows.append(({"name": name, "label": name, "note": note, "colour": colour(like_branch, [])}, video))
     return rows
+
+
+def _like_previews(source: Any) -> np.ndarray | None:
+    """The final video as the steps are shown: where a decoder is learned, they are previews, and so is it."""
+    recording = getattr(source, "recording", None)
+    if isinstance(recording, Recording) and recording.has_preview and not recording.preview_exact:
+        return final_video(recording)
+    return final_video(source)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 
 from stg_lab.errors import CallError
-from stg_lab.widgets.base import Explorer, check_among, check_sample, check_step, module, style
-from stg_lab.widgets.sprites import Sprites, make_sprites
+from stg_lab.sampling import decode
+from stg_lab.widgets.base import check_among, check_sample, check_step, module, shows_problems, style
+from stg_lab.widgets.sprites import Sprites, make_sprites, recording_of, step_latents, strip
+from stg_lab.widgets.working import Job, Working
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording
     from stg_lab.sampling import Run
 
+DECODED = 3_000_000  # pixels of one branch's pictures at one decoded step
 
-class X0Explorer(Explorer):
+
+class X0Explorer(Working):
     """One-step predictions of every branch, with all pictures on board. Make it with `x0_explorer`.
 
     Attributes:
@@ -28,9 +33,11 @@ class X0Explorer(Explorer):
         gain: what the difference is multiplied by.
         size: width of a picture in CSS pixels; 0 lets pictures fill the cell.
         view, sheets: what is shown, see `Sprites`; fixed.
+        asked: counts how often the browser asked to decode a step.
+        decoded: sizes of what the model has decoded itself, by "sample@step"; its pictures are in `pictures`.
     """
 
-    _esm, _css = module("x0_explorer"), style("x0_explorer")
+    _esm, _css = module("working", "x0_explorer"), style("working", "x0_explorer")
     STATE = ("step", "sample", "mode", "playing", "difference", "gain", "size")
 
     step = traitlets.Int(0).tag(sync=True)
@@ -40,8 +47,11 @@ class X0Explorer(Explorer):
     difference = traitlets.Bool(False).tag(sync=True)
     gain = traitlets.Float(1.0).tag(sync=True)
     size = traitlets.Int(0).tag(sync=True)
+    asked = traitlets.Int(0).tag(sync=True)
+    decoded = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, sprites: Sprites, **state: Any) -> None:
+    def __init__(self, sprites: Sprites, *, recording: Recording | None = None, pipe: Any = None, **state: Any) -> None:
+        self._recording, self._pipe = recording, pipe
         middle = {"step": len(sprites.view["steps"]) // 2, "gain": float(sprites.view["gain"])}
         super().__init__(sprites.view, sprites.sheets, **{**middle, **state})
 
@@ -49,6 +59,35 @@ class X0Explorer(Explorer):
     def sprites(self) -> Sprites:
         """What is shown, as plain values and PNG bytes."""
         return Sprites(self.view, self.sheets)
+
+    @shows_problems
+    def decode_step(self) -> None:
+        """Begin to decode the step and sample that are shown with the model itself, in the background; `wait()` waits for it.
+
+        Linear previews are quick and rough; after this the step's pictures are the decoder's own.
+        """
+        if self._recording is None or self._pipe is None:
+            raise CallError(
+                "there is no model here to decode with. Type lab.widgets.x0_explorer(recording, pipe=pipe)."
+            )
+        self.start(partial(self._decode, self._recording, self.step, self.sample), "decoding")
+
+    def _decode(self, recording: Recording, step: int, sample: int, job: Job) -> None:
+        """In the thread: every row of one step and sample."""
+        latents = step_latents(recording, step, sample, [row["name"] for row in self.view["rows"]])
+        pictures: dict[str, bytes] = {}
+        size: dict[str, int] = {}
+        for number, (name, x0) in enumerate(latents.items()):
+            job.check()
+            job.tell(f"decoding {name} at step {step}", number / len(latents))
+            png, size = strip(decode(self._pipe, x0)[0], DECODED)
+            pictures[f"{name}/{sample}@{step}"] = png
+        known = {**self.decoded, f"{sample}@{step}": size}
+        job.tell(f"step {step} is decoded", pictures={**self.pictures, **pictures}, decoded=known)
+
+    @traitlets.observe("asked")
+    def _asked(self, change: Any) -> None:
+        self.decode_step()
 
     @traitlets.validate("step")
     def _check_step(self, proposal: Any) -> int:
@@ -85,6 +124,7 @@ def x0_explorer(
     baseline: Run | Recording | None = None,
     size: int | None = None,
     fps: float = 8,
+    pipe: Any = None,
 ) -> X0Explorer:
     """Show what each branch of a recorded run predicts at each step.
 
@@ -99,6 +139,7 @@ def x0_explorer(
         baseline: a run or recording of the same call with CFG alone, for its final video: `baseline=run.baseline`.
         size: width of a picture in CSS pixels; by default pictures fill the cell.
         fps: frames a second of the videos.
+        pipe: the pipeline, to decode single steps on demand where pictures are a linear preview; None for the run's own.
 
     Returns:
         A widget; its state (`step`, `sample`, `mode`, `playing`, `difference`, `gain`, `size`) can be set from Python.
@@ -114,4 +155,8 @@ def x0_explorer(
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     sprites = make_sprites(source, branches=branches, cfg=cfg, baseline=baseline, fps=fps)
-    return X0Explorer(sprites, sample=sample, size=size or 0)
+    recording = recording_of(source)
+    pipe = pipe if pipe is not None else getattr(source, "pipe", None)
+    decodable = pipe is not None and not recording.preview_exact
+    sprites = Sprites(sprites.view | {"decodable": decodable}, sprites.sheets)
+    return X0Explorer(sprites, recording=recording, pipe=pipe, sample=sample, size=size or 0)

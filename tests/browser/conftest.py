@@ -122,11 +122,13 @@ def visit(chromium):
 
 @pytest.fixture
 def visit_widget(visit, tmp_path):
-    """Show an explorer on a page of its own, without a kernel: `visit_widget(widget)` gives a `Visit`."""
+    """Show an explorer on a page of its own, without a kernel: `visit_widget(widget)` gives a `Visit`; JavaScript
+    may run `before` it is mounted."""
 
-    def show(widget, **options):
+    def show(widget, *, before="", **options):
         file = tmp_path / f"{type(widget).__name__}-{time.monotonic_ns()}.html"
-        file.write_text(page(type(widget).__name__, [f"<style>{widget._css}</style>", live(widget, "explorer")]))
+        body = live(widget, "explorer").replace("mount('explorer')", f"{before}\nmount('explorer')")
+        file.write_text(page(type(widget).__name__, [f"<style>{widget._css}</style>", body]))
         seen = visit(file.as_uri(), **{"color_scheme": "light", **options})
         seen.page.wait_for_selector(".stg-lab[data-ready]")
         return seen

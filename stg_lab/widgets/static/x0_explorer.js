@@ -2,14 +2,20 @@
 
 const GAP = 3; // pixels between tiles, as in the style sheet
 const NAMES = 180; // width of the column of names with its gap
+const SIZES = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768]; // pixels of a picture, by the zoom's buttons
 const SMALLEST = 34; // a film strip shows fewer frames rather than narrower ones
 
-class X0Explorer extends Explorer {
+class X0Explorer extends Working {
   static CLASS = "stg-x0";
   static LABEL = "One-step predictions by step";
   static STATE = ["step", "sample", "mode", "playing", "difference", "gain", "size"];
 
+  get followed() {
+    return [...super.followed, "decoded"];
+  }
+
   prepare() {
+    super.prepare();
     Object.assign(this, { frame: 0, shown: null });
     this.canDiffer = this.view.rows.some((row) => row.name === "cond") && this.view.rows.length > 1;
   }
@@ -27,7 +33,7 @@ class X0Explorer extends Explorer {
     const branches = this.rows.slice(0, view.rows.length).map((row) => row.node);
     const finals = this.rows.slice(view.rows.length).map((row) => row.node);
     this.axis = h("div", { class: "stg-tiles" });
-    return [this.buildHead("One-step predictions ", h("i", {}, "x", h("sub", {}, "0"))), this.buildSteps(), this.buildTools(),
+    return [this.buildHead("One-step predictions ", h("i", {}, "x", h("sub", {}, "0"))), this.buildSteps(), this.buildTools(), this.buildDecode(),
       h("div", { class: "stg-axis", "aria-hidden": "true" }, h("span", {}, "frame"), this.axis),
       h("div", { class: "stg-rows" }, ...branches),
       finals.length ? h("div", { class: "stg-rule" }, finals.length > 1 ? "Final videos" : "Final video") : null,
@@ -43,8 +49,23 @@ class X0Explorer extends Explorer {
     this.legend = h("span", { class: "stg-legend" });
     const key = (name) => h("kbd", {}, name);
     return h("div", { class: "stg-tools" },
-      h("div", { class: "stg-group", role: "group", "aria-label": "Show as" }, ...this.modes), this.play, this.difference,
-      this.legend, h("span", { class: "stg-keys" }, key("←"), " ", key("→"), " step   ", key("space"), " play"));
+      h("div", { class: "stg-group", role: "group", "aria-label": "Show as" }, ...this.modes), this.play, this.difference, this.buildZoom(),
+      this.legend, h("span", { class: "stg-keys" }, key("←"), " ", key("→"), " step   ", key("space"), " play   ", key("−"), " ", key("+"), " zoom"));
+  }
+
+  buildZoom() {
+    const group = h("div", { class: "stg-group", role: "group", "aria-label": "Size of the pictures" },
+      this.button("stg-smaller", "−", () => this.zoom(-1), { "aria-label": "Smaller pictures" }),
+      this.button("stg-fit", "fit", () => this.set({ size: 0 }), { "aria-label": "Pictures that fill the cell" }),
+      this.button("stg-larger", "+", () => this.zoom(1), { "aria-label": "Larger pictures" }));
+    [this.smaller, this.fit, this.larger] = group.children;
+    return group;
+  }
+
+  /** The model's own decoding of a step, where pictures are only a linear preview. */
+  buildDecode() {
+    if (!this.view.decodable) return null;
+    return this.buildWork("Decode this step", () => this.set({ asked: this.get("asked") + 1 }));
   }
 
   buildRow(row) {
@@ -58,8 +79,18 @@ class X0Explorer extends Explorer {
 
   // --- answering ------------------------------------------------------------------------------------------------
 
+  zoom(by) {
+    const now = Math.round(this.tile);
+    const next = by > 0 ? SIZES.find((size) => size > now) : SIZES.findLast((size) => size < now);
+    if (next) this.set({ size: next });
+  }
+
   onKey(event) {
-    if (event.key === " " && !["BUTTON", "SELECT"].includes(event.target.tagName)) { // a button answers to the space bar by itself
+    const by = { "+": 1, "=": 1, "-": -1 }[event.key];
+    if (by && event.target.tagName !== "SELECT" && !event.ctrlKey && !event.altKey && !event.metaKey) { // with them the browser zooms
+      this.zoom(by);
+      event.preventDefault();
+    } else if (event.key === " " && !["BUTTON", "SELECT"].includes(event.target.tagName)) { // a button answers to the space bar by itself
       this.togglePlay();
       event.preventDefault();
     } else super.onKey(event);
@@ -73,8 +104,9 @@ class X0Explorer extends Explorer {
   // --- showing --------------------------------------------------------------------------------------------------
 
   async refresh() {
-    const sample = this.get("sample");
+    const [sample, key] = [this.get("sample"), this.decodedKey];
     await Promise.all(this.rows.map((row) => this.sheets.load(row.name, sample)));
+    await Promise.all(this.rows.filter((row) => this.get("pictures")?.[`${row.name}/${key}`]).map((row) => this.moving.load(row.name, key)));
     if (sample !== this.get("sample")) return; // another one was chosen meanwhile, and has its own refresh
     this.sample = sample; // its pictures are ready: from now on it is painted, also while videos play
     this.layout();
@@ -92,11 +124,27 @@ class X0Explorer extends Explorer {
     this.play.replaceChildren(icon(moving ? "pause" : "play"), moving ? "Pause" : "Play");
     this.play.setAttribute("aria-label", moving ? "Pause the videos" : "Play the videos");
     this.difference.setAttribute("aria-pressed", String(this.differing));
+    this.fit.setAttribute("aria-pressed", String(!this.get("size")));
+    if (this.view.decodable) {
+      this.showWork();
+      this.starter.disabled ||= Boolean(this.decodedSize);
+      this.starter.textContent = this.decodedSize ? "This step is decoded" : "Decode this step";
+    }
     this.legend.textContent = this.differing ? `grey = equal, signed, gain ×${+this.get("gain").toFixed(2)}` : this.shrunkText();
   }
 
   shrunkText() {
     return this.view.shrink > 1 ? `pictures at 1/${this.view.shrink} of their size` : "";
+  }
+
+  /** What the pictures of this step and sample, once decoded, are called. */
+  get decodedKey() {
+    return `${this.get("sample")}@${this.get("step")}`;
+  }
+
+  /** Their size, {frames, width, height}, or undefined where this step is not decoded. */
+  get decodedSize() {
+    return (this.get("decoded") ?? {})[this.decodedKey];
   }
 
   get differing() {
@@ -117,6 +165,7 @@ class X0Explorer extends Explorer {
     const columns = video ? rows.length : shown.length;
     const share = (room - gap * (columns - 1)) / columns;
     const tile = wish || whole(video ? Math.min(Math.max(share, 112), 256) : Math.min(share, 128), width);
+    this.tile = tile;
     const strip = columns * (tile + gap) - gap;
     this.root.dataset.mode = video ? "video" : "frames";
     this.root.classList.toggle("stg-narrow", stacked && !video);
@@ -145,22 +194,41 @@ class X0Explorer extends Explorer {
   }
 
   paintRow(row) {
-    const { width, height } = this.view;
     const [step, sample] = [row.computed ? this.get("step") : 0, this.sample];
     const there = !row.computed || row.computed[step];
     const differ = this.differing && row.computed && row.name !== "cond";
     row.node.classList.toggle("stg-missing", !there);
     row.why.hidden = there;
     row.noteNode.textContent = this.differing && row.name === "cond" ? "the reference" : differ ? `${row.label} − cond` : row.note;
+    const own = this.source(row, step, sample);
+    const reference = differ ? this.source(this.rows.find(({ name }) => name === "cond"), step, sample) : null;
+    const [from, cond] = differ && own.decoded !== reference.decoded ? [this.preview(row, step, sample), this.preview({ name: "cond", computed: row.computed }, step, sample)] : [own, reference];
     this.shown.forEach((frame, i) => {
-      const [x, y] = [frame * width, step * height];
-      row.canvases[i].dataset.frame = frame;
-      row.canvases[i].setAttribute("aria-label", `${row.label}, frame ${frame}`);
-      if (!there) return row.contexts[i].clearRect(0, 0, width, height);
-      const pixels = this.sheets.get(row.name, sample).getImageData(x, y, width, height);
-      if (differ) subtract(pixels.data, this.sheets.get("cond", sample).getImageData(x, y, width, height).data, this.get("gain"));
+      const canvas = row.canvases[i];
+      canvas.dataset.frame = frame;
+      canvas.setAttribute("aria-label", `${row.label}, frame ${frame}`);
+      if (canvas.width !== from.width || canvas.height !== from.height) Object.assign(canvas, { width: from.width, height: from.height });
+      if (!there) return row.contexts[i].clearRect(0, 0, canvas.width, canvas.height);
+      const pixels = from.picture(frame);
+      if (differ) subtract(pixels.data, cond.picture(frame).data, this.get("gain"));
       row.contexts[i].putImageData(pixels, 0, 0);
     });
+  }
+
+  /** Where the pictures of a row at a step come from: the model's own decoding if it is there, else the sheet. */
+  source(row, step, sample) {
+    const size = row.computed ? this.decodedSize : null;
+    const context = size && this.moving.get(row.name, this.decodedKey);
+    if (!context) return this.preview(row, step, sample);
+    const { frames, width, height } = size;
+    const at = (frame) => Math.round((frame * (frames - 1)) / Math.max(this.view.frames - 1, 1)); // a preview has fewer frames
+    return { width, height, decoded: true, picture: (frame) => context.getImageData(at(frame) * width, 0, width, height) };
+  }
+
+  preview(row, step, sample) {
+    const { width, height } = this.view;
+    const context = this.sheets.get(row.name, sample);
+    return { width, height, decoded: false, picture: (frame) => context.getImageData(frame * width, step * height, width, height) };
   }
 
   paintTrack() {
