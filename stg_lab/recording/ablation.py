@@ -11,9 +11,9 @@ import numpy as np
 
 from stg_lab.guidance.scores import SCORES
 from stg_lab.preview import Preview
-from stg_lab.recording.layout import LATENT_DIMS, PREVIEW
+from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.recording.packed import place
-from stg_lab.recording.previews import preview_of
+from stg_lab.recording.previews import packed_preview, preview_of, unpacked_preview
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def ablation_preview(ds: xr.Dataset) -> Preview | None:
     >>> preview = ablation_preview(lab.open_ablation("layers"))  # doctest: +SKIP
     >>> preview.decode(ds.x0.sel(layer=4, part="block", axis="joint", step=6).values)  # doctest: +SKIP
     """
-    return preview_of(ds)
+    return unpacked_preview(ds)
 
 
 def _read(path: Path, keep: Any) -> xr.Dataset:
@@ -98,9 +98,9 @@ def _read(path: Path, keep: Any) -> xr.Dataset:
             ds[name] = raw[name]
             ds[name].attrs.update(long_name="one-step prediction", units="latents")
     ds = ds.drop_vars("why").assign(why=_reasons(raw))
-    for name in (PREVIEW + field for field in Preview.__dataclass_fields__):
-        if name in raw:
-            ds[name] = raw[name].load()
+    preview = preview_of(raw)
+    if preview is not None:
+        ds = ds.assign(packed_preview(preview))
     complete = bool(((made != MISSING) | (raw.weak == "")).all())
     return ds.assign_attrs(settings=raw.attrs["settings"], arguments=raw.attrs["arguments"], complete=complete)
 

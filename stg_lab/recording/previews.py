@@ -30,3 +30,35 @@ def preview_of(ds: xr.Dataset) -> Preview | None:
     there = [name for name in Preview.__dataclass_fields__ if PREVIEW + name in ds]  # r2 came later
     values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in there}
     return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+
+
+def packed_preview(preview: Preview) -> dict[str, xr.DataArray]:
+    """A preview as two variables of a dataset whose latents have the dimension `channel`: all rows of its matrices in one, and
+    their biases. Its numbers are attributes."""
+    import xarray as xr
+
+    values = preview.to_dict()
+    numbers = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    about = {
+        "long_name": "linear decoder of the latents",
+        "first_rows": len(preview.first),
+        **{name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()},
+    }
+    matrix, bias = (
+        np.concatenate([preview.first, preview.rest]),
+        np.concatenate([preview.first_bias, preview.rest_bias]),
+    )
+    return {
+        f"{PREVIEW}matrix": xr.DataArray(matrix, dims=(f"{PREVIEW}row", "channel"), attrs=about),
+        f"{PREVIEW}bias": xr.DataArray(bias, dims=f"{PREVIEW}row", attrs={"long_name": "bias of the decoder"}),
+    }
+
+
+def unpacked_preview(ds: xr.Dataset) -> Preview | None:
+    """The preview that `packed_preview` made; None where there is none, or an operation has dropped what belongs to it."""
+    if f"{PREVIEW}matrix" not in ds or "first_rows" not in ds[f"{PREVIEW}matrix"].attrs:
+        return None
+    about = dict(ds[f"{PREVIEW}matrix"].attrs)
+    matrix, bias, rows = ds[f"{PREVIEW}matrix"].values, ds[f"{PREVIEW}bias"].values, about.pop("first_rows")
+    numbers = {name: value for name, value in about.items() if name in Preview.__dataclass_fields__}
+    return Preview(matrix[:rows], bias[:rows], matrix[rows:], bias[rows:], **numbers)

@@ -87,7 +87,8 @@ def ablate(
           x0_distance, spatial_energy, temporal_energy, sharpness_lost, with definition, units and range as attributes;
         - `nothing_changed`: whether the weak pass came out equal to the conditional one (its vector is 0 then);
         - `x0`: the one-step prediction of each weak model, also (channel, frame, y, x), lazy; `x0_cond` and `x0_uncond`;
-        - `preview_*`: a linear decoder of the latents where the family has one, see `stg_lab.recording.ablation_preview`;
+        - `preview_matrix`, `preview_bias`: a linear decoder of the latents where the family has one, see
+          `stg_lab.recording.ablation_preview`;
         - `why (layer, part, axis)`: why a weak model is not there and its scores are NaN; "" where it is;
         - coordinates `timestep` and `sigma` for each step, `caption` and `seed` for each sample, and `weak`, the
           specification of each weak model.
