@@ -33,7 +33,7 @@ def angles(
     Args:
         recording: what to plot.
         names: branches that the vectors point away from. By default the spatial and temporal ones and CFG's where they were
-            recorded, else all.
+            recorded, else all; with `to`, all.
         to: only angles to this vector, such as "uncond" for CFG's.
         cosine: cosines instead of degrees.
         height: of the figure, in pixels.
@@ -44,7 +44,7 @@ def angles(
     """
     import plotly.graph_objects as go
 
-    names = names or _usual(recording)
+    names = names or (tuple(vector_names(recording)) if to else _usual(recording))
     chosen = chosen_vectors(recording, [*names, *([to] if to else [])])
     found = analysis.angles(recording, *chosen)
     data = found.cosine if cosine else found.angle
