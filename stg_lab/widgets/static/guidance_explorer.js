@@ -112,8 +112,10 @@ class GuidanceExplorer extends Explorer {
       spectra: [plot("Over space, at this step", "cycles per latent pixel", "log₁₀ power a mode"),
         plot("Over time, at this step (0: what stays)", "cycles per latent frame", "log₁₀ power a mode")],
     };
-    this.groups = Object.entries(this.charts).map(([name, plots]) => h("div", { class: "stg-plots", "data-panel": name }, ...plots.map((one) => one.node)));
-    return h("div", {}, ...this.groups);
+    this.groups = Object.fromEntries(Object.entries(this.charts).map(([name, plots]) =>
+      [name, h("div", { class: "stg-plots", "data-panel": name }, ...plots.map((one) => one.node))]));
+    this.board = h("div", {});
+    return this.board;
   }
 
   // --- the sum -----------------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ class GuidanceExplorer extends Explorer {
     this.panels.update();
     this.ontos.update();
     this.ontos.hidden = panel !== "parts";
-    this.groups.forEach((group) => { group.hidden = group.dataset.panel !== panel; });
+    if (this.board.firstChild !== this.groups[panel]) this.board.replaceChildren(this.groups[panel]); // only what is seen is kept up to date
     const { radius, frequency, curves, steps } = this.view;
     const lines = (of) => curves.map((curve, i) => ({ label: curve.label, colour: curve.colour, dash: curve.name === "guided" ? "5 4" : null, y: [...of(i)] }));
     const numbers = (name, ...before) => (i) => this.arrays.at(name, i, ...before, step, sample);
