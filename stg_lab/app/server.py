@@ -7,11 +7,13 @@ import tempfile
 import threading
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from traitlets import default
 from traitlets.config import Config
 from voila.app import Voila
+from voila.tornado.handler import TornadoVoilaHandler
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE / "notebook" / "app.ipynb"
@@ -25,6 +27,14 @@ class OwnKernels(KernelSpecManager):
         return []
 
 
+class Page(TornadoVoilaHandler):
+    """The page, with the cookie that lets it end its kernel when it is closed; voila itself never sets it."""
+
+    async def prepare(self, **how: Any) -> None:
+        await super().prepare(**how)
+        _ = self.xsrf_token  # reading it sets the cookie
+
+
 class Server(Voila):
     """voila without configuration files: it would take one from the current folder, too."""
 
@@ -36,6 +46,13 @@ class Server(Voila):
     def address(self) -> str:
         """What opens the app."""
         return f"{self.connection_url}?token={self.token}"
+
+    def init_handlers(self) -> list[Any]:
+        """voila's, but for the page."""
+        return [
+            tuple(Page if part is TornadoVoilaHandler else part for part in handler)
+            for handler in super().init_handlers()
+        ]
 
     def launch_browser(self) -> None:
         """Open the address with its token, which voila's own way leaves out."""
