@@ -49,7 +49,7 @@ RC: Any = {
     "axes.spines.right": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
-    "figure.dpi": 160,  # in a notebook: 6.9 inches fill its cell
+    "figure.dpi": 130,  # in a notebook: 6.9 inches fill its cell
     "savefig.dpi": 300,
     "image.interpolation": "nearest",
 }
