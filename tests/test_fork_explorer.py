@@ -112,10 +112,15 @@ def test_cancel_keeps_what_is_done(tiny):
     assert again.recording.complete
 
 
-def test_the_browser_asks_by_counting(explorer):
+def test_the_browser_asks_by_counting_and_a_refusal_leaves_what_is_shown(explorer):
     explorer.set_state({"asked": 1})
     assert explorer.wait(60)
     assert len(explorer.forks) == 1
+    explorer.layers = "9"
+    explorer.set_state({"asked": 2})
+    assert explorer.wait(60)
+    assert "layer 9" in explorer.problem
+    assert (len(explorer.forks), explorer.shown) == (1, 0)
 
 
 def test_a_recording_loads_its_model_when_first_needed(run, tiny, monkeypatch):

@@ -115,7 +115,7 @@ class ForkExplorer(Working):
         job.check()
         folder = TemporaryFolder()
         place = Path(folder.path) / "run.zarr"
-        number, said = len(self.made), {"step": step, "guidance": str(guidance)}
+        before, number, said = self.shown, len(self.made), {"step": step, "guidance": str(guidance)}
         reached: list[int] = []
         self._latest = None
 
@@ -134,9 +134,11 @@ class ForkExplorer(Working):
                 self._places.append((place, folder))
                 self._add(job, said | {"until": reached[-1], "note": ""}, self._latest)
                 job.tell(status=f"cancelled at step {reached[-1]}; what is done is kept")
+            else:
+                job.tell(status="cancelled before its first step", shown=before)
             raise
         except BaseException:
-            job.tell(shown=min(self.shown, number - 1))
+            job.tell(shown=before)
             raise
         run._recording = open_recording(place, keep=folder)  # its temporary folder must live as long as it does
         self.forks.append(run)
