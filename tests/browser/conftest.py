@@ -96,7 +96,7 @@ def visit(chromium):
     """Open pages behind the gate: `visit(url, allowed=(...), color_scheme=...)` gives a `Visit`."""
     contexts = []
 
-    def open_page(url, *, allowed=(), height=1000, **options):
+    def open_page(url, *, allowed=(), height=1000, wait_until="domcontentloaded", **options):
         context = chromium.new_context(viewport={"width": 1180, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -112,7 +112,7 @@ def visit(chromium):
         context.route("**/*", gate)
         page.on("pageerror", lambda error: seen.faults.append(str(error)))
         page.on("console", lambda said: seen.faults.append(said.text) if said.type == "error" else None)
-        page.goto(url, wait_until="domcontentloaded")
+        page.goto(url, wait_until=wait_until)
         return seen
 
     yield open_page

@@ -16,9 +16,14 @@ def address(recorded, tmp_path_factory):
         yield url
 
 
+def come(visit, address, **options):
+    """Open the app. Its page is whole only when the notebook behind it has run."""
+    return visit(address, allowed=(address.partition("?")[0],), wait_until="commit", **options)
+
+
 @pytest.fixture
 def app(visit, address):
-    seen = visit(address, allowed=(address.partition("?")[0],), color_scheme="light")
+    seen = come(visit, address, color_scheme="light")
     seen.page.wait_for_selector(".stg-x0[data-ready]", timeout=90_000)
     return seen
 
@@ -50,7 +55,7 @@ def test_tabs_and_recordings_can_be_chosen(app):
 def test_the_token_leaves_the_address_and_a_reload_still_works(app):
     page = app.page
     assert "token" not in page.url
-    page.reload(wait_until="domcontentloaded")
+    page.reload(wait_until="commit")
     page.wait_for_selector(".stg-x0[data-ready]", timeout=90_000)
     assert (app.faults, app.outside) == ([], [])
 
@@ -64,7 +69,7 @@ def test_a_stranger_sees_no_recording(visit, address):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_it_follows_the_systems_look_and_fits(visit, address, scheme, width, tmp_path):
-    seen = visit(address, allowed=(address.partition("?")[0],), color_scheme=scheme)
+    seen = come(visit, address, color_scheme=scheme)
     seen.page.set_viewport_size({"width": width, "height": 900})
     seen.page.wait_for_selector(".stg-x0[data-ready]", timeout=90_000)
     seen.page.wait_for_timeout(300)  # for the resize observer
