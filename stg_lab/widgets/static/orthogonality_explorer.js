@@ -133,7 +133,7 @@ class OrthogonalityExplorer extends Explorer {
   }
 
   showRows(pair) {
-    const { kept, loser, step, sample, coefficient, cosine } = pair;
+    const { kept, loser, coefficient, cosine } = pair;
     const { removed, left } = this.view.lines;
     const words = {
       cond: ["cond", "one-step prediction", "#000000"],
@@ -150,8 +150,17 @@ class OrthogonalityExplorer extends Explorer {
       row.node.setAttribute("aria-label", `${name}: ${note}`);
     }
     if (!this.pictures) return;
-    const scales = [pair.i, pair.j].map((v) => this.arrays.at("scale", sample, v)[step]);
-    this.legend.textContent = `grey = nothing added, ×${short((0.5 * this.get("gain")) / Math.max(...scales))}`;
+    this.legend.textContent = `grey = nothing added, ×${short(0.5 / this.brightest(pair))}`;
+  }
+
+  isThere({ sample, step }, v) {
+    return Number.isFinite(this.arrays.at("length", sample, v)[step]);
+  }
+
+  /** The change of a pixel that is as bright as can be, for both vectors the same so that they compare. */
+  brightest(pair) {
+    const there = [pair.i, pair.j].filter((v) => this.isThere(pair, v));
+    return Math.max(...there.map((v) => this.arrays.at("scale", pair.sample, v)[pair.step])) / this.get("gain");
   }
 
   /** Choose how large tiles are, and paint all that depends on the width. */
@@ -195,8 +204,8 @@ class OrthogonalityExplorer extends Explorer {
     const { width, height } = this.view;
     const { step, sample, i, j, coefficient } = pair;
     const [a, b] = [i, j].map((v) => this.arrays.at("scale", sample, v)[step]);
-    const most = Math.max(a, b) / this.get("gain");
-    const there = [i, j].map((v) => Number.isFinite(this.arrays.at("length", sample, v)[step]));
+    const most = this.brightest(pair);
+    const there = [i, j].map((v) => this.isThere(pair, v));
     const parts = { keeps: [a / most, 0], loses: [0, b / most], removed: [(coefficient * a) / most, 0], left: [(-coefficient * a) / most, b / most] };
     const needs = { cond: true, keeps: there[0], loses: there[1], removed: there[0] && there[1], left: there[0] && there[1] };
     const read = (name, frame) => this.sheets.get(name, sample).getImageData(frame * width, step * height, width, height);
