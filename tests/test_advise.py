@@ -176,7 +176,7 @@ def test_the_notebooks_table_has_every_shown_candidate_and_escapes_words():
     assert page.count("<tr") == 3
     for one in lab.advise(ds):
         assert one.typed in page
-    assert "its vector is much like CFG&#x27;s" in page
+    assert "its vector is much like CFG&#x27;s: 0 of 4" in page
 
 
 @pytest.mark.parametrize(

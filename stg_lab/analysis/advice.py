@@ -238,19 +238,31 @@ class Advice:
         )
 
     def _html_row(self, one: Candidate) -> str:
-        def listed(reasons: tuple[str, ...]) -> str:
-            return "<br>".join(map(html.escape, reasons))
-
         numbers = [f"{one.scores[s].mean:.2f}<br><small>{_range(one.scores[s])}</small>" for s in SHORT]
         cells = [f"<b>{one.rank}</b>", f"<code>{html.escape(one.typed)}</code>", *numbers, f"{one.gain:.2f}"]
         cells += [f"{round(one.together * one.states)} of {one.states}"]
-        cells += [f"<small>{listed(one.reasons_for)}</small>", f"<small>{listed(one.reasons_against)}</small>"]
+        good, bad = ("<br>".join(map(html.escape, words)) for words in _brief(one))
+        cells += [f"<small style='white-space:nowrap'>{good}</small>", f"<small>{bad}</small>"]
         faint = "" if one.shortlisted else " style='opacity:0.65'"
         return (
             f"<tr{faint}>"
             + "".join(f"<td style='text-align:left;vertical-align:top'>{c}</td>" for c in cells)
             + "</tr>"
         )
+
+
+def _brief(one: Candidate) -> tuple[list[str], list[str]]:
+    """Reasons for and against without the numbers that stand beside them in the table."""
+    good: list[str] = []
+    bad: list[str] = []
+    for name, criterion in one.criteria.items():
+        held = one.held[name]
+        if held.share is None:
+            bad.append(f"{criterion.score} could not be judged")
+        else:
+            words = criterion.good if held.met else criterion.bad
+            (good if held.met else bad).append(f"{words}: {round(held.share * one.states)} of {one.states}")
+    return good, bad + ([f"rests on {one.states} of {one.of} states"] if one.states < one.of else [])
 
 
 def _range(spread: Spread) -> str:
