@@ -32,7 +32,7 @@ def gaussian_scores(swept: xr.Dataset, *, height: int = 420) -> go.Figure:
             y=one.strays.values,
             name=name,
             mode="lines+markers+text",
-            text=[f"{scale:g}" if k == 0 or scale == 0 else "" for scale in one.scale.values],
+            text=[f"{scale:g}" if k == 0 else "" for scale in one.scale.values],
             textposition="top center",
             line={"color": SERIES[k % len(SERIES)], "width": 2.5},
             marker={"size": 7},
