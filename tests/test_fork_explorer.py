@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from kit.pipelines import SMALL
+from kit.zoo import member
 from PIL import Image
 
 import stg_lab as lab
@@ -132,6 +133,25 @@ def test_a_recording_loads_its_model_when_first_needed(run, tiny, monkeypatch):
     sampled_on(explorer)
     sampled_on(explorer)
     assert loaded == [run.recording.settings["model"]]
+
+
+def test_models_with_a_learned_decoder_show_like_beside_like():
+    """A run's videos are decoded; a recording has the same linear preview for both."""
+    one = member("mochi")
+    one.call = {"prompt": "a cat", **one.call}
+    parts = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+    encoded = tuple(one.call.pop(name) for name in parts)
+    one.pipe.encode_prompt = lambda *args, **kwargs: encoded  # a recording holds no embeddings
+    run = one.sample(lab.CFG(3), output_type="np")
+    for source, pipe in ((run, None), (run.recording, run.pipe)):
+        explorer = lab.widgets.fork_explorer(source, pipe)
+        forked = sampled_on(explorer)
+        size = explorer.view["final"]
+        assert explorer.made[0]["size"] == size
+        video = run.video if pipe is None else run.recording.video()
+        assert size == dict(zip(("frames", "height", "width"), video.shape[1:4], strict=True))
+        shown = forked.video if pipe is None else run.recording.preview(forked.recording.ds.final.values)
+        np.testing.assert_array_equal(frames(explorer.sheets["fork0/0"], size["width"]), to_bytes(shown[0]))
 
 
 @pytest.mark.parametrize(

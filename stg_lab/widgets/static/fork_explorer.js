@@ -159,6 +159,11 @@ class ForkExplorer extends Working {
     return same ? [original, fork] : null;
   }
 
+  /** How many frames play. */
+  get frames() {
+    return this.clips.original?.size.frames ?? this.clips.fork?.size.frames ?? 1;
+  }
+
   layout() {
     const inner = (this.root.clientWidth || 900) - 32;
     const { width, height } = this.view.final.width ? this.view.final : this.view;
@@ -180,7 +185,8 @@ class ForkExplorer extends Working {
   }
 
   pixels({ context, size: { frames, width, height } }) {
-    return context.getImageData((this.frame % frames) * width, 0, width, height);
+    const at = Math.round((this.frame * (frames - 1)) / Math.max(this.frames - 1, 1)); // a preview may have fewer frames
+    return context.getImageData(Math.min(at, frames - 1) * width, 0, width, height);
   }
 
   draw(name, pixels) {
@@ -195,7 +201,7 @@ class ForkExplorer extends Working {
   /** Keep all players at the same frame while they play. */
   run() {
     cancelAnimationFrame(this.timer);
-    const frames = this.clips.original?.size.frames ?? this.clips.fork?.size.frames ?? 1;
+    const frames = this.frames;
     if (!this.get("playing") || frames < 2) return;
     const since = performance.now() - (this.frame * 1000) / this.view.fps;
     const tick = (now) => {
