@@ -147,8 +147,8 @@ class _Layout:
         self.between = GAP if len(self.shown) == 1 else 0.1  # inches between columns of clips
         self.bar = (0.5 if narrow else 0.75) if film.measure else 0.0
         longest = max(text_width(line, self.label_size) for row in film.rows for line in row.label.split("\n"))
-        self.label = min(longest + 0.1, 0.95 if narrow else 1.4) if longest else EDGE
-        self.labels = [fitted(row.label, self.label - 0.08, self.label_size) for row in film.rows]
+        self.label = min(longest + 0.12, 0.95 if narrow else 1.4) if longest else EDGE
+        self.labels = [fitted(row.label, self.label - 0.1, self.label_size) for row in film.rows]
         room = wide - self.label - (groups - 1) * self.between - self.bar - EDGE
         self.column = room / groups
         self.side = self.column / len(self.shown) - GAP * (len(self.shown) - 1) / len(self.shown)
