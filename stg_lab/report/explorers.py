@@ -52,14 +52,14 @@ class Shown:
     Attributes:
         item: the recording.
         explorers: those that it has, by kind.
-        notes: what is to be said about them, by name of the kind; "" for all of them.
-        samples: how many samples they hold.
+        notes: what is to be said about them, by name of the kind.
+        samples: how many samples each holds.
     """
 
     item: Item
     explorers: dict[Kind, Explorer] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    samples: int = 0
+    samples: dict[Kind, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -79,10 +79,11 @@ def kinds(item: Item) -> tuple[Kind, ...]:
 
 def show(item: Item, *, budget: float = MOST) -> Shown:
     """All explorers of an item with all samples; those with a budget get `budget` megabytes."""
-    shown = Shown(item, samples=len(item.captions))
+    count = len(item.captions)
+    shown = Shown(item, samples=dict.fromkeys(kinds(item), count))
     for kind in kinds(item):
         try:
-            shown.explorers[kind] = kind.make(item, shown.samples, budget)
+            shown.explorers[kind] = kind.make(item, count, budget)
         except LabError as error:
             if not kind.optional:
                 shown.notes[kind.name] = f"There is no explorer on this page: {error}"
@@ -110,16 +111,21 @@ def _keep_to_budgets(shown: Shown, room: int) -> None:
         others = shown.size - weight(shown.explorers[kind])
         budget = (room - others) * 3 / 4 / 1e6
         if budget >= LEAST:
-            shown.explorers[kind] = kind.make(shown.item, shown.samples, budget)
+            shown.explorers[kind] = kind.make(shown.item, shown.samples[kind], budget)
 
 
 def _fewer_samples(shown: Shown, room: int) -> None:
-    total = shown.samples
-    while shown.samples > 1 and shown.size > room:
-        shown.samples = min(max(1, shown.samples * room // shown.size), shown.samples - 1)
-        shown.explorers = {kind: kind.make(shown.item, shown.samples, MOST) for kind in shown.explorers}
-    if shown.samples < total:
-        shown.notes[""] = f"The explorers hold the first {shown.samples} of {total} samples."
+    """Fewer samples, the least telling explorers first."""
+    for kind in reversed(list(shown.explorers)):
+        total = count = shown.samples[kind]
+        while count > 1 and shown.size > room:
+            own = weight(shown.explorers[kind])
+            left = max(room - (shown.size - own), 0)
+            count = min(max(1, count * left // own), count - 1)
+            shown.explorers[kind] = kind.make(shown.item, count, MOST)
+        if count < total:
+            shown.samples[kind] = count
+            shown.notes[kind.name] = f"This explorer holds the first {count} of {len(shown.item.captions)} samples."
 
 
 def _fewer_explorers(shown: Shown, room: int) -> None:
@@ -137,8 +143,9 @@ def _smaller_pictures(shown: Shown, room: int) -> None:
         return
     share = max(room, SMALLEST) / weight(explorer)
     shown.item.pictures = _pictures(shown.item, budget=_pictures(shown.item).pixels * share * 0.8)
-    shown.explorers[kind] = kind.make(shown.item, shown.samples, MOST)
-    shown.notes[kind.name] = "Its pictures are smaller than the videos, to keep this page small."
+    shown.explorers[kind] = kind.make(shown.item, shown.samples[kind], MOST)
+    smaller = "Its pictures are smaller than the videos, to keep this page small."
+    shown.notes[kind.name] = f"{shown.notes.get(kind.name, '')} {smaller}".strip()
 
 
 def _leave_out(shown: Shown, kind: Kind) -> None:

@@ -187,16 +187,15 @@ class _Page:
 
 def _explored(shown: explorers.Shown, prefix: str) -> dict[str, tuple[str, str]]:
     """The explorers of a recording with their notes: heading and body by id."""
-    found, note = {}, shown.notes.get("", "")
+    found = {}
     for kind in explorers.kinds(shown.item):
         explorer: Explorer | None = shown.explorers.get(kind)
         own = shown.notes.get(kind.name, "")
         if explorer is None and not own:
             continue
-        words = f"<p>{kind.words}</p>\n{parts.paragraph(note)}" if explorer is not None else ""
+        words = f"<p>{kind.words}</p>\n" if explorer is not None else ""
         place = parts.explorer(explorer, f"{prefix}{kind.name}-explorer") if explorer is not None else ""
         found[f"{prefix}{kind.name}"] = (kind.heading, f"{words}{parts.paragraph(own)}{place}")
-        note = "" if explorer is not None else note  # said once, at the first of them
     return found
 
 
