@@ -49,7 +49,7 @@ def expected(rec, guidance, *, step=2, sample=0, frame=2):
 
 
 def facts(seen):
-    names, values = (seen.page.locator(f".stg-gv-facts {tag}").all_inner_texts() for tag in ("dt", "dd"))
+    names, values = (seen.page.locator(f".stg-gv-facts {tag}").all_inner_texts() for tag in ("span", "b"))
     return dict(zip(names, values, strict=True))
 
 

@@ -69,7 +69,7 @@ class GuidanceExplorer extends Explorer {
       input: () => this.set({ frame: +this.framer.value, playing: false }) });
     this.frameName = h("output", {});
     this.play = this.button("stg-play", "", () => this.set({ playing: !this.get("playing"), frame: this.now }));
-    this.facts = h("dl", { class: "stg-gv-facts" });
+    this.facts = h("div", { class: "stg-gv-facts" });
     return h("div", { class: "stg-gv-cards" }, h("div", { class: "stg-gv-pictures" }, ...Object.values(this.cards).map((c) => c.node)),
       h("div", { class: "stg-gv-frame" }, this.play, this.framer, this.frameName), this.facts);
   }
@@ -199,7 +199,7 @@ class GuidanceExplorer extends Explorer {
     this.phi.value.textContent = +this.get("rescale").toFixed(2);
     const mixed = (this.mixed = this.mix());
     this.sums = { cond: this.add([1], 1), yours: this.add(mixed.weights, mixed.factor) };
-    const row = (name, text) => [h("dt", {}, name), h("dd", {}, text)];
+    const row = (name, text) => [h("span", {}, name), h("b", {}, text)];
     this.facts.replaceChildren(
       ...row("std of the prediction", `${mixed.std.toFixed(3)} = ${(mixed.std / mixed.condStd).toFixed(2)} × cond's`),
       ...row("length of the push", `RMS ${mixed.push.toFixed(3)} = ${(mixed.push / mixed.cond).toFixed(2)} × cond`),
@@ -231,32 +231,46 @@ class GuidanceExplorer extends Explorer {
     this.strips.forEach((strip) => strip.tiles.forEach((tile) => tile.classList.toggle("stg-chosen", +tile.dataset.frame === this.now)));
   }
 
+  /** The strips; while only scales move, those of single vectors stay as they are. */
   paintStrips() {
     const { vectors } = this.view;
-    const [step, { width, height }] = [this.get("step"), this.view];
+    const [step, common] = [this.get("step"), this.get("common")];
     const alone = (row) => [0, ...vectors.map((_, i) => +(i === row))];
-    const changes = vectors.map((v, i) => (v.computed[step] ? heat(this.add(alone(i), 1, 0)) : null));
-    changes.push(heat(this.sums.yours.map((value, i) => value - this.sums.cond[i])));
-    const most = changes.map((values) => (values ? [...values].sort((a, b) => a - b)[Math.floor(0.99 * (values.length - 1))] : 0));
-    const all = Math.max(...most.slice(0, -1));
-    const length = width * height;
-    this.commonly.setAttribute("aria-pressed", String(this.get("common")));
+    const at = `${step}/${this.get("sample")}`;
+    if (this.heats?.at !== at) {
+      const found = vectors.map((v, i) => (v.computed[step] ? heat(this.add(alone(i), 1, 0)) : null));
+      this.heats = { at, found, most: found.map(highest) };
+    }
+    const push = heat(this.sums.yours.map((value, i) => value - this.sums.cond[i]));
+    const all = Math.max(...this.heats.most);
+    this.commonly.setAttribute("aria-pressed", String(common));
+    const [last, painted] = [this.strips.length - 1, `${at}/${common}`];
     this.strips.forEach((strip, i) => {
-      const values = changes[i - 1];
-      const high = (this.get("common") && i < changes.length ? all : most[i - 1]) || 1;
-      strip.node.classList.toggle("stg-missing", i > 0 && !values);
-      strip.tiles.forEach((tile, k) => {
-        const frame = this.shown[k];
-        const pixels = picture(this.sums.cond.subarray(frame * length * 3, (frame + 1) * length * 3), width, height);
-        if (i > 0) glow(pixels.data, values?.subarray(frame * length, (frame + 1) * length), high);
-        tile.getContext("2d").putImageData(pixels, 0, 0);
-      });
-      if (i > 0) strip.most.replaceChildren(...(values ? [colourBar(0, high)] : ["not computed"]));
+      if (i === last) this.paintStrip(strip, push, highest(push));
+      else if (this.stripsOf !== painted) this.paintStrip(strip, i ? this.heats.found[i - 1] : undefined, common ? all : this.heats.most[i - 1]);
     });
+    this.stripsOf = painted;
+  }
+
+  /** One strip: heat over the grey picture; without numbers at this step (null) the grey picture, or (undefined) the picture itself. */
+  paintStrip(strip, values, most) {
+    const { width, height } = this.view;
+    const [length, high] = [width * height, most || 1];
+    strip.node.classList.toggle("stg-missing", values === null);
+    strip.tiles.forEach((tile) => {
+      const frame = +tile.dataset.frame;
+      const pixels = picture(this.sums.cond.subarray(frame * length * 3, (frame + 1) * length * 3), width, height);
+      if (values !== undefined) glow(pixels.data, values?.subarray(frame * length, (frame + 1) * length), high);
+      tile.getContext("2d").putImageData(pixels, 0, 0);
+    });
+    if (values !== undefined) strip.most.replaceChildren(!values ? "not computed" : most ? colourBar(0, high) : "nothing");
   }
 
   paintCharts() {
     const [panel, step, sample] = [this.get("panel"), this.get("step"), this.get("sample")];
+    const drawn = [panel, step, sample, this.get("onto"), this.root.clientWidth].join("/");
+    if (this.chartsOf === drawn) return; // scales move nothing here
+    this.chartsOf = drawn;
     this.panels.update();
     this.ontos.update();
     this.ontos.hidden = panel !== "parts";
@@ -307,22 +321,34 @@ function picture(values, width, height) {
 
 /** RMS over red, green and blue of every pixel. */
 function heat(values) {
-  return Float64Array.from({ length: values.length / 3 }, (_, i) => Math.hypot(values[3 * i], values[3 * i + 1], values[3 * i + 2]) / Math.sqrt(3));
+  const found = new Float64Array(values.length / 3);
+  for (let i = 0, j = 0; i < found.length; i++, j += 3) found[i] = Math.sqrt((values[j] ** 2 + values[j + 1] ** 2 + values[j + 2] ** 2) / 3);
+  return found;
 }
+
+/** Where the colours of a heat map end: the 99th percentile. */
+function highest(values) {
+  return values ? Float64Array.from(values).sort()[Math.floor(0.99 * (values.length - 1))] : 0;
+}
+
+const HOT = Array.from({ length: 1024 }, (_, i) => viridis(i / 1023));
 
 /** In place: a grey picture under the colours of a heat map, the more covered the hotter. */
 function glow(pixels, values, high) {
-  for (let i = 0; i < pixels.length / 4; i++) {
-    const grey = 0.299 * pixels[4 * i] + 0.587 * pixels[4 * i + 1] + 0.114 * pixels[4 * i + 2];
-    const place = values ? values[i] / high : 0;
-    const cover = values ? 0.6 + 0.4 * Math.min(place, 1) : 0;
-    viridis(place).forEach((value, c) => { pixels[4 * i + c] = cover * value + (1 - cover) * grey; });
+  for (let i = 0, j = 0; j < pixels.length; i++, j += 4) {
+    const grey = 0.299 * pixels[j] + 0.587 * pixels[j + 1] + 0.114 * pixels[j + 2];
+    const place = values ? Math.min(values[i] / high, 1) : 0;
+    const cover = values ? 0.6 + 0.4 * place : 0;
+    const colour = HOT[Math.round(1023 * place)];
+    for (let c = 0; c < 3; c++) pixels[j + c] = cover * colour[c] + (1 - cover) * grey;
   }
 }
 
 /** The share of values outside the picture's range. */
 function clipped(values) {
-  return values.reduce((count, value) => count + (value < 0 || value > 1), 0) / values.length;
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] < 0 || values[i] > 1) count++;
+  return count / values.length;
 }
 
 function percent(share) {
