@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kit.pipelines import SMALL
+from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab.recording import Recording
@@ -138,3 +139,16 @@ def test_everything_the_browser_loads_is_in_the_package():
     for text in (module("guidance_explorer"), style("guidance_explorer")):
         text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
         assert not any(word in text for word in ("http", "import ", "import(", "@import", "url("))
+
+
+def test_a_learned_decoder_is_shown_through_its_preview_and_says_so():
+    """SVD: another prediction type, a learned decoder, and a CFG scale for each frame, which is no single scale."""
+    one = member("svd")
+    run = lab.sample(one.pipe, guidance=lab.CFG(3), record=True, num_inference_steps=2, **one.call)
+    explorer = lab.widgets.guidance_explorer(run)
+    assert "linear preview" in explorer.view["preview"]
+    pictures = numbers(explorer, "pictures") * numbers(explorer, "unit")[..., None, None, None, None]
+    rec = run.recording
+    x0 = rec.x0(rec.prediction("cond") + 1.5 * rec.delta("uncond")).isel(step=1).values
+    expected = rec.preview(x0, clip=False)
+    assert np.abs(pictures[1, 1] + 1.5 * pictures[2, 1] - expected).max() < 1 / 255

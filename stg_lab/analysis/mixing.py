@@ -95,8 +95,8 @@ def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
     Returns:
         `(vector, step)`: CFG's scale in diffusers' convention for `uncond` (1 is off), and the weight of every weak model's
         vector (0 is off); and phi of the rescaling. Terms that start from `uncond` or from CFG's result are told as the same
-        sum of vectors away from `cond`. Rules and orthogonalization are not in a scale: with them, these scales do not
-        rebuild the recorded prediction.
+        sum of vectors away from `cond`. Rules, orthogonalization and scales of single frames (SVD) are not in such
+        a scale: with them, these scales do not rebuild the recorded prediction.
 
     Raises:
         RecordingError: the recording has no guidance vector.
