@@ -99,24 +99,33 @@ def fit(shown: list[Shown], room: int) -> None:
     waiting, left = sorted(shown, key=lambda one: one.size), room
     for done, one in enumerate(waiting):
         share = left // (len(waiting) - done)
-        for reduce in (_keep_to_budgets, _fewer_samples, _keep_to_budgets, _fewer_explorers, _smaller_pictures):
-            if one.size > share and one.explorers:
-                reduce(one, share)
+        if one.size > share:
+            for reduce in (_keep_to_budgets, _fewer_samples, _fewer_explorers, _smaller_pictures):
+                if one.size > share and one.explorers:
+                    reduce(one, share)
+            _keep_to_budgets(one, share)  # they may grow into what the others left
         left -= one.size
 
 
 def _keep_to_budgets(shown: Shown, room: int) -> None:
-    """Explorers with a budget get what the others leave over."""
+    """Explorers with a budget get what the others leave over, if that is worth having."""
     for kind in [kind for kind in shown.explorers if kind.budgeted]:
-        others = shown.size - weight(shown.explorers[kind])
-        budget = (room - others) * 3 / 4 / 1e6
-        if budget >= LEAST:
+        if (budget := _left_over(shown, kind, room)) >= LEAST:
             shown.explorers[kind] = kind.make(shown.item, shown.samples[kind], budget)
+
+
+def _left_over(shown: Shown, kind: Kind, room: int) -> float:
+    """Megabytes that the other explorers leave to one."""
+    return (room - shown.size + weight(shown.explorers[kind])) * 3 / 4 / 1e6
 
 
 def _fewer_samples(shown: Shown, room: int) -> None:
     """Fewer samples, the least telling explorers first."""
     for kind in reversed(list(shown.explorers)):
+        if kind.budgeted and shown.size > room:  # leaves samples out by itself, and says so
+            budget = max(LEAST, _left_over(shown, kind, room))
+            shown.explorers[kind] = kind.make(shown.item, shown.samples[kind], budget)
+            continue
         total = count = shown.samples[kind]
         while count > 1 and shown.size > room:
             own = weight(shown.explorers[kind])
