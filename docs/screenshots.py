@@ -41,22 +41,60 @@ def ablation() -> Any:
     return lab.widgets.ablation_explorer(lab.open_ablation("layers"))
 
 
+def fork() -> Any:
+    """A recorded run sampled on from step 3 under another weak model. Samples with the embedded model."""
+    pipe = lab.load("digits-joint")
+    pipe.set_progress_bar_config(disable=True)
+    widget = lab.widgets.fork_explorer(lab.open("first_light"), pipe)
+    widget.step, widget.stg, widget.layers = 3, 2.0, "2"
+    widget.sample_on()
+    widget.wait()
+    return widget
+
+
 #: Name -> explorer, look, width of the page in pixels.
 SHOTS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "x0_explorer": (x0, "dark", 1180),
     "guidance_explorer": (guidance, "light", 1180),
     "orthogonality_explorer": (orthogonality, "light", 1180),
     "ablation_explorer": (ablation, "dark", 1180),
+    "fork_explorer": (fork, "light", 1180),
 }
+
+
+#: Explorers that compute look as they do in a notebook, where a kernel is there to ask.
+KERNEL = "Object.defineProperty(PageModel.prototype, 'widget_manager', { get() { return {}; } });"
+
+
+def shoot_report(browser: Any, folder: Path) -> Path:
+    """Photograph the top of a report of two recordings and a sweep."""
+    sources = {
+        "first light": lab.open("first_light"),
+        "space and time": lab.open("space_time"),
+        "layers": lab.open_ablation("layers"),
+    }
+    file = lab.report(sources, folder / "report.html", title="Skipping block 4")
+    shown = browser.new_page(viewport={"width": 1180, "height": 1000}, color_scheme="dark", device_scale_factor=1.5)
+    shown.goto(file.as_uri())
+    shown.locator(".tabs").first.evaluate(
+        "(tabs) => window.scrollTo(0, tabs.getBoundingClientRect().top + scrollY - 20)"
+    )
+    shown.wait_for_selector(".stg-lab[data-ready]")
+    shown.wait_for_timeout(1000)
+    shown.screenshot(path=IMAGES / "report.png")
+    shown.close()
+    return IMAGES / "report.png"
 
 
 def shoot(browser: Any, name: str, folder: Path) -> Path:
     """Photograph one explorer."""
+    if name == "report":
+        return shoot_report(browser, folder)
     make, look, width = SHOTS[name]
     widget, file = make(), folder / f"{name}.html"
-    file.write_text(
-        page(name, [f"<style>main {{ max-width: none; padding: 0 }} {widget._css}</style>", live(widget, "shown")])
-    )
+    code = live(widget, "shown").replace("mount('shown');", f"{KERNEL}\nmount('shown');")
+    plain = "main { max-width: none; padding: 0 }"
+    file.write_text(page(name, [f"<style>{plain} {widget._css}</style>", code]))
     shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=look, device_scale_factor=1.5)
     shown.goto(file.as_uri())
     shown.wait_for_selector(".stg-lab[data-ready]")
@@ -71,7 +109,7 @@ def main(names: list[str]) -> None:
     program = next(filter(None, map(shutil.which, BROWSERS)))
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        for name in names or list(SHOTS):
+        for name in names or [*SHOTS, "report"]:
             print(shoot(browser, name, Path(folder)))
         browser.close()
 
