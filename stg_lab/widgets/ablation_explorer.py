@@ -17,7 +17,7 @@ from stg_lab.guidance.scores import SCORES
 from stg_lab.recording import ablation_preview
 from stg_lab.weak import described
 from stg_lab.weak import parse as parse_weak
-from stg_lab.widgets.base import Explorer, check_sample, module, style
+from stg_lab.widgets.base import Explorer, Sampled, module, style
 from stg_lab.widgets.sprites import GAINS, sheet_png, shrunk
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BUDGET = 24_000_000  # pixels of all sheets; above it pictures are made smaller
 
 
-class AblationExplorer(Explorer):
+class AblationExplorer(Sampled, Explorer):
     """Scores and one-step predictions of a sweep, all on board. Make it with `ablation_explorer`.
 
     Attributes:
@@ -43,7 +43,6 @@ class AblationExplorer(Explorer):
     STATE = ("step", "sample", "score", "cell", "pinned", "gain")
 
     step = traitlets.Int(0).tag(sync=True)
-    sample = traitlets.Int(0).tag(sync=True)
     score = traitlets.Unicode("sharpness_lost").tag(sync=True)
     cell = traitlets.Unicode("").tag(sync=True)
     pinned = traitlets.Unicode("").tag(sync=True)
@@ -55,10 +54,6 @@ class AblationExplorer(Explorer):
         if proposal["value"] not in steps:
             raise CallError(f"step {proposal['value']} is not in this sweep. It has: {', '.join(map(str, steps))}.")
         return proposal["value"]
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     @traitlets.validate("score")
     def _check_score(self, proposal: Any) -> str:

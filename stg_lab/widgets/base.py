@@ -100,6 +100,35 @@ class Explorer(anywidget.AnyWidget):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.state.items())})"
 
 
+class Sampled(traitlets.HasTraits):
+    """An explorer of several samples, which `view["samples"]` lists.
+
+    Attributes:
+        sample: the one that is shown, from 0.
+    """
+
+    view: dict[str, Any]
+    sample = traitlets.Int(0).tag(sync=True)
+
+    @traitlets.validate("sample")
+    def _check_sample(self, proposal: Any) -> int:
+        return check_sample(proposal["value"], len(self.view["samples"]))
+
+
+class Stepped(Sampled):
+    """An explorer of a recording's steps, which `view["steps"]` lists, and samples.
+
+    Attributes:
+        step: the one that is shown, from 0.
+    """
+
+    step = traitlets.Int(0).tag(sync=True)
+
+    @traitlets.validate("step")
+    def _check_step(self, proposal: Any) -> int:
+        return check_step(proposal["value"], len(self.view["steps"]))
+
+
 def shows_problems(answer: Callable[..., Any]) -> Callable[..., Any]:
     """For methods that answer to the browser: errors there would vanish, so they are shown in the explorer itself."""
 

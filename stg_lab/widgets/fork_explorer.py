@@ -19,7 +19,7 @@ from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import parse
 from stg_lab.weak.layers import format_layers, parse_layers
 from stg_lab.weak.skip import PARTS, Skip
-from stg_lab.widgets.base import check_among, check_sample, check_step, module, shows_problems, style
+from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.live_run import opened
 from stg_lab.widgets.sprites import final_video, make_sprites, recording_of, strip
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
@@ -32,7 +32,7 @@ AXES = ("joint", "spatial", "temporal")
 MOST = 100.0  # no scale beyond is of use to anybody
 
 
-class ForkExplorer(Working):
+class ForkExplorer(Stepped, Working):
     """A recorded run, and runs that leave it at one of its steps. Make it with `fork_explorer`.
 
     Attributes:
@@ -53,8 +53,6 @@ class ForkExplorer(Working):
     _esm, _css = module("working", "fork_explorer"), style("working", "fork_explorer")
     STATE = ("step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "gain", "made")
 
-    step = traitlets.Int(0).tag(sync=True)
-    sample = traitlets.Int(0).tag(sync=True)
     layers = traitlets.Unicode("").tag(sync=True)
     part = traitlets.Unicode("block").tag(sync=True)
     axis = traitlets.Unicode("joint").tag(sync=True)
@@ -175,14 +173,6 @@ class ForkExplorer(Working):
     @traitlets.observe("asked")
     def _asked(self, change: Any) -> None:
         self.sample_on()
-
-    @traitlets.validate("step")
-    def _check_step(self, proposal: Any) -> int:
-        return check_step(proposal["value"], len(self.view["steps"]))
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     @traitlets.validate("part", "axis")
     def _check_choice(self, proposal: Any) -> str:

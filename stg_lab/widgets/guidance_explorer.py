@@ -13,7 +13,7 @@ from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
 from stg_lab.weak import described
-from stg_lab.widgets.base import Explorer, Quantised, check_among, check_sample, check_step, module, style
+from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, check_sample, check_step, module, style
 from stg_lab.widgets.sprites import facts, make_sprites, recording_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ONTO = ("cond", "x0", "cfg")
 LARGEST = 100.0  # scales beyond this show nothing but saturated pixels
 
 
-class GuidanceExplorer(Explorer):
+class GuidanceExplorer(Stepped, Explorer):
     """Guidance vectors and any scales of them, with all numbers on board. Make it with `guidance_explorer`.
 
     Attributes:
@@ -45,8 +45,6 @@ class GuidanceExplorer(Explorer):
     _esm, _css = module("guidance_explorer"), style("guidance_explorer")
     STATE = ("step", "sample", "frame", "playing", "scales", "rescale", "panel", "onto", "common")
 
-    step = traitlets.Int(0).tag(sync=True)
-    sample = traitlets.Int(0).tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     scales = traitlets.Dict().tag(sync=True)
@@ -54,14 +52,6 @@ class GuidanceExplorer(Explorer):
     panel = traitlets.Unicode("lengths").tag(sync=True)
     onto = traitlets.Unicode("cond").tag(sync=True)
     common = traitlets.Bool(False).tag(sync=True)
-
-    @traitlets.validate("step")
-    def _check_step(self, proposal: Any) -> int:
-        return check_step(proposal["value"], len(self.view["steps"]))
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     @traitlets.validate("frame")
     def _check_frame(self, proposal: Any) -> int:

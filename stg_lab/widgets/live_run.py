@@ -24,7 +24,7 @@ from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
-from stg_lab.widgets.base import check_sample, module, style
+from stg_lab.widgets.base import Sampled, module, style
 from stg_lab.widgets.previews import StepPictures
 from stg_lab.widgets.sprites import strip
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
@@ -36,7 +36,7 @@ PIXELS = 400_000  # of one branch's pictures at one step; they are sent at every
 THUMB = 64  # pixels of the longer side of a picture in the trail
 
 
-class LiveRun(Working):
+class LiveRun(Sampled, Working):
     """A run that goes on in the background. Make it with `live_run`.
 
     Attributes:
@@ -49,7 +49,6 @@ class LiveRun(Working):
     _esm, _css = module("working", "live_run"), style("working", "live_run")
     STATE = ("sample",)
 
-    sample = traitlets.Int(0).tag(sync=True)
     told = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -72,10 +71,6 @@ class LiveRun(Working):
         if not self._place.exists():
             raise RecordingError("no step of this run is done yet. widget.wait() waits for the whole run.")
         return opened(self._place, self._folder)
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     def begin(self) -> None:
         """Start sampling; `live_run` does so by itself."""

@@ -14,7 +14,7 @@ from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import SERIES, colour
 from stg_lab.recording import Recording
 from stg_lab.weak import described
-from stg_lab.widgets.base import Explorer, check_among, check_sample, check_step, module, style
+from stg_lab.widgets.base import Explorer, Stepped, check_among, check_sample, module, style
 from stg_lab.widgets.sprites import facts, make_sprites, recording_of
 from stg_lab.widgets.vector_sheets import vector_sheets
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IN_MEMORY = 1_000_000_000  # bytes of a recording that is read once instead of once for each analysis
 
 
-class OrthogonalityExplorer(Explorer):
+class OrthogonalityExplorer(Stepped, Explorer):
     """The angle between two guidance vectors, with everything on board. Make it with `orthogonality_explorer`.
 
     Attributes:
@@ -40,20 +40,10 @@ class OrthogonalityExplorer(Explorer):
     _esm, _css = module("planes", "orthogonality_explorer"), style("orthogonality_explorer")
     STATE = ("step", "sample", "keeps", "loses", "unit", "gain")
 
-    step = traitlets.Int(0).tag(sync=True)
-    sample = traitlets.Int(0).tag(sync=True)
     keeps = traitlets.Unicode("").tag(sync=True)
     loses = traitlets.Unicode("").tag(sync=True)
     unit = traitlets.Bool(True).tag(sync=True)
     gain = traitlets.Float(2.0).tag(sync=True)
-
-    @traitlets.validate("step")
-    def _check_step(self, proposal: Any) -> int:
-        return check_step(proposal["value"], len(self.view["steps"]))
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     @traitlets.validate("keeps", "loses")
     def _check_vector(self, proposal: Any) -> str:

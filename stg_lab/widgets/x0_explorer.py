@@ -10,7 +10,7 @@ import traitlets
 
 from stg_lab.errors import CallError
 from stg_lab.sampling import decode
-from stg_lab.widgets.base import check_among, check_sample, check_step, module, shows_problems, style
+from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, recording_of, step_latents, strip
 from stg_lab.widgets.working import Job, Working
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DECODED = 3_000_000  # pixels of one branch's pictures at one decoded step
 
 
-class X0Explorer(Working):
+class X0Explorer(Stepped, Working):
     """One-step predictions of every branch, with all pictures on board. Make it with `x0_explorer`.
 
     Attributes:
@@ -40,8 +40,6 @@ class X0Explorer(Working):
     _esm, _css = module("working", "x0_explorer"), style("working", "x0_explorer")
     STATE = ("step", "sample", "mode", "playing", "difference", "gain", "size")
 
-    step = traitlets.Int(0).tag(sync=True)
-    sample = traitlets.Int(0).tag(sync=True)
     mode = traitlets.Unicode("frames").tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     difference = traitlets.Bool(False).tag(sync=True)
@@ -88,14 +86,6 @@ class X0Explorer(Working):
     @traitlets.observe("asked")
     def _asked(self, change: Any) -> None:
         self.decode_step()
-
-    @traitlets.validate("step")
-    def _check_step(self, proposal: Any) -> int:
-        return check_step(proposal["value"], len(self.view["steps"]))
-
-    @traitlets.validate("sample")
-    def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
 
     @traitlets.validate("mode")
     def _check_mode(self, proposal: Any) -> str:
