@@ -14,6 +14,7 @@ from stg_lab.digits import judge, world
 from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
 from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subject
+from stg_lab.metrics import sets
 
 #: Scores of each video, by column of the tables.
 PER_VIDEO = ("digit", "colour", "motion", "right", "diversity", "dynamic", "sharpness", "saturation", "flicker")
@@ -66,7 +67,9 @@ class Scores:
 
     def coverage(self, real: Scores) -> Estimate:
         """Share of rendered clips that have one of the videos in their neighbourhood."""
-        return self._of_set(lambda index: metrics.coverage(self.features[index], real.features).mean())
+        # As `metrics.coverage`, with the neighbourhoods measured once and not for every resample.
+        inside = sets.distances(self.features, real.features) <= sets.radii(real.features, sets.K)  # [video, clip]
+        return self._of_set(lambda index: inside[index].any(0).mean())
 
     def frechet_minus(self, other: Scores, real: Scores) -> Estimate:
         """Difference of Frechet distances in texture features, paired by seed; negative where this one is nearer to rendered clips."""
