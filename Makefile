@@ -20,7 +20,7 @@ demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 	$(BIN)/stg-lab demo --out out/demo --overwrite
 
 test: $(VENV) ## run every test this machine can run
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --durations=15
 
 lab: $(VENV) ## open the course page in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab

@@ -55,7 +55,9 @@ def test_its_title_gives_the_angle(run):
 
 def test_vectors_that_were_only_looked_at_are_shown_at_scale_one(tiny):
     guidance = lab.Probe(SPATIAL) + lab.Probe(TEMPORAL)
-    rec = lab.sample(tiny.pipe, guidance=guidance, record=True, **{**CALL, "prompt": "a red seven moving left"}).recording
+    rec = lab.sample(
+        tiny.pipe, guidance=guidance, record=True, **{**CALL, "prompt": "a red seven moving left"}
+    ).recording
     figure = lab.figures.spatial_temporal(rec, step=0)
     assert labels(figure)[3:] == [
         "(d) cond + 1 × spatial",

@@ -57,9 +57,9 @@ def test_a_damaged_file_says_so(packed):
 
 
 def test_packing_refuses_what_is_none(whole, packed, tmp_path):
-    with pytest.raises(lab.RecordingError, match="no zarr.json in it"):
+    with pytest.raises(lab.RecordingError, match=r"no zarr\.json in it"):
         lab.pack(tmp_path, tmp_path / "x.zarr.zip")
-    with pytest.raises(lab.RecordingError, match="ends in .zarr.zip"):
+    with pytest.raises(lab.RecordingError, match=r"ends in \.zarr\.zip"):
         lab.pack(whole, tmp_path / "x.zip")
     with pytest.raises(RecordingExistsError, match="overwrite=True"):
         lab.pack(whole, packed)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit.notebooks import BROWSERS, browser_program
 
 import stg_lab as lab
 from stg_lab.digits.pipeline import build_joint
 from stg_lab.report.parts import live, page
 
 REPOSITORY = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-gpu"
 NO_NAMES = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # also for what no gate sees, such as websockets
 
@@ -81,7 +81,7 @@ class Visit:
 @pytest.fixture(scope="session")
 def chromium():
     """A Chromium of this machine, without a window."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = browser_program()
     if program is None:
         pytest.skip(f"no browser on this machine: none of {', '.join(BROWSERS)} is there")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -5,6 +5,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from kit.notebooks import check_outputs
 
 from stg_lab.sheets import to_bytes
 
@@ -86,6 +87,7 @@ def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
     """Run all, move every control of every explorer, reload, and find everything where it was."""
     seen = run_notebook(NOTEBOOKS / name, seconds=420, height=1400)
     page = seen.page
+    check_outputs(page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
     explorers = page.locator(".stg-lab")
     page.wait_for_selector(".stg-lab[data-ready]")
     assert explorers.count() >= 1
