@@ -118,9 +118,9 @@ def draw(panels: Sequence[Panel], image: Path) -> None:
 
 def figure_of(panels: Sequence[Panel]) -> Figure:
     """A finding as a matplotlib figure: estimates with their intervals."""
-    from matplotlib.figure import Figure
+    from stg_lab.figures.printed import PrintedFigure
 
-    figure = Figure(figsize=(3.4 * len(panels) + 0.4, 2.9), layout="constrained")
+    figure = PrintedFigure(figsize=(3.4 * len(panels) + 0.4, 2.9), layout="constrained")
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(ax, panel)
     return figure

@@ -6,13 +6,13 @@ from __future__ import annotations
 SHOWN = """(root) => {
   const texts = [root.innerText];
   for (const canvas of root.querySelectorAll("canvas")) {
-    if (!canvas.width || !canvas.height) continue;
+    if (!canvas.width || !canvas.height || !canvas.offsetParent) continue; // what is hidden may be of earlier
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let hash = 2166136261;
     for (let i = 0; i < data.length; i++) hash = Math.imul(hash ^ data[i], 16777619);
     texts.push(`${canvas.width}x${canvas.height}:${hash}:${canvas.dataset.frame ?? ""}:${canvas.clientWidth}`);
   }
-  for (const svg of root.querySelectorAll("svg")) texts.push(svg.outerHTML);
+  for (const svg of root.querySelectorAll("svg")) if (svg.checkVisibility()) texts.push(svg.outerHTML);
   texts.push([...root.querySelectorAll("output, [data-value]")].map((node) => node.dataset.value ?? "").join());
   texts.push(root.dataset.mode ?? "");
   return texts.join("\\n");
@@ -38,6 +38,17 @@ CONTROLS = """(root) => {
 def shown(root) -> str:
     """What an explorer shows now."""
     return root.evaluate(SHOWN)
+
+
+def settled(page, root) -> str:
+    """What an explorer shows once it shows the same for a while: pictures are decoded and painted a moment after a move."""
+    before = shown(root)
+    for _ in range(40):
+        page.wait_for_timeout(250)
+        if (now := shown(root)) == before:
+            return now
+        before = now
+    raise AssertionError("an explorer that never comes to rest")
 
 
 def move_all(page, root, *, most: int = 60) -> list[str]:

@@ -9,7 +9,7 @@ from kit.notebooks import check_outputs
 
 from stg_lab.sheets import to_bytes
 
-from .controls import SHOWN, move_all, shown
+from .controls import move_all, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.slow]
 
@@ -97,7 +97,7 @@ def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
         assert move_all(page, root) == []
     page.screenshot(path=tmp_path / f"{name}.png")
 
-    left = [shown(root) for root in explorers.all()]
+    left = [settled(page, root) for root in explorers.all()]
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     page.reload(wait_until="domcontentloaded")
     page.wait_for_function(
@@ -105,5 +105,6 @@ def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
     )
     for root, before in zip(explorers.all(), left, strict=True):
         root.scroll_into_view_if_needed()
-        page.wait_for_function(f"([root, before]) => ({SHOWN})(root) === before", arg=[root.element_handle(), before])
+        page.wait_for_function("(root) => root.dataset.ready", arg=root.element_handle())
+        assert settled(page, root) == before
     assert (seen.faults, seen.outside) == ([], [])
