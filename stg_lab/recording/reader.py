@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,10 @@ class Recording:
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
         planned: how many steps the run was to have.
+        opened_from: what was given to `lab.open`, such as the name of a recording that ships; "" where a run made it.
     """
+
+    opened_from = ""
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
@@ -271,7 +275,7 @@ class Recording:
                 f"{c or '(no caption)'} (seed {d})" for c, d in zip(self.captions, self._seeds, strict=True)
             ),
             "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
-            "folder": str(self.path),
+            "opened from": self.opened_from or str(self.path),
         }
         cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
         body = "".join(
@@ -303,6 +307,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     Raises:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
+    given = os.fspath(path)
     path, keep = place(path, keep)
     with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)
@@ -317,7 +322,9 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
         )
     preview = preview_of(ds)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
-    return Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
+    recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
+    recording.opened_from = given
+    return recording
 
 
 def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
