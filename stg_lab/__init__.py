@@ -19,7 +19,7 @@ from stg_lab._version import __version__
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
     from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
-    from stg_lab.analysis import advise
+    from stg_lab.analysis import advise  # type: ignore[no-redef]
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
