@@ -100,7 +100,7 @@ def visit(chromium):
         context = chromium.new_context(viewport={"width": 1180, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # two workers and their kernels share two cores
         seen = Visit(page)
 
         def gate(route):

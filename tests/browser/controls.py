@@ -69,13 +69,18 @@ def move_all(page, root, *, most: int = 60) -> list[str]:
         _move(page, node, control["kind"])
         try:
             page.wait_for_function(
-                f"([root, before]) => ({SHOWN})(root) !== before", arg=[root.element_handle(), before], timeout=6000
+                f"([root, before]) => ({SHOWN})(root) !== before", arg=[root.element_handle(), before], timeout=20_000
             )
         except Exception:
             silent.append(control["name"])
-        if "stg-play" in (node.get_attribute("class") or ""):
-            node.click()  # what moves by itself would hide whether the next control does anything
+        _pause(root)  # what moves by itself would hide whether the next control does anything
     return silent
+
+
+def _pause(root) -> None:
+    for play in root.locator(".stg-play").all():
+        if "Pause" in play.inner_text():
+            play.click()
 
 
 def _move(page, node, kind: str) -> None:

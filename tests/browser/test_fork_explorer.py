@@ -18,7 +18,7 @@ pipe = tiny_wan()
 call = dict(SMALL, prompt="a red seven moving left")
 weak = lab.skip([1])
 """
-FORK = """run = lab.sample(pipe, guidance=lab.CFG(4) + lab.STG(1, weak), num_inference_steps=40, **call)
+FORK = """run = lab.sample(pipe, guidance=lab.CFG(4) + lab.STG(1, weak), num_inference_steps=160, **call)
 explorer = lab.widgets.fork_explorer(run)
 explorer
 """
@@ -91,7 +91,7 @@ def test_sample_on_and_cancel(run_notebook, notebook, tmp_path):
     assert page.locator(".stg-chip").count() == 2
     assert "cancelled at step" in page.locator(".stg-chip").nth(1).inner_text()
     assert seen.ask("len(explorer.forks), len(explorer.recordings), explorer.problem") == "(1, 2, '')"
-    assert seen.ask("0 < explorer.recordings[1].steps < 40") == "True"
+    assert seen.ask("0 < explorer.recordings[1].steps < 160") == "True"
     cancelled = screen(page, "fork")
     page.locator(".stg-chip").nth(0).click()
     page.wait_for_function("() => document.querySelector('.stg-chip').getAttribute('aria-pressed') === 'true'")

@@ -95,6 +95,8 @@ def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
         root.scroll_into_view_if_needed()
         page.wait_for_function("(root) => root.dataset.ready", arg=root.element_handle())
         assert move_all(page, root) == []
+        for frames in root.locator(".stg-mode-frames").all():
+            frames.click()  # which frame of a video shows is no state of the x0 explorer; a film strip shows them all
     page.screenshot(path=tmp_path / f"{name}.png")
 
     left = [settled(page, root) for root in explorers.all()]
