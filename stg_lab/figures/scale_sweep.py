@@ -9,11 +9,11 @@ import numpy as np
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import Source, caption, check_place, decoded, final, lettered, one_step, recording_of
+from stg_lab.figures.shown import Source, caption, check_place, decoded, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.figures.varied import labels_of, method, recorded_scale, varied, with_scale
 from stg_lab.guidance import GUIDED, Guidance
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.sampling import Run
 
 if TYPE_CHECKING:

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 
 from stg_lab.errors import RecordingError
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, check_number, recording_of
 from stg_lab.sampling import Run, decode
 
 Source = Run | Recording
-
-
-def recording_of(source: Source) -> Recording:
-    """The recording of a run, or the recording itself."""
-    return source.recording if isinstance(source, Run) else source
 
 
 def check_place(recording: Recording, step: int | None, sample: int) -> int:
@@ -24,10 +19,8 @@ def check_place(recording: Recording, step: int | None, sample: int) -> int:
     Raises:
         RecordingError: the step or sample is out of range.
     """
-    step = recording.steps // 3 if step is None else step
-    for name, value, count in (("step", step, recording.steps), ("sample", sample, recording.ds.sizes["sample"])):
-        if not 0 <= value < count:
-            raise RecordingError(f"{name} {value} is out of range: this recording has {name}s 0 to {count - 1}.")
+    step = check_number("step", recording.steps // 3 if step is None else step, recording.steps)
+    check_number("sample", sample, recording.ds.sizes["sample"])
     return step
 
 

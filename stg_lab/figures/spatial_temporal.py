@@ -11,10 +11,10 @@ from stg_lab import analysis
 from stg_lab.analysis.directions import chosen_vectors
 from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, final, lettered, one_step, recording_of
+from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described, parse
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, final, lettered, one_step, recording_of
+from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, one_step, recording_of
+from stg_lab.figures.shown import caption, check_place, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import colour
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described
 

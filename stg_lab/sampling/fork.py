@@ -17,7 +17,7 @@ from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
@@ -81,7 +81,7 @@ def fork(
 
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
-    recording = _recording_of(source)
+    recording = recording_of(source)
     if _checked_step(recording, step) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
@@ -109,7 +109,7 @@ def sampled_on(
     on_step: Callable[[Seen], None] | None = None,
 ) -> Run:
     """`fork` without its warning, for who tells it in another way."""
-    recording = _recording_of(source)
+    recording = recording_of(source)
     step = _checked_step(recording, step)
     given, own, seed = recorded_call(recording)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
@@ -133,15 +133,6 @@ def sampled_on(
 
     run.again = again
     return run
-
-
-def _recording_of(source: Any) -> Recording:
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(
-            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
-        )
-    return recording
 
 
 def can_fork(recording: Recording) -> None:

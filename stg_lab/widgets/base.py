@@ -12,7 +12,8 @@ import anywidget
 import numpy as np
 import traitlets
 
-from stg_lab.errors import CallError, LabError, RecordingError
+from stg_lab.errors import CallError, LabError
+from stg_lab.recording import check_number
 
 SHARED = ("kit", "charts")  # modules that stand in front of every explorer's own
 
@@ -112,7 +113,7 @@ class Sampled(traitlets.HasTraits):
 
     @traitlets.validate("sample")
     def _check_sample(self, proposal: Any) -> int:
-        return check_sample(proposal["value"], len(self.view["samples"]))
+        return check_number("sample", proposal["value"], len(self.view["samples"]))
 
 
 class Stepped(Sampled):
@@ -126,7 +127,7 @@ class Stepped(Sampled):
 
     @traitlets.validate("step")
     def _check_step(self, proposal: Any) -> int:
-        return check_step(proposal["value"], len(self.view["steps"]))
+        return check_number("step", proposal["value"], len(self.view["steps"]))
 
 
 def shows_problems(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,28 +145,6 @@ def shows_problems(answer: Callable[..., Any]) -> Callable[..., Any]:
         return None
 
     return guarded
-
-
-def check_step(step: int, count: int) -> int:
-    """The number of a step.
-
-    Raises:
-        RecordingError: there is no such step.
-    """
-    if not 0 <= step < count:
-        raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {count - 1}.")
-    return step
-
-
-def check_sample(sample: int, count: int) -> int:
-    """The number of a sample.
-
-    Raises:
-        RecordingError: there is no such sample.
-    """
-    if not 0 <= sample < count:
-        raise RecordingError(f"sample {sample} is out of range: this recording has samples 0 to {count - 1}.")
-    return sample
 
 
 def check_among(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
-from stg_lab.recording import Recording, open_recording
+from stg_lab.recording import Recording, open_recording, recording_of
 from stg_lab.sampling.fork import can_fork, sampled_on
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import parse
@@ -21,7 +21,7 @@ from stg_lab.weak.layers import format_layers, parse_layers
 from stg_lab.weak.skip import PARTS, Skip
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.live_run import opened
-from stg_lab.widgets.sprites import final_video, make_sprites, recording_of, strip
+from stg_lab.widgets.sprites import final_video, make_sprites, strip
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
+from stg_lab.recording import check_number, recording_of
 from stg_lab.weak import described
-from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, check_sample, check_step, module, style
-from stg_lab.widgets.sprites import facts, make_sprites, recording_of
+from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, module, style
+from stg_lab.widgets.sprites import facts, make_sprites
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording
@@ -125,7 +126,7 @@ def guidance_explorer(
         raise CallError(f"budget is megabytes of pictures, 0.01 to 200, got {budget}.")
     recording = recording_of(source)
     names = [name for name in analysis.vector_names(recording) if name != GUIDED]
-    check_sample(sample, len(recording.captions))
+    check_number("sample", sample, len(recording.captions))
     frames, *sides = recording.preview(np.zeros_like(recording.ds.x_t.isel(step=0, sample=[0]))).shape[1:4]
     count, shrink = _fitting(recording, len(names) + 2, frames, *sides, budget=budget * 1e6)
     if sample >= count:
@@ -151,7 +152,7 @@ def guidance_explorer(
     }
     view["samples"] = view["samples"][:count]
     curves, axes = _curves(recording, count)
-    first = recording.steps // 2 if step is None else check_step(step, recording.steps)
+    first = recording.steps // 2 if step is None else check_number("step", step, recording.steps)
     state = {"step": first, "sample": sample, "frame": frames // 2, "rescale": phi}
     shown = {name: png for name, png in sheets.sheets.items() if name.startswith(f"{recorded}/")}
     return GuidanceExplorer(view | axes, shown, _numbers(pictures) | curves, **state)

@@ -12,10 +12,10 @@ from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_l
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import SERIES, colour
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, check_number, recording_of
 from stg_lab.weak import described
-from stg_lab.widgets.base import Explorer, Stepped, check_among, check_sample, module, style
-from stg_lab.widgets.sprites import facts, make_sprites, recording_of
+from stg_lab.widgets.base import Explorer, Stepped, check_among, module, style
+from stg_lab.widgets.sprites import facts, make_sprites
 from stg_lab.widgets.vector_sheets import vector_sheets
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def orthogonality_explorer(
     recording = recording_of(source)
     names = chosen_vectors(recording, ())
     keeps, loses = _pair(recording, names, spatial, temporal)
-    check_sample(sample, recording.ds.sizes["sample"])
+    check_number("sample", sample, recording.ds.sizes["sample"])
     held = _in_memory(recording)
     view = {
         **facts(held),

@@ -18,7 +18,7 @@ from PIL import Image
 from stg_lab.errors import CallError, GuidanceError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
 from stg_lab.palette import colour
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, recording_of
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 
@@ -53,19 +53,6 @@ class Sprites:
         """The same with the first `count` samples only."""
         view = self.view | {"samples": self.view["samples"][:count]}
         return Sprites(view, {k: png for k, png in self.sheets.items() if int(k.rpartition("/")[2]) < count})
-
-
-def recording_of(source: Any) -> Recording:
-    """The recording behind a run, or the recording itself.
-
-    Raises:
-        CallError: neither.
-        RecordingError: the run was not recorded.
-    """
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.sample(...).")
-    return recording
 
 
 def final_video(source: Any) -> np.ndarray | None:

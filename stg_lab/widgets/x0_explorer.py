@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from stg_lab.errors import CallError
+from stg_lab.recording import recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
-from stg_lab.widgets.sprites import Sprites, make_sprites, recording_of, step_latents, strip
+from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
 from stg_lab.widgets.working import Job, Working
 
 if TYPE_CHECKING:
