@@ -6,15 +6,19 @@ to the end of the frame in which the browser has painted the answer, so that at 
 
 from __future__ import annotations
 
-import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import stg_lab as lab
-from stg_lab.report.parts import live, page
+from stg_lab.report.parts import alone
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
+
+from kit.notebooks import browser_program
 
 #: Explorers with a step slider, each with the recording that it is measured on.
 EXPLORERS: dict[str, Callable[[], Any]] = {
@@ -25,7 +29,6 @@ EXPLORERS: dict[str, Callable[[], Any]] = {
     "guidance_explorer": lambda: lab.widgets.guidance_explorer(lab.open("first_light")),
     "orthogonality_explorer": lambda: lab.widgets.orthogonality_explorer(lab.open("space_time")),
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ROUNDS = 4
 
 MOVE = """async (rounds) => {
@@ -57,7 +60,7 @@ def _different(widget: Any) -> Any:
 def _pages(folder: Path) -> Iterator[tuple[str, Path]]:
     for number, (name, make) in enumerate(EXPLORERS.items()):
         widget, file = make(), folder / f"{number}.html"
-        file.write_text(page(name, [f"<style>{widget._css}</style>", live(widget, "explorer")]))
+        file.write_text(alone(widget))
         yield name, file
 
 
@@ -65,10 +68,9 @@ def measure() -> dict[str, Any]:
     """Milliseconds of every move, by explorer."""
     from playwright.sync_api import sync_playwright
 
-    program = next(filter(None, map(shutil.which, BROWSERS)))
     rows = []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
         for name, file in _pages(Path(folder)):
             shown = browser.new_page(viewport={"width": 1280, "height": 1000})
             shown.goto(file.as_uri())

@@ -5,7 +5,6 @@ Each explorer stands on a page of its own, is moved to a telling place, and is p
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,10 +14,13 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 import stg_lab as lab
-from stg_lab.report.parts import live, page
+from stg_lab.report.parts import alone
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
+
+from kit.notebooks import browser_program
 
 IMAGES = Path(__file__).resolve().parent / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def x0() -> Any:
@@ -92,9 +94,7 @@ def shoot(browser: Any, name: str, folder: Path) -> Path:
         return shoot_report(browser, folder)
     make, look, width = SHOTS[name]
     widget, file = make(), folder / f"{name}.html"
-    code = live(widget, "shown").replace("mount('shown');", f"{KERNEL}\nmount('shown');")
-    plain = "main { max-width: none; padding: 0 }"
-    file.write_text(page(name, [f"<style>{plain} {widget._css}</style>", code]))
+    file.write_text(alone(widget, before=KERNEL, style="main { max-width: none; padding: 0 } "))
     shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=look, device_scale_factor=1.5)
     shown.goto(file.as_uri())
     shown.wait_for_selector(".stg-lab[data-ready]")
@@ -106,9 +106,8 @@ def shoot(browser: Any, name: str, folder: Path) -> Path:
 
 
 def main(names: list[str]) -> None:
-    program = next(filter(None, map(shutil.which, BROWSERS)))
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
         for name in names or [*SHOTS, "report"]:
             print(shoot(browser, name, Path(folder)))
         browser.close()

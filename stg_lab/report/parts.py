@@ -174,12 +174,16 @@ def explorer(widget: Explorer, id: str) -> str:
     return f"<div class='explorer' id='{id}' data-kind='{type(widget).__name__}'></div>\n{_data(widget, id)}"
 
 
-def live(widget: Explorer, id: str) -> str:
-    """An explorer on a page without a kernel, with its code; its style sheet is the page's matter."""
-    return (
-        f"<div id='{id}'></div>\n{_data(widget, id)}"
-        f"<script type='module'>\n{widget._esm}\n{_static('explorer.js')}mount('{id}');\n</script>\n"
-    )
+def alone(widget: Explorer, *, before: str = "", style: str = "") -> str:
+    """A page of one explorer and nothing else, without a kernel, in the element `explorer`.
+
+    Args:
+        before: JavaScript that runs before it is mounted.
+        style: CSS that comes before its own.
+    """
+    code = f"{widget._esm}\n{_static('explorer.js')}{before}\nmount('explorer');"
+    body = f"<div id='explorer'></div>\n{_data(widget, 'explorer')}<script type='module'>\n{code}\n</script>\n"
+    return page(type(widget).__name__, [f"<style>{style}{widget._css}</style>", body])
 
 
 def _data(widget: Explorer, id: str) -> str:

@@ -124,15 +124,13 @@ def sampled_on(
     settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
     dtype = record_dtype or str(recording.ds.x_t.dtype)
-    run = made(trace, wanted, arguments, passes, record=record, record_dtype=dtype, overwrite=overwrite)
 
     def again() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}
         alone = CFG(own_scale(pipe, family, wanted, arguments))
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=dtype, **call)
 
-    run.again = again
-    return run
+    return made(trace, wanted, arguments, passes, again, record=record, record_dtype=dtype, overwrite=overwrite)
 
 
 def can_fork(recording: Recording) -> None:

@@ -34,12 +34,11 @@ class Run:
         call: dict[str, Any],
         recording: Recording | None,
         captions: list[str],
+        again: Callable[[], Run],
     ) -> None:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
-        self._recording = recording
-        #: Makes the baseline.
-        self.again: Callable[[], Run] | None = None
+        self._recording, self._again = recording, again
 
     @functools.cached_property
     def video(self) -> np.ndarray:
@@ -60,8 +59,7 @@ class Run:
     @functools.cached_property
     def baseline(self) -> Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
-        assert self.again is not None
-        return self.again()
+        return self._again()
 
     def __repr__(self) -> str:
         how = self.guidance or "the pipeline alone"

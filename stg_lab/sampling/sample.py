@@ -71,15 +71,13 @@ def sample(
     settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
     trace = Trace(pipe, wanted, None, settings, passes, on_step)
-    run = made(trace, wanted, arguments, passes, record=record, record_dtype=record_dtype, overwrite=overwrite)
 
     def again() -> Run:
         alone = CFG(own_scale(pipe, family, wanted, arguments))
         same = {**call, "generator": fresh} if fresh is not None else call
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
-    run.again = again
-    return run
+    return made(trace, wanted, arguments, passes, again, record=record, record_dtype=record_dtype, overwrite=overwrite)
 
 
 def call_settings(
@@ -99,12 +97,13 @@ def made(
     guidance: Guidance | None,
     arguments: dict[str, Any],
     passes: Passes | None,
+    again: Callable[[], Run],
     *,
     record: bool | str | Path,
     record_dtype: str,
     overwrite: bool,
 ) -> Run:
-    """Make the pipeline's call with a trace at its seams; the `Run` has no baseline yet."""
+    """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
     pipe, family = trace.pipe, trace.family
     if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.
@@ -114,7 +113,7 @@ def made(
     with traced(trace, record, record_dtype, overwrite):
         output = pipe(**arguments)
     recording = None if trace.recorder is None else trace.recording
-    run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments))
+    run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
     decoded = arguments.get("output_type") != "latent"  # whoever asks for latents does not want to wait for a decoder
     if recording is not None and recording.complete and not recording.has_preview and decoded:
         recording.fit_preview(run.video)

@@ -18,7 +18,7 @@ from kit.notebooks import BROWSERS, browser_program
 
 import stg_lab as lab
 from stg_lab.digits.pipeline import build_joint
-from stg_lab.report.parts import live, page
+from stg_lab.report.parts import alone
 
 REPOSITORY = Path(__file__).parents[2]
 QUIET = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-gpu"
@@ -127,8 +127,7 @@ def visit_widget(visit, tmp_path):
 
     def show(widget, *, before="", **options):
         file = tmp_path / f"{type(widget).__name__}-{time.monotonic_ns()}.html"
-        body = live(widget, "explorer").replace("mount('explorer')", f"{before}\nmount('explorer')")
-        file.write_text(page(type(widget).__name__, [f"<style>{widget._css}</style>", body]))
+        file.write_text(alone(widget, before=before))
         seen = visit(file.as_uri(), **{"color_scheme": "light", **options})
         seen.page.wait_for_selector(".stg-lab[data-ready]")
         return seen

@@ -241,7 +241,7 @@ class AblationExplorer extends Explorer {
     if (!there) return;
     this.shown.forEach((frame, i) => {
       const pixels = sheet.getImageData(frame * width, y, width, height);
-      if (vector) awayFrom(pixels.data, cond.getImageData(frame * width, y, width, height).data, this.get("gain"));
+      if (vector) subtract(pixels.data, cond.getImageData(frame * width, y, width, height).data, -this.get("gain")); // cond less the weak model
       strip.contexts[i].putImageData(pixels, 0, 0);
       strip.tiles[i].setAttribute("aria-label", `${name}, frame ${frame}`);
     });
@@ -275,13 +275,6 @@ class AblationExplorer extends Explorer {
     this.root.classList.toggle("stg-narrow", wide < 620);
     this.root.dataset.columns = wide >= 900 ? "2" : "1";
     if (this.root.dataset.ready) this.showGrid();
-  }
-}
-
-/** In place: reference minus pixels, around grey. The last of four values is opacity. */
-function awayFrom(pixels, reference, gain) {
-  for (let i = 0; i < pixels.length; i++) {
-    if (i % 4 !== 3) pixels[i] = 127.5 + gain * (reference[i] - pixels[i]);
   }
 }
 

@@ -10,11 +10,6 @@ class ForkExplorer extends Working {
     Object.assign(this, { frame: 0, players: {}, clips: {} });
   }
 
-  dispose() {
-    super.dispose();
-    cancelAnimationFrame(this.timer);
-  }
-
   // --- building, once -------------------------------------------------------------------------------------------
 
   build() {
@@ -180,7 +175,7 @@ class ForkExplorer extends Working {
     this.draw("original", original && this.pixels(original));
     this.draw("fork", fork && this.pixels(fork));
     const pair = this.pair?.map((clip) => this.pixels(clip));
-    if (pair) differ(pair[1].data, pair[0].data, this.get("gain"));
+    if (pair) subtract(pair[1].data, pair[0].data, this.get("gain"));
     this.draw("difference", pair?.[1]);
   }
 
@@ -200,26 +195,10 @@ class ForkExplorer extends Working {
 
   /** Keep all players at the same frame while they play. */
   run() {
-    cancelAnimationFrame(this.timer);
-    const frames = this.frames;
-    if (!this.get("playing") || frames < 2) return;
-    const since = performance.now() - (this.frame * 1000) / this.view.fps;
-    const tick = (now) => {
-      const frame = Math.floor((Math.max(now - since, 0) / 1000) * this.view.fps) % frames;
-      if (frame !== this.frame) {
-        this.frame = frame;
-        this.paint();
-      }
-      this.timer = requestAnimationFrame(tick);
-    };
-    this.timer = requestAnimationFrame(tick);
-  }
-}
-
-/** In place: signed difference around grey. The last of four values is opacity. */
-function differ(pixels, reference, gain) {
-  for (let i = 0; i < pixels.length; i++) {
-    if (i % 4 !== 3) pixels[i] = 127.5 + gain * (pixels[i] - reference[i]);
+    this.animate(this.get("playing"), this.frame, this.frames, (frame) => {
+      this.frame = frame;
+      this.paint();
+    });
   }
 }
 

@@ -17,11 +17,6 @@ class GuidanceExplorer extends Explorer {
     this.push = curves.findIndex((curve) => curve.name === "guided");
   }
 
-  dispose() {
-    super.dispose();
-    cancelAnimationFrame(this.timer);
-  }
-
   // --- building, once -------------------------------------------------------------------------------------------
 
   build() {
@@ -294,18 +289,10 @@ class GuidanceExplorer extends Explorer {
 
   /** Keep the frames moving while it plays. */
   run() {
-    cancelAnimationFrame(this.timer);
-    if (!this.get("playing")) return;
-    const since = performance.now() - (this.now * 1000) / this.view.fps;
-    const tick = (time) => {
-      const frame = Math.floor((Math.max(time - since, 0) / 1000) * this.view.fps) % this.view.frames;
-      if (frame !== this.now) {
-        this.now = frame;
-        this.paintCards();
-      }
-      this.timer = requestAnimationFrame(tick);
-    };
-    this.timer = requestAnimationFrame(tick);
+    this.animate(this.get("playing"), this.now, this.view.frames, (frame) => {
+      this.now = frame;
+      this.paintCards();
+    });
   }
 }
 

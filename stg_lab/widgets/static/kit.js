@@ -133,6 +133,21 @@ class Explorer {
   dispose() {
     for (const name of this.followed) this.model.off(`change:${name}`, this.changed);
     this.resized.disconnect();
+    cancelAnimationFrame(this.animation);
+  }
+
+  /** While it is `moving`, call `paint(frame)` for each of so many frames in turn, at the view's speed; begins at a frame. */
+  animate(moving, from, frames, paint) {
+    cancelAnimationFrame(this.animation);
+    if (!moving || frames < 2) return;
+    const since = performance.now() - (from * 1000) / this.view.fps;
+    let shown = from;
+    const tick = (now) => {
+      const frame = Math.floor((Math.max(now - since, 0) / 1000) * this.view.fps) % frames;
+      if (frame !== shown) paint((shown = frame));
+      this.animation = requestAnimationFrame(tick);
+    };
+    this.animation = requestAnimationFrame(tick);
   }
 
   async show() {
@@ -253,6 +268,13 @@ class Explorer {
 /** A colour that is seen on a light and on a dark ground; black becomes the text's own. */
 function ink(colour) {
   return colour === "#000000" ? "var(--stg-text)" : `light-dark(${colour}, color-mix(in oklab, ${colour}, #fff 30%))`;
+}
+
+/** In place: signed difference around grey. The last of four values is opacity. */
+function subtract(pixels, reference, gain) {
+  for (let i = 0; i < pixels.length; i++) {
+    if (i % 4 !== 3) pixels[i] = 127.5 + gain * (pixels[i] - reference[i]);
+  }
 }
 
 /** The function that anywidget calls for an explorer. */

@@ -20,11 +20,6 @@ class X0Explorer extends Working {
     this.canDiffer = this.view.rows.some((row) => row.name === "cond") && this.view.rows.length > 1;
   }
 
-  dispose() {
-    super.dispose();
-    cancelAnimationFrame(this.timer);
-  }
-
   // --- building, once -------------------------------------------------------------------------------------------
 
   build() {
@@ -237,19 +232,12 @@ class X0Explorer extends Working {
 
   /** Keep the frames moving while videos play. */
   run() {
-    cancelAnimationFrame(this.timer);
-    if (!(this.get("mode") === "video" && this.get("playing"))) return;
-    const since = performance.now() - (this.frame * 1000) / this.view.fps;
-    const tick = (now) => {
-      const frame = Math.floor((Math.max(now - since, 0) / 1000) * this.view.fps) % this.view.frames;
-      if (frame !== this.frame) {
-        this.frame = frame;
-        this.shown = [frame];
-        this.paint();
-      }
-      this.timer = requestAnimationFrame(tick);
-    };
-    this.timer = requestAnimationFrame(tick);
+    const moving = this.get("mode") === "video" && this.get("playing");
+    this.animate(moving, this.frame, this.view.frames, (frame) => {
+      this.frame = frame;
+      this.shown = [frame];
+      this.paint();
+    });
   }
 }
 
@@ -263,13 +251,6 @@ function spread(total, count) {
 function whole(room, width) {
   const unit = width / (window.devicePixelRatio || 1);
   return room >= unit ? Math.floor((room / unit) * 2) * (unit / 2) : room;
-}
-
-/** In place: signed difference around grey. The last of four values is opacity. */
-function subtract(pixels, reference, gain) {
-  for (let i = 0; i < pixels.length; i++) {
-    if (i % 4 !== 3) pixels[i] = 127.5 + gain * (pixels[i] - reference[i]);
-  }
 }
 
 const render = renderer(X0Explorer);
