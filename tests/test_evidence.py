@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
 import stg_lab as lab
@@ -16,7 +17,7 @@ from stg_lab.digits import world
 from stg_lab.evidence import CLAIMS, cells, page, scores, statistics, vectors
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
-from stg_lab.evidence.claim import Finding, Line, Panel
+from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
 from stg_lab.evidence.kept import keep, read
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
@@ -195,9 +196,33 @@ def test_scores_are_measured_once(tmp_path, few, monkeypatch):
 
 def test_rendered_clips_are_right_and_near_themselves(monkeypatch):
     monkeypatch.setattr(scores, "REAL", 200)
-    real = scores.real_scores(SUBJECTS[JOINT])
+    real = scores.real_scores(SUBJECTS[JOINT], 80)
+    assert real.videos == 240
     assert real["right"].mean() > 0.9
     assert real.frechet(real).value == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("model", sorted(SUBJECTS))
+def test_rendered_clips_show_what_videos_were_asked_for(model):
+    who = SUBJECTS[model]
+    clips = who.rendered(8, rounds=2)
+    assert len(clips) == 16
+    asked = who.labels(8) * 2
+    assert [(x.digit, x.colour) for x in clips.labels] == [(x.digit, x.colour) for x in asked]
+    if who.image:  # the same picture as given, moving in ways of its own
+        given = world.draw(512, seed=2024, split="test")
+        assert clips.scan.tolist() == given.scan[[0] * 4 + [1] * 4].tolist() * 2
+        assert len(set(clips.motion.tolist())) > 2
+    else:
+        assert clips.labels == asked
+
+
+def test_coverage_is_that_of_the_metrics():
+    """Of as many rendered clips as there are videos, the first ones."""
+    features, clips = RNG.normal(size=(80, 6)), RNG.normal(size=(400, 6)) * 1.3
+    made, real = (Scores("", {}, x, x, 0) for x in (features, clips))
+    assert made.coverage(real).value == pytest.approx(lab.metrics.coverage(features, clips[:80]).mean())
+    assert made.coverage(made).value == 1.0
 
 
 def test_vectors_are_those_of_the_recording(tmp_path, few):
@@ -248,6 +273,9 @@ class MadeUp:
             0,
         )
 
+    def sheet(self, title, guidance):
+        return Sheet(title, f"{guidance}.webp")
+
     def vectors(self, guidance):
         self.asked.append((str(guidance), 24))
         names = [UNCOND, "skip", "checkpoint", "checkpoint_2"]
@@ -272,8 +300,38 @@ def verdict(number, model, rule, **options):
 
 
 def test_every_claim_of_the_list_is_there():
-    assert sorted(CLAIMS) == list(range(1, 14))
+    assert sorted(CLAIMS) == list(range(14))
     assert all(claim.models and claim.source and "olds if" in claim.test for claim in CLAIMS.values())
+
+
+@pytest.mark.parametrize(
+    ("digit", "away", "expected"),
+    [
+        (0.97, 0.0, "holds here"),
+        (0.95, 0.0, "undecided"),
+        (0.9, 0.0, "does not hold here"),
+        (0.97, 9.0, "does not hold here"),
+    ],
+)
+def test_claim_0_wants_every_bar_at_the_best_setting(digit, away, expected):
+    """All bars are reached, or digits miss theirs, or videos lie far from all rendered clips."""
+
+    def rule(text, name):
+        best = cfg_scale(text) == 4
+        return {"right": 0.9 + 0.05 * best, "digit": digit if best else 0.5, "distance": away}.get(name, 1.0)
+
+    found = CLAIMS[0].find(MadeUp(JOINT, rule))
+    assert found.verdict == expected
+    assert "best with CFG 4" in found.because
+    assert [sheet.title for sheet in found.sheets] == ["no guidance", "CFG 3", "CFG 3 + STG"]
+    assert found.rows[-1]["setting"] == "rendered clips"
+    assert found.rows[-1]["coverage"].value > 0.9
+
+
+def test_claim_0_does_not_ask_a_first_frame_for_a_motion():
+    found = CLAIMS[0].find(MadeUp("digits-i2v", lambda text, name: 0.0 if name in ("motion", "distance") else 1.0))
+    assert found.verdict == "holds here"
+    assert "motion" not in found.rows[0]
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(-1, "holds here"), (1, "does not hold here"), (0, "undecided")])
@@ -416,6 +474,7 @@ def finding():
         [{"setting": "CFG 1", "videos": 8, "right": e}],
         panels,
         ["digits-joint/a-24-00"],
+        [Sheet("CFG 1", "videos-digits-joint-cfg-1.webp")],
     )
 
 
@@ -442,3 +501,19 @@ def test_the_page_shows_every_finding_with_its_runs(tmp_path):
     assert "`digits-joint/a-24-00`" in text
     assert "8 videos a cell, seeds 0 to 7; model w, judge j" in text
     assert "(images/claim-01-digits-joint.png)" in text
+    assert "[CFG 1](../findings/videos-digits-joint-cfg-1.webp)" in text
+
+
+def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
+    runs = Runs(subject(JOINT), tmp_path, 8, sheets=tmp_path / "findings")
+    guidance = lab.Guidance() + lab.CFG(1)
+    runs(guidance, steps=24)
+    sheet = runs.sheet("CFG 1 + STG", guidance)
+    assert sheet == Sheet("CFG 1 + STG", "videos-digits-joint-cfg-1-stg.webp")
+    with Image.open(tmp_path / "findings" / sheet.file) as picture:
+        pixels = np.asarray(picture.convert("RGB"), float) / 255
+    made = cells.videos(Cell(JOINT, guidance), tmp_path, 8)
+    # Two captions side by side, each with four clips of five frames: the second caption's third clip, its last frame.
+    row = 4 * (5 * 32 + 4) + 8
+    x, y = 4 + row + 2 * (5 * 32 + 4) + 4 * 32, 4 + 14
+    assert np.abs(pixels[y : y + 32, x : x + 32] - made[6, 8]).mean() < 0.03

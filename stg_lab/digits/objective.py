@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stg_lab.digits import world
 from stg_lab.digits.recipe import Recipe
@@ -120,8 +122,19 @@ def noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Floa
     return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
 
 
-def mixed_precision(device: torch.device) -> Any:
-    """Autocast to bfloat16 where the machine computes in it; elsewhere it is emulated, at half the speed of float32."""
-    cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    there = device.type != "cpu" or cpu.get("amx_bf16") or cpu.get("avx512_bf16")
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(there))
+@contextmanager
+def mixed_precision(device: torch.device) -> Iterator[None]:
+    """Forward passes for training: in bfloat16 where the machine computes in it, with the attention that trains fastest.
+
+    Elsewhere bfloat16 is emulated, at half the speed of float32. On a CPU the fused attention is slow in its backward pass
+    for sequences as short as these, so that the plain products are taken: 1.6 times as fast for a clip's whole update.
+    """
+    if device.type != "cpu":
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+        return
+    machine = torch.cpu.get_capabilities()
+    there = bool(machine.get("amx_bf16") or machine.get("avx512_bf16"))
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # those products in bfloat16 too, for all its name
+    with torch.autocast("cpu", torch.bfloat16, enabled=there), sdpa_kernel(SDPBackend.MATH):
+        yield

@@ -104,7 +104,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-factorised": {
         "cpu": Recipe(
             objective="factorised",
-            stages=(Stage(1, 32, 6_000), Stage(9, 8, 9_000)),
+            stages=(Stage(1, 32, 4_320), Stage(9, 8, 6_480)),
             architecture=Architecture(blocks=8, heads=4, head_dim=28),
         ),
         "gpu": Recipe(
@@ -116,7 +116,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ),
     },
     "digits-i2v": {
-        "cpu": Recipe(objective="i2v", stages=(Stage(9, 16, 5_400),), architecture=ImageArchitecture()),
+        "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 5_000),), architecture=ImageArchitecture()),
         "gpu": Recipe(
             objective="i2v",
             stages=(Stage(9, 64, 60_000),),

@@ -53,7 +53,7 @@ def _gather(name: str, a: argparse.Namespace) -> None:
         bar.set_postfix_str(f"{setting}: {done} of {of}")
         bar.update()
 
-    runs = Runs(who, a.runs, a.videos, told)
+    runs = Runs(who, a.runs, a.videos, told, sheets=a.findings)
     about = {
         "videos": a.videos,
         "looked_at": min(a.videos, LOOKED_AT),

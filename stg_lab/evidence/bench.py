@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from stg_lab.evidence.cells import Cell, make
-from stg_lab.evidence.claim import Claim, Finding
+from stg_lab.evidence.cells import Cell, make, videos
+from stg_lab.evidence.claim import Claim, Finding, Sheet
 from stg_lab.evidence.scores import Scores, real_scores, scored
-from stg_lab.evidence.subjects import STEPS, Subject
+from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject
 from stg_lab.evidence.vectors import Vectors, vectors
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import plan
+from stg_lab.sheets import group_sheet
 
 #: How many videos of a cell are looked at step by step: each is a recording.
 LOOKED_AT = 32
@@ -27,11 +29,19 @@ class Runs:
         who: the model.
         root: folder of the runs.
         count: videos of a cell.
+        sheets: folder that contact sheets are written into.
         told: called as videos are made.
     """
 
-    def __init__(self, who: Subject, root: Path, count: int, told: Told = lambda name, done, of: None) -> None:
-        self.who, self.root, self.count = who, root, count
+    def __init__(
+        self,
+        who: Subject,
+        root: Path,
+        count: int,
+        told: Told = lambda name, done, of: None,
+        sheets: Path = Path("data/evidence"),
+    ) -> None:
+        self.who, self.root, self.count, self.sheets = who, root, count, sheets
         self._told = told
         self.folders: list[str] = []
 
@@ -52,10 +62,19 @@ class Runs:
         self.folders.append(found.folder)
         return found
 
+    def sheet(self, title: str, guidance: Guidance) -> Sheet:
+        """All videos of a setting on one picture, written beside the findings."""
+        cell, labels = Cell(self.who.name, guidance), self.who.labels(self.count)
+        file = f"videos-{self.who.name}-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.webp"
+        self.sheets.mkdir(parents=True, exist_ok=True)
+        asked = [label.caption for label in labels[::PER_CAPTION]]
+        group_sheet(videos(cell, self.root, self.count), asked, self.sheets / file)
+        return Sheet(title, file)
+
     @functools.cached_property
     def real(self) -> Scores:
         """Rendered clips."""
-        return real_scores(self.who)
+        return real_scores(self.who, self.count)
 
     def _passes(self, guidance: Guidance, steps: int) -> float:
         """Forward passes of the denoiser for one video, each counted as a whole one."""

@@ -34,6 +34,19 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """All videos of a setting on one picture.
+
+    Attributes:
+        title: the setting.
+        file: its name, beside the findings.
+    """
+
+    title: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """What came out of a claim on one model.
 
@@ -43,6 +56,7 @@ class Finding:
         rows: a table, one setting a row, by column.
         panels: a figure.
         folders: run folders that the numbers come from.
+        sheets: contact sheets of some settings.
     """
 
     verdict: str
@@ -50,6 +64,7 @@ class Finding:
     rows: Sequence[dict[str, Any]]
     panels: Sequence[Panel]
     folders: list[str] = field(default_factory=list)
+    sheets: Sequence[Sheet] = ()
 
 
 class Bench(Protocol):
@@ -60,6 +75,8 @@ class Bench(Protocol):
     def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores: ...
 
     def vectors(self, guidance: Guidance) -> Vectors: ...
+
+    def sheet(self, title: str, guidance: Guidance) -> Sheet: ...
 
     @property
     def real(self) -> Scores:
@@ -74,7 +91,7 @@ class Claim:
     Attributes:
         number: as in docs/evidence.md.
         title: the claim in a line.
-        source: where the paper makes it.
+        source: where the paper makes it; number 0 is this project's own.
         test: how it is tested here, and what decides.
         models: which models it is put to.
         find: the test.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import diffusers
 import torch
 
 from stg_lab._version import __version__
-from stg_lab.evidence.claim import Claim, Finding, Line, Panel
+from stg_lab.evidence.claim import Claim, Finding, Line, Panel, Sheet
 from stg_lab.evidence.statistics import Estimate
 
 
@@ -36,6 +37,7 @@ def keep(folder: Path, claim: Claim, model: str, found: Finding, about: Mapping[
         "rows": [{k: _plain(v) for k, v in row.items()} for row in found.rows],
         "panels": [_panel(panel) for panel in found.panels],
         "folders": found.folders,
+        "sheets": [asdict(sheet) for sheet in found.sheets],
     }  # fmt: skip
     file = file_of(folder, claim.number, model)
     file.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
@@ -50,7 +52,8 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
         for p in values["panels"]
     ]  # fmt: skip
     rows = [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in values["rows"]]
-    return Finding(values["verdict"], values["because"], rows, panels, values["folders"]), values["about"]
+    sheets = [Sheet(**sheet) for sheet in values.get("sheets", [])]
+    return Finding(values["verdict"], values["because"], rows, panels, values["folders"], sheets), values["about"]
 
 
 def _panel(p: Panel) -> dict[str, Any]:

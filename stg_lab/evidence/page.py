@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
         for model, (finding, about) in found.items():
             image = images / f"claim-{number:02d}-{model}.png"
             draw(finding.panels, image)
-            body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title)
+            there_from = Path(os.path.relpath(findings, page.parent)).as_posix()
+            body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title, there_from)
             there.append(f"claim {number} on {model}")
         cells = [found[m][0].verdict if m in found else ("" if m in claim.models else "-") for m in _models()]
         summary.append(f"| [{number}](#{_anchor(number, claim.title)}) | {claim.title} | " + " | ".join(cells) + " |")
@@ -65,14 +67,17 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
     return there
 
 
-def _section(model: str, finding: Finding, about: dict[str, Any], image: str, title: str) -> list[str]:
+def _section(model: str, finding: Finding, about: dict[str, Any], image: str, title: str, sheets: str) -> list[str]:
     known = f"{about['videos']} videos a cell, seeds 0 to {about['videos'] - 1}; model {about['weights']}, judge {about['judge']}; {about['device']}"
     folders = "\n".join(f"- `{folder}`" for folder in finding.folders)
+    links = ", ".join(f"[{sheet.title}]({sheets}/{sheet.file})" for sheet in finding.sheets)
+    shown = [f"All videos, unpicked, five of nine frames each: {links}."] if links else []
     return [
         f"### {model}: {finding.verdict}",
         f"{finding.because[:1].upper()}{finding.because[1:]}.",
         f"![{title}: {model}]({image})",
         table(finding.rows),
+        *shown,
         f"<details><summary>{known}</summary>\n\n{folders}\n\n</details>",
     ]
 

@@ -22,14 +22,16 @@ def cfg(scale: float) -> Guidance:
 
 def row(label: str, s: Scores, bench: Bench) -> dict[str, Any]:
     """The columns that most tables have."""
+    return {"setting": label, "videos": s.videos, "passes": s.passes, **columns(s, bench.real)}
+
+
+def columns(s: Scores, real: Scores) -> dict[str, Estimate]:
+    """What is measured of every setting."""
     return {
-        "setting": label,
-        "videos": s.videos,
-        "passes": s.passes,
         "right": s.mean("right"),
-        "Frechet distance": s.frechet(bench.real),
-        "content distance": s.content_distance(bench.real),
-        "coverage": s.coverage(bench.real),
+        "Frechet distance": s.frechet(real),
+        "content distance": s.content_distance(real),
+        "coverage": s.coverage(real),
         "diversity": s.mean("diversity"),
         "dynamic degree": s.mean("dynamic"),
         "sharpness": s.mean("sharpness"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,21 @@ class Subject:
         """What each video was asked to show."""
         labels = _clips().labels
         return [labels[i // PER_CAPTION] for i in range(count)]
+
+    def rendered(self, count: int, rounds: int) -> world.Clips:
+        """What a perfect model might make of `count` videos, `rounds` times over: clips of scans that no model was trained on.
+
+        Of the same captions; or, where first frames are given, of the same digits in the same colours before the same
+        backgrounds, moving in any way.
+        """
+        asked = self.labels(count) * rounds
+        clips = world.draw(len(asked), seed=CAPTIONS_SEED + 1, split="test", labels=asked)
+        if not self.image:
+            return clips
+        given = torch.arange(count).repeat(rounds) // PER_CAPTION
+        same = {name: getattr(_clips(), name)[given] for name in ("scan", "size", "slant", "background", "gradient")}
+        moving = world.draw(len(asked), seed=CAPTIONS_SEED + 1, split="test").motion
+        return replace(clips, motion=moving, **same)
 
 
 @functools.cache
