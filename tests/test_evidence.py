@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from scipy import stats
 
 import stg_lab as lab
 from stg_lab.digits import world
-from stg_lab.evidence import CLAIMS, cells, page, scores, statistics, vectors
+from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, vectors
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
@@ -502,6 +503,17 @@ def test_the_page_shows_every_finding_with_its_runs(tmp_path):
     assert "8 videos a cell, seeds 0 to 7; model w, judge j" in text
     assert "(images/claim-01-digits-joint.png)" in text
     assert "[CFG 1](../findings/videos-digits-joint-cfg-1.webp)" in text
+
+
+def test_a_finding_without_a_figure_is_on_the_page_all_the_same(tmp_path):
+    bare = replace(finding(), panels=[])
+    keep(tmp_path, CLAIMS[12], JOINT, bare, {"videos": 8, "weights": "w", "judge": "j"})
+    page.write_page(tmp_path, tmp_path / "page.md", tmp_path / "images")
+    text = (tmp_path / "page.md").read_text()
+    assert "| CFG 1 | 8 |" in text
+    assert "![" not in text
+    with pytest.raises(lab.LabError, match="claim 12 on digits-joint has a table alone"):
+        Evidence(tmp_path)[12].figure()
 
 
 def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):

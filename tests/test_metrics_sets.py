@@ -8,6 +8,7 @@ from scipy import linalg, stats
 
 from stg_lab import metrics
 from stg_lab.errors import MetricError
+from stg_lab.metrics import sets
 
 rng = np.random.default_rng(0)
 
@@ -38,6 +39,18 @@ def test_frechet_distance_of_gaussians_with_axes_in_common_is_closed():
     x, y = with_moments([0, 0, 0], np.diag([1.0, 4.0, 9.0])), with_moments([3, 0, 4], np.diag([4.0, 4.0, 1.0]))
     assert metrics.frechet_distance(x, y) == pytest.approx(25 + 1 + 0 + 4, rel=1e-10)
     assert metrics.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("clips", "d"), [(200, 1), (200, 12), (9, 12)])
+def test_frechet_distance_to_one_reference_is_the_same_for_every_set(clips, d):
+    """Also for sets of too few clips to have a covariance of full rank, and for the reference itself."""
+    rng = np.random.default_rng(7)
+    reference = rng.normal(size=(300, d)) @ rng.normal(size=(d, d))
+    to = sets.FrechetTo(reference)
+    for _ in range(3):
+        x = rng.normal(size=(clips, d)) * 1.5 + 1
+        assert to(x) == pytest.approx(metrics.frechet_distance(x, reference), rel=1e-5)
+    assert to(reference) == pytest.approx(0, abs=1e-5 * to.spread)
 
 
 def test_frechet_distance_needs_no_full_rank():

@@ -133,8 +133,11 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
         with torch.autocast(device.type, torch.bfloat16):
             yield
         return
-    machine = torch.cpu.get_capabilities()
+    machine, allowed = torch.cpu.get_capabilities(), torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     there = bool(machine.get("amx_bf16") or machine.get("avx512_bf16"))
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # those products in bfloat16 too, for all its name
-    with torch.autocast("cpu", torch.bfloat16, enabled=there), sdpa_kernel(SDPBackend.MATH):
-        yield
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # those products in bfloat16 too; not of CUDA alone
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=there), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)

@@ -104,7 +104,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-factorised": {
         "cpu": Recipe(
             objective="factorised",
-            stages=(Stage(1, 32, 4_320), Stage(9, 8, 6_480)),
+            stages=(Stage(1, 32, 3_600), Stage(9, 8, 4_200)),
             architecture=Architecture(blocks=8, heads=4, head_dim=28),
         ),
         "gpu": Recipe(
@@ -115,8 +115,37 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             warmup=500,
         ),
     },
+    "digits-factorised-early": {
+        "cpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 32, 700), Stage(9, 8, 400)),
+            architecture=Architecture(blocks=8, heads=4, head_dim=28),
+            text_from="data/models/digits-factorised",
+        ),
+        "gpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 256, 1_500), Stage(9, 64, 3_000)),
+            architecture=Architecture(blocks=10, heads=5, head_dim=32),
+            text_from="data/models/digits-factorised",
+        ),
+    },
+    "digits-factorised-small": {
+        "cpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 32, 2_000), Stage(9, 8, 1_500)),
+            architecture=Architecture(blocks=4, heads=2, head_dim=28),
+            text_from="data/models/digits-factorised",
+        ),
+        "gpu": Recipe(
+            objective="factorised",
+            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
+            architecture=Architecture(blocks=5, heads=3, head_dim=32),
+            text_from="data/models/digits-factorised",
+            ema=0.9995,
+        ),
+    },
     "digits-i2v": {
-        "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 5_000),), architecture=ImageArchitecture()),
+        "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 3_600),), architecture=ImageArchitecture()),
         "gpu": Recipe(
             objective="i2v",
             stages=(Stage(9, 64, 60_000),),

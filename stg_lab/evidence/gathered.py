@@ -51,7 +51,13 @@ class Found:
         return CLAIMS[self.number].title
 
     def figure(self) -> Figure:
-        """Estimates with 95 % intervals, as on docs/evidence.md."""
+        """Estimates with 95 % intervals, as on docs/evidence.md.
+
+        Raises:
+            NoFindingError: the finding is a table alone.
+        """
+        if not self.finding.panels:
+            raise NoFindingError(f"claim {self.number} on {self.model} has a table alone: show the finding itself.")
         return figure_of(self.finding.panels)
 
     def plot(self, panel: int = 0) -> go.Figure:

@@ -55,7 +55,8 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
         body += [part for n in claim.tables for part in published(n)]
         for model, (finding, about) in found.items():
             image = images / f"claim-{number:02d}-{model}.png"
-            draw(finding.panels, image)
+            if finding.panels:
+                draw(finding.panels, image)
             there_from = Path(os.path.relpath(findings, page.parent)).as_posix()
             body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title, there_from)
             there.append(f"claim {number} on {model}")
@@ -75,7 +76,7 @@ def _section(model: str, finding: Finding, about: dict[str, Any], image: str, ti
     return [
         f"### {model}: {finding.verdict}",
         f"{finding.because[:1].upper()}{finding.because[1:]}.",
-        f"![{title}: {model}]({image})",
+        *([f"![{title}: {model}]({image})"] if finding.panels else []),
         table(finding.rows),
         *shown,
         f"<details><summary>{known}</summary>\n\n{folders}\n\n</details>",

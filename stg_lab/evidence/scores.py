@@ -59,11 +59,11 @@ class Scores:
 
     def frechet(self, real: Scores) -> Estimate:
         """Frechet distance to rendered clips in texture features: how well videos are drawn."""
-        return self._of_set(lambda index: metrics.frechet_distance(self.texture[index], real.texture))
+        return self._frechet(self.texture, real.texture)
 
     def content_distance(self, real: Scores) -> Estimate:
         """Frechet distance to rendered clips in the judge's features: what videos show, and in which proportions."""
-        return self._of_set(lambda index: metrics.frechet_distance(self.features[index], real.features))
+        return self._frechet(self.features, real.features)
 
     def coverage(self, real: Scores) -> Estimate:
         """Share of rendered clips that have one of the videos in their neighbourhood.
@@ -78,12 +78,12 @@ class Scores:
 
     def frechet_minus(self, other: Scores, real: Scores) -> Estimate:
         """Difference of Frechet distances in texture features, paired by seed; negative where this one is nearer to rendered clips."""
+        distance = sets.FrechetTo(real.texture)
+        return self._of_set(lambda index: distance(self.texture[index]) - distance(other.texture[index]))
 
-        def statistic(index: np.ndarray) -> float:
-            one, two = (metrics.frechet_distance(s.texture[index], real.texture) for s in (self, other))
-            return one - two
-
-        return self._of_set(statistic)
+    def _frechet(self, features: np.ndarray, real: np.ndarray) -> Estimate:
+        distance = sets.FrechetTo(real)
+        return self._of_set(lambda index: distance(features[index]))
 
     def _of_set(self, statistic: Any) -> Estimate:
         return estimate(statistic, self.videos, resamples=RESAMPLES_OF_SETS)

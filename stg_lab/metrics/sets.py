@@ -39,6 +39,30 @@ def frechet_distance(features: Float[ndarray, "clip d"], reference: Float[ndarra
     return max(float(shift @ shift + spread - 2 * overlap), 0.0)
 
 
+class FrechetTo:
+    """`frechet_distance` to one reference, for many sets such as the resamples of a bootstrap: several times as fast.
+
+    What belongs to the reference alone is computed once, and tr((C1 C2)^(1/2)) from the eigenvalues of C2^(1/2) C1 C2^(1/2),
+    which costs no root of C1. It is good to about six digits: the roots of eigenvalues that are zero are those of rounding.
+
+    Args:
+        reference: features `(clip, d)`, two clips or more.
+    """
+
+    def __init__(self, reference: Float[ndarray, "clip2 d"]) -> None:
+        y = _checked(reference, least=2)
+        self.mean, covariance = y.mean(0), np.cov(y, rowvar=False).reshape(y.shape[1], -1)
+        self.root, self.spread = _root(covariance), float(np.trace(covariance))
+
+    def __call__(self, features: Float[ndarray, "clip d"]) -> float:
+        """The distance of a set; features must be finite and of the reference's length, which is not checked again."""
+        x = np.asarray(features, np.float64)
+        shift = x.mean(0) - self.mean
+        covariance = np.cov(x, rowvar=False).reshape(x.shape[1], -1)
+        overlap = np.sqrt(np.linalg.eigvalsh(self.root @ covariance @ self.root).clip(0)).sum()
+        return max(float(shift @ shift + np.trace(covariance) + self.spread - 2 * overlap), 0.0)
+
+
 def precision(
     features: Float[ndarray, "clip d"], reference: Float[ndarray, "clip2 d"], k: int = K
 ) -> Float[ndarray, " clip"]:
