@@ -15,6 +15,8 @@ from scipy import stats
 
 import stg_lab as lab
 from stg_lab.digits import world
+from stg_lab.digits.recipe import RECIPES
+from stg_lab.digits.train import OBJECTIVES
 from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, vectors
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
@@ -159,6 +161,19 @@ def test_every_setting_has_a_folder_of_its_own():
     ]
     names = {Cell(JOINT, g, steps).name for g, steps in itertools.product(sums, (12, 24))}
     assert len(names) == 10
+
+
+@pytest.mark.parametrize("model", sorted(SUBJECTS))
+def test_every_layer_of_a_subject_can_be_skipped_and_no_more(model):
+    """Of the architecture that is trained under that name."""
+    who, recipe = SUBJECTS[model], RECIPES[model]["cpu"]
+    pipe = OBJECTIVES[recipe.objective](recipe).build()
+    assert who.layer in range(who.layers)
+    call = who.call(0, 1) | {"num_inference_steps": 1}
+    for part in ("block", "attention"):
+        lab.plan(pipe, guidance=who.base() + who.stg(layers=range(who.layers), part=part), **call)
+        with pytest.raises(lab.GuidanceError, match=f"0 to {who.layers - 1}"):
+            lab.plan(pipe, guidance=who.base() + who.stg(layers=[who.layers], part=part), **call)
 
 
 def test_an_unknown_subject_is_told():

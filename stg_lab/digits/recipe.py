@@ -104,7 +104,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-factorised": {
         "cpu": Recipe(
             objective="factorised",
-            stages=(Stage(1, 32, 3_600), Stage(9, 8, 4_200)),
+            stages=(Stage(1, 32, 3_600), Stage(9, 8, 6_800)),
             architecture=Architecture(blocks=8, heads=4, head_dim=28),
         ),
         "gpu": Recipe(
@@ -145,7 +145,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ),
     },
     "digits-i2v": {
-        "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 3_600),), architecture=ImageArchitecture()),
+        "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 2_600),), architecture=ImageArchitecture()),
         "gpu": Recipe(
             objective="i2v",
             stages=(Stage(9, 64, 60_000),),

@@ -27,10 +27,12 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
 - Intervals are 95 %, from a bootstrap that resamples captions; differences are paired by seed.
 - A verdict is *holds here* or *does not hold here* only where the intervals decide; else *undecided*.
 - The settings were fixed before anything was measured, from the paper's section A1.3 (`stg_lab/evidence/subjects.py`).
+- Number 0 is no claim of the paper: it asks whether the models are good enough for the others to mean anything.
 - "Right" is a video in which the judge sees all that the caption asked for (image to video: digit and colour of the first
-  frame). The Frechet distance is taken to rendered clips of unseen scans, in features of the judge's first layers, which see
-  how well a video is drawn; the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither
-  is FVD.
+  frame). Distances are taken to rendered clips of unseen scans that show what the videos were asked for (image to video: the
+  same pictures, moving in any way), 1,024 or more: the Frechet distance in features of the judge's first layers, which see how
+  well a video is drawn, the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither is
+  FVD. Coverage is the share of rendered clips, as many as there are videos, that have a video near them in the last layers.
 - "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
   cheaper.
 

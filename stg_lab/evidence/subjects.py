@@ -145,8 +145,8 @@ SUBJECTS = {
         Subject(
             "digits-i2v",
             like="SVD",
-            layers=8,
-            layer=4,
+            layers=6,
+            layer=3,
             cfg=2.0,
             part="attention",
             axes=("spatial", "temporal"),
