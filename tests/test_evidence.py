@@ -18,10 +18,11 @@ from stg_lab.digits import world
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
 from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, vectors
+from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
-from stg_lab.evidence.kept import keep, read
+from stg_lab.evidence.kept import keep, read, weightier
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
@@ -499,6 +500,31 @@ def test_a_finding_comes_back_as_it_was(tmp_path):
     found, known = read(keep(tmp_path, CLAIMS[1], JOINT, finding(), about))
     assert found == finding()
     assert about.items() <= known.items()
+
+
+def test_fewer_videos_do_not_replace_more_of_the_same_model(tmp_path):
+    about = {"videos": 64, "weights": "w", "judge": "j"}
+    assert weightier(tmp_path, 1, JOINT, about) is None
+    keep(tmp_path, CLAIMS[1], JOINT, finding(), about)
+    assert weightier(tmp_path, 1, JOINT, about | {"videos": 32}) == ("undecided", 64)
+    for other in ({"videos": 64}, {"videos": 32, "weights": "new"}, {"videos": 32, "judge": "new"}):
+        assert weightier(tmp_path, 1, JOINT, about | other) is None
+
+
+def test_a_smaller_rerun_is_told_and_kept_beside(tmp_path, monkeypatch, capsys):
+    """The command as a doubter runs it: the finding that ships stays."""
+    monkeypatch.setattr(gather, "put", lambda claim, runs: finding())
+    known = {"weights": cells.weights(subject(JOINT)), "judge": scores.judge_fingerprint()}
+    file = keep(tmp_path / "data", CLAIMS[1], JOINT, finding(), known | {"videos": 256})
+    before = file.read_text()
+    options = {"--runs": "runs", "--findings": "data", "--page": "docs/page.md"}
+    (tmp_path / "docs").mkdir()
+    given = [part for name, value in options.items() for part in (name, str(tmp_path / value))]
+    gather.main(["--claims", "1", "2", "--models", JOINT, "--videos", "8", *given])
+    assert file.read_text() == before
+    assert "rests on 256 videos (undecided)" in capsys.readouterr().out
+    assert read(tmp_path / "runs" / "findings" / file.name)[1]["videos"] == 8
+    assert read(tmp_path / "data" / f"claim-02-{JOINT}.json")[1]["videos"] == 8
 
 
 def test_the_page_shows_every_finding_with_its_runs(tmp_path):

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from stg_lab.evidence.bench import LOOKED_AT, Runs, put
 from stg_lab.evidence.cells import weights
 from stg_lab.evidence.claim import CLAIMS
-from stg_lab.evidence.kept import keep
+from stg_lab.evidence.kept import file_of, keep, weightier
 from stg_lab.evidence.page import write_page
 from stg_lab.evidence.scores import judge_fingerprint
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
@@ -64,8 +64,14 @@ def _gather(name: str, a: argparse.Namespace) -> None:
         claim = CLAIMS[number]
         if name in claim.models:
             found = put(claim, runs)
-            keep(a.findings, claim, name, found, about)
             bar.write(f"{number}. {claim.title}: {found.verdict} ({name}: {found.because})")
+            if rival := weightier(a.findings, number, name, about):
+                verdict, videos = rival
+                bar.write(
+                    f"   kept as it is: {file_of(a.findings, number, name)} rests on {videos} videos ({verdict}); this one "
+                    f"goes to {a.runs / 'findings'}"
+                )
+            keep(a.runs / "findings" if rival else a.findings, claim, name, found, about)
     bar.close()
 
 

@@ -36,7 +36,8 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
 - "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
   cheaper.
 
-Rerun one claim with fewer videos: `make evidence CLAIMS=5 VIDEOS=32`.
+Doubt one? Rerun it with fewer videos: `make evidence CLAIMS=5 VIDEOS=32 MODELS=digits-joint`, some minutes on two cores. What
+stands here rests on more videos and stays; yours goes to `runs/evidence/findings`.
 """
 
 
