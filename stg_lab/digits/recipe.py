@@ -107,6 +107,15 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             stages=(Stage(1, 32, 3_600), Stage(9, 8, 6_800)),
             architecture=Architecture(blocks=8, heads=4, head_dim=28),
         ),
+        "second": Recipe(
+            objective="factorised",
+            stages=(Stage(9, 8, 8_000),),
+            architecture=Architecture(blocks=8, heads=4, head_dim=28),
+            muon_lr=1.5e-3,
+            adam_lr=7e-4,
+            seed=1,
+            decay=0.4,
+        ),
         "gpu": Recipe(
             objective="factorised",
             stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
