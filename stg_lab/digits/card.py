@@ -97,7 +97,8 @@ def sample(trainer: Trainer, pipe: Any, clips: world.Clips, batch: int = 25) -> 
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"one {torch.cuda.get_device_name(device)}"
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)} ({platform.machine()})"
 
 
 def _loss_figure(csv_path: Path, png: Path, label: str) -> None:
@@ -149,7 +150,7 @@ It is small on purpose. It makes real mistakes, which is what guidance is for.
 
 ```python
 import stg_lab as lab
-
+{card.imports}
 pipe = lab.load("{name}")
 {card.example}
 ```
@@ -161,7 +162,7 @@ pipe = lab.load("{name}")
 **Data.** Clips rendered on the fly from 1,197 of the 1,797 scans of handwritten digits in scikit-learn (Alpaydin and Kaynak
 1998); the other 600 are never trained on.
 
-**Training**{state}. {stages}. {hours:g} hours on {facts["machine"]}; Muon and AdamW, weights averaged
+**Training**{state}. {stages}. {hours:g} hour{"s" * (hours != 1)} on {facts["machine"]}; Muon and AdamW, weights averaged
 (EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.
 Loss on clips of held-out scans: {facts["held_out_loss"]:.4f}.
 

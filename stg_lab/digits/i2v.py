@@ -166,9 +166,8 @@ class ImageToVideo(Objective):
         return Card(
             description="that sets a picture of a handwritten digit in motion: a U-Net with spatial and temporal attention,\n"
             "EDM v-prediction, 9 frames of 32 x 32.",
-            example="""from stg_lab.digits import world
-
-first = world.render(world.draw(1, seed=0, split="test"))[:, 0]  # or any picture of 32 x 32
+            imports="from stg_lab.digits import world\n",
+            example="""first = world.render(world.draw(1, seed=0, split="test"))[:, 0]  # or any picture of 32 x 32
 video = pipe(pipe.numpy_to_pil(first.numpy()), height=32, width=32, num_inference_steps=24).frames""",
             condition=f"""**First frame and amount of motion.** The picture decides digit, colour and place. Which way the digit goes is free; how
 far is `motion_bucket_id`, {BUCKETS_PER_PIXEL} for each pixel of its path (`stg_lab.digits.i2v.path_length`): 0 stands still, 127, the stock

@@ -32,6 +32,7 @@ class Card:
         loss: what the loss curve shows.
         condition: what the model is told, as one paragraph.
         task: the hub's name for what it does.
+        imports: lines that the example needs before it.
     """
 
     description: str
@@ -40,6 +41,7 @@ class Card:
     loss: str
     condition: str = CAPTIONS
     task: str = "text-to-video"
+    imports: str = ""
 
 
 class Objective(ABC):
