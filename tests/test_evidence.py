@@ -211,12 +211,14 @@ def test_scores_are_measured_once(tmp_path, few, monkeypatch):
     assert all(np.array_equal(one[name], two[name]) for name in one.values)
 
 
-def test_rendered_clips_are_right_and_near_themselves(monkeypatch):
+def test_rendered_clips_are_right_and_near_themselves(monkeypatch, tmp_path):
     monkeypatch.setattr(scores, "REAL", 200)
-    real = scores.real_scores(SUBJECTS[JOINT], 80)
+    real = scores.real_scores(SUBJECTS[JOINT], 80, tmp_path)
     assert real.videos == 240
     assert real["right"].mean() > 0.9
     assert real.frechet(real).value == pytest.approx(0, abs=1e-3)
+    monkeypatch.setattr(scores, "measured", None)  # measured once
+    assert np.array_equal(scores.real_scores(SUBJECTS[JOINT], 80, tmp_path).texture, real.texture)
 
 
 @pytest.mark.parametrize("model", sorted(SUBJECTS))
@@ -565,6 +567,11 @@ def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
     assert sheet == Sheet("CFG 1 + STG", "videos-digits-joint-cfg-1-stg.webp")
     with Image.open(tmp_path / "findings" / sheet.file) as picture:
         pixels = np.asarray(picture.convert("RGB"), float) / 255
+    keep(tmp_path / "findings", CLAIMS[0], JOINT, replace(finding(), sheets=[sheet]), {"videos": 8})
+    shown = Evidence(tmp_path / "findings")[0].sheet()
+    assert "image/jpeg" in shown._repr_mimebundle_()[0]
+    with pytest.raises(lab.LabError, match=r"no sheet 1. There are: 0 \(CFG 1 \+ STG\)"):
+        Evidence(tmp_path / "findings")[0].sheet(1)
     made = cells.videos(Cell(JOINT, guidance), tmp_path, 8)
     # Two captions side by side, each with four clips of five frames: the second caption's third clip, its last frame.
     row = 4 * (5 * 32 + 4) + 8

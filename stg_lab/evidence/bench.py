@@ -74,7 +74,7 @@ class Runs:
     @functools.cached_property
     def real(self) -> Scores:
         """Rendered clips."""
-        return real_scores(self.who, self.count)
+        return real_scores(self.who, self.count, self.root)
 
     def _passes(self, guidance: Guidance, steps: int) -> float:
         """Forward passes of the denoiser for one video, each counted as a whole one."""

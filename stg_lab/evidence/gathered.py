@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +19,7 @@ from stg_lab.shipped import data_folder
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from IPython.display import Image
     from matplotlib.figure import Figure
 
 #: How a verdict looks: a sign that is told apart without colour, and a colour of the palette.
@@ -38,12 +40,14 @@ class Found:
         model: an embedded model's name.
         finding: verdict, numbers, table and panels.
         about: videos a cell, fingerprints of weights and judge, device and versions.
+        folder: where the finding's contact sheets lie.
     """
 
     number: int
     model: str
     finding: Finding
     about: dict[str, Any]
+    folder: Path = Path()
 
     @property
     def title(self) -> str:
@@ -63,6 +67,24 @@ class Found:
     def plot(self, panel: int = 0) -> go.Figure:
         """One panel as an interactive plotly figure."""
         return _plot(self.finding.panels[panel])
+
+    def sheet(self, number: int = -1) -> Image:
+        """A contact sheet as a picture for notebooks; the last one unless another is asked for.
+
+        Raises:
+            NoFindingError: the finding has no such sheet; says which there are.
+        """
+        import PIL.Image
+        from IPython.display import Image
+
+        sheets = self.finding.sheets
+        if not -len(sheets) <= number < len(sheets):
+            there = ", ".join(f"{n} ({sheet.title})" for n, sheet in enumerate(sheets)) or "none"
+            raise NoFindingError(f"claim {self.number} on {self.model} has no sheet {number}. There are: {there}.")
+        jpeg = io.BytesIO()  # which every viewer of notebooks shows
+        with PIL.Image.open(self.folder / sheets[number].file) as picture:
+            picture.convert("RGB").save(jpeg, "JPEG", quality=85)
+        return Image(jpeg.getvalue(), format="jpeg")
 
     def __repr__(self) -> str:
         return f"Claim {self.number} on {self.model}: {self.finding.verdict} ({self.finding.because})"
@@ -87,7 +109,7 @@ class Evidence:
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or data_folder("evidence")
         self._all = {
-            (number, model): Found(number, model, *read(file_of(folder, number, model)))
+            (number, model): Found(number, model, *read(file_of(folder, number, model)), folder)
             for number, claim in sorted(CLAIMS.items())
             for model in claim.models
             if file_of(folder, number, model).exists()

@@ -125,14 +125,18 @@ def within_captions(features: np.ndarray) -> np.ndarray:
     return metrics.feature_diversity(features, [str(i // PER_CAPTION) for i in range(len(features))])
 
 
-def real_scores(who: Subject, count: int) -> Scores:
+def real_scores(who: Subject, count: int, root: Path) -> Scores:
     """Rendered clips of what `count` videos were asked for, of scans that neither the models nor the judge saw.
 
     The first `count` show what the videos were asked for one by one, and so do the next, at least `REAL` in all. Videos of
-    other captions than the clips' would be far from them however good they are.
+    other captions than the clips' would be far from them however good they are. Kept beside the runs in `root`.
     """
-    clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
-    values = measured(world.render(clips).numpy(), clips.labels, who)
+    file = root / who.name / f"rendered-{count}-{judge_fingerprint()}.npz"
+    if not file.exists():
+        clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keep_arrays(file, measured(world.render(clips).numpy(), clips.labels, who))
+    values = kept_arrays(file)
     return Scores("rendered clips", values, values.pop("features"), values.pop("texture"), 0.0)
 
 
