@@ -240,8 +240,21 @@ def test_coverage_is_that_of_the_metrics():
     """Of as many rendered clips as there are videos, the first ones."""
     features, clips = RNG.normal(size=(80, 6)), RNG.normal(size=(400, 6)) * 1.3
     made, real = (Scores("", {}, x, x, 0) for x in (features, clips))
-    assert made.coverage(real).value == pytest.approx(lab.metrics.coverage(features, clips[:80]).mean())
+    found = made.coverage(real)
+    assert found.value == pytest.approx(lab.metrics.coverage(features, clips[:80], k=3).mean())
+    assert 0 < found.low < found.value < found.high < 1
     assert made.coverage(made).value == 1.0
+
+
+def test_as_varied_videos_cover_what_chance_lets_them_cover():
+    """Captions far apart, four videos and four clips of each from one distribution: all but 1 in 35 clips are covered."""
+    rng = np.random.default_rng(3)
+    middle = np.repeat(rng.normal(size=(800, 6)) * 100, PER_CAPTION, axis=0)
+    made, real = (Scores("", {}, middle + rng.normal(size=middle.shape), middle, 0) for _ in range(2))
+    found = made.coverage(real)
+    assert found.value == pytest.approx(1 - 1 / 35, abs=0.01)
+    narrow = Scores("", {}, middle + rng.normal(size=(3200, 6)) * 0.01 + 1.5, middle, 0)
+    assert narrow.coverage(real).value < 0.8
 
 
 def test_vectors_are_those_of_the_recording(tmp_path, few):

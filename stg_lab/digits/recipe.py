@@ -104,7 +104,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-factorised": {
         "cpu": Recipe(
             objective="factorised",
-            stages=(Stage(1, 32, 3_600), Stage(9, 8, 5_800)),
+            stages=(Stage(1, 32, 3_600), Stage(9, 8, 5_300)),
             architecture=Architecture(blocks=8, heads=4, head_dim=28),
         ),
         "second": Recipe(

@@ -16,13 +16,13 @@ COVERED = 0.80
 @claim(0, "The embedded models do what they are asked", source="The bars of this project, not of the paper", models=ALL)
 def good_enough(bench: Bench) -> Finding:
     """Without guidance, with CFG at every scale, and with STG at the paper's scale added to CFG at its usual one. Holds if in
-    the setting with most videos right at least 95 % of digits, 98 % of colours and 95 % of motions are those asked for, and at
+    the setting with most videos right (of equals, that with the smallest Frechet distance) at least 95 % of digits, 98 % of colours and 95 % of motions are those asked for, and at
     least 80 % of the rendered clips of the same captions have a video near them (coverage). A first frame leaves the motion
     open. The same measured on another set of rendered clips bounds what can be reached."""
     found = {"no guidance" if scale == 1 else f"CFG {scale:g}": s for scale, s in sweep(bench).items()}
     both = f"CFG {bench.who.cfg:g} + STG"
     found[both] = bench(bench.who.base() + bench.who.stg())
-    best = max(found, key=lambda name: found[name]["right"].mean())
+    best = max(found, key=lambda name: (found[name]["right"].mean(), -found[name].frechet(bench.real).value))
     asked = [name for name in BARS if not (bench.who.image and name == "motion")]
     covered = found[best].coverage(bench.real)
     reached = [at_least(found[best].mean(name), BARS[name]) for name in asked] + [at_least(covered, COVERED)]

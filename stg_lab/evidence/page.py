@@ -32,7 +32,8 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
   frame). Distances are taken to rendered clips of unseen scans that show what the videos were asked for (image to video: the
   same pictures, moving in any way), 1,024 or more: the Frechet distance in features of the judge's first layers, which see how
   well a video is drawn, the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither is
-  FVD. Coverage is the share of rendered clips, as many as there are videos, that have a video near them in the last layers.
+  FVD. Coverage is the share of rendered clips, as many as there are videos, that have a video nearer to them, in the last
+  layers, than the farthest of the caption's other three clips.
 - "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
   cheaper.
 
