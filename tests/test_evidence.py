@@ -73,6 +73,17 @@ def test_slopes_are_those_of_a_straight_line():
     assert slope(x, values).value == pytest.approx(np.polyfit(x, [v.mean() for v in values], 1)[0])
 
 
+def test_what_rounding_leaves_of_zero_decides_nothing():
+    """Only the first of eight captions differs, so that in every third resample nothing does."""
+    right = [np.ones(32) for _ in range(4)]
+    right[0][:2], right[1][:1], right[2][:1] = 0, 0, 0
+    found = slope([1, 2, 3, 4], right)
+    assert found.value > 0
+    assert found.low == pytest.approx(0, abs=1e-12)
+    assert found.above_zero is None
+    assert Estimate(-0.02, -0.05, -4.9e-17).below_zero is None
+
+
 def test_differences_are_paired():
     hard = np.repeat(RNG.normal(0, 10, 20), PER_CAPTION)
     better = difference(hard + 0.1 + RNG.normal(0, 0.01, 80), hard)

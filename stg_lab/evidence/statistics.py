@@ -11,6 +11,7 @@ from stg_lab.evidence.subjects import PER_CAPTION
 from stg_lab.metrics import bootstrap
 
 RESAMPLES = 1000
+ROUNDING = 1e-9  # sums of shares that cancel leave 1e-17, which must not decide anything
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "undecided"
 
 
@@ -28,8 +29,8 @@ class Estimate:
 
     @property
     def above_zero(self) -> bool | None:
-        """True or False where the interval lies on one side of zero, None where it does not."""
-        return True if self.low > 0 else False if self.high < 0 else None
+        """True or False where the interval lies on one side of zero, None where it does not or touches it."""
+        return True if self.low > ROUNDING else False if self.high < -ROUNDING else None
 
     @property
     def below_zero(self) -> bool | None:
