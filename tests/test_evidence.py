@@ -15,9 +15,10 @@ from scipy import stats
 
 import stg_lab as lab
 from stg_lab.digits import world
+from stg_lab.digits.i2v import motion_buckets
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
-from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, vectors
+from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, subjects, vectors
 from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
@@ -193,11 +194,16 @@ def test_an_unknown_subject_is_told():
         subject("digits")
 
 
-def test_first_frames_are_those_of_the_clips():
-    clips = world.draw(512, seed=2024, split="test")
-    given = SUBJECTS["digits-i2v"].call(6, 4)["image"]
-    for image, i in zip(given, (1, 1, 2, 2), strict=True):  # videos 6 to 9, four of each clip
+def test_first_frames_are_of_digits_about_to_travel_as_far_as_the_default_asks():
+    """Four videos of each frame, of the scans, colours and backgrounds that rendered clips are of."""
+    who = SUBJECTS["digits-i2v"]
+    clips, labels = subjects._pictured(), who.labels(8)
+    for image, i in zip(who.call(6, 4)["image"], (1, 1, 2, 2), strict=True):
         assert np.abs(np.asarray(image) / 255 - world.render(clips[i : i + 1])[0, 0].numpy()).max() <= 0.5 / 255 + 1e-6
+    assert [labels[0], labels[4]] == clips[:2].labels
+    for some, pixels in ((clips, 1), (who.rendered(8, rounds=4), 2)):  # the digit that turns may be a larger one
+        assert (motion_buckets(some) - 127).abs().max() <= 12.7 * pixels
+    assert len(clips) == 512
 
 
 # ---- scores ----
@@ -239,8 +245,8 @@ def test_rendered_clips_show_what_videos_were_asked_for(model):
     assert len(clips) == 16
     asked = who.labels(8) * 2
     assert [(x.digit, x.colour) for x in clips.labels] == [(x.digit, x.colour) for x in asked]
-    if who.image:  # the same picture as given, moving in ways of its own
-        given = world.draw(512, seed=2024, split="test")
+    if who.image:  # the same digit as in the picture, moving in ways of its own
+        given = subjects._pictured()
         assert clips.scan.tolist() == given.scan[[0] * 4 + [1] * 4].tolist() * 2
         assert len(set(clips.motion.tolist())) > 2
     else:

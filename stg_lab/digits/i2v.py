@@ -35,6 +35,7 @@ FPS = 7
 
 #: `motion_bucket_id` for each pixel of the digit's path: 127, the stock default, is the 10 pixels of a usual translation.
 BUCKETS_PER_PIXEL = 12.7
+DEFAULT_BUCKET = 127
 
 
 def path_length(clips: world.Clips, frames: int = world.FRAMES) -> Float[Tensor, " batch"]:

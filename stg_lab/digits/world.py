@@ -103,7 +103,7 @@ class Clips:
     def __len__(self) -> int:
         return len(self.scan)
 
-    def __getitem__(self, index: slice) -> Clips:
+    def __getitem__(self, index: slice | Int[Tensor, " chosen"]) -> Clips:
         return Clips(self.split, *(getattr(self, f.name)[index] for f in fields(self)[1:]))
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stg_lab.digits import world
+from stg_lab.digits.i2v import BUCKETS_PER_PIXEL, DEFAULT_BUCKET, motion_buckets
 from stg_lab.errors import CallError
 from stg_lab.guidance import CFG, STG, Guidance
 from stg_lab.loading import embedded, load
@@ -87,23 +88,21 @@ class Subject:
 
     def labels(self, count: int) -> list[Any]:
         """What each video was asked to show."""
-        labels = _clips().labels
+        labels = (_pictured() if self.image else _clips()).labels
         return [labels[i // PER_CAPTION] for i in range(count)]
 
     def rendered(self, count: int, rounds: int) -> world.Clips:
         """What a perfect model might make of `count` videos, `rounds` times over: clips of scans that no model was trained on.
 
         Of the same captions; or, where first frames are given, of the same digits in the same colours before the same
-        backgrounds, moving in any way.
+        backgrounds, moving about as far in any way.
         """
-        asked = self.labels(count) * rounds
-        clips = world.draw(len(asked), seed=CAPTIONS_SEED + 1, split="test", labels=asked)
         if not self.image:
-            return clips
-        given = torch.arange(count).repeat(rounds) // PER_CAPTION
-        same = {name: getattr(_clips(), name)[given] for name in ("scan", "size", "slant", "background", "gradient")}
-        moving = world.draw(len(asked), seed=CAPTIONS_SEED + 1, split="test").motion
-        return replace(clips, motion=moving, **same)
+            asked = self.labels(count) * rounds
+            return world.draw(len(asked), seed=CAPTIONS_SEED + 1, split="test", labels=asked)
+        given = _pictured()[torch.arange(count).repeat(rounds) // PER_CAPTION]
+        other = _usual(len(given), seed=CAPTIONS_SEED + 1)
+        return replace(given, **{name: getattr(other, name) for name in ("motion", "speed", "start", "sense", "phase")})
 
 
 @functools.cache
@@ -115,8 +114,25 @@ def _pipe(name: str) -> Any:
 
 @functools.cache
 def _clips() -> world.Clips:
-    """Captions, and first frames of scans that no model was trained on."""
+    """Clips of the captions."""
     return world.draw(MOST_CAPTIONS, seed=CAPTIONS_SEED, split="test")
+
+
+@functools.cache
+def _pictured() -> world.Clips:
+    """Clips that first frames are taken of."""
+    return _usual(MOST_CAPTIONS, seed=CAPTIONS_SEED)
+
+
+def _usual(count: int, seed: int) -> world.Clips:
+    """Clips whose digit travels about as far as the stock default of `motion_bucket_id` asks for.
+
+    A pipeline call has one amount of motion for all its pictures. A digit that stands still where its first frame was
+    taken, or one seen small because it is about to grow, would be asked for something that the frame contradicts.
+    """
+    clips = world.draw(16 * count, seed=seed, split="test")
+    near = (motion_buckets(clips) - DEFAULT_BUCKET).abs() <= BUCKETS_PER_PIXEL
+    return clips[near.nonzero().flatten()[:count]]
 
 
 @functools.cache
@@ -124,7 +140,7 @@ def _first_frames() -> list[Any]:
     """First frames of those clips, as the pictures that pipelines take."""
     from PIL import Image
 
-    clips = _clips()
+    clips = _pictured()
     frames = world.render(clips, times=torch.zeros(len(clips), 1))[:, 0].numpy()
     return [Image.fromarray((frame * 255).round().astype(np.uint8)) for frame in frames]
 
