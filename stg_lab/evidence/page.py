@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
 def _draw(ax: Any, panel: Panel) -> None:
     for number, line in enumerate(panel.lines):
         names = isinstance(line.x[0], str)
-        x = list(range(len(line.x))) if names else list(line.x)
+        x = list(range(len(line.x))) if names else [float(value) for value in line.x]
         y = [e.value for e in line.y]
         below, above = [e.value - e.low for e in line.y], [e.high - e.value for e in line.y]
         style = {"color": SERIES[number % len(SERIES)], "label": line.name or None}
@@ -147,10 +148,24 @@ def _draw(ax: Any, panel: Panel) -> None:
             ax.plot(x, y, lw=1.4, **style)
             ax.fill_between(x, [e.low for e in line.y], [e.high for e in line.y], color=style["color"], alpha=0.2, lw=0)
         else:
-            ax.errorbar(x, y, [below, above], fmt="o" if names else "o-", ms=4, lw=1.2, capsize=2.5, **style)
+            # Intervals of lines that share their points stand side by side.
+            apart = (number - (len(panel.lines) - 1) / 2) * 0.012 * (x[-1] - x[0])
+            ax.errorbar(
+                [at + apart for at in x],
+                y,
+                [below, above],
+                fmt="o" if names else "o-",
+                ms=4,
+                lw=1.2,
+                capsize=2.5,
+                **style,
+            )
         if names:
-            ax.set_xticks(x, [str(n) for n in line.x])
-            ax.margins(x=0.25)
+            ax.set_xticks(x, [textwrap.fill(str(n), 9) for n in line.x])
+            ax.margins(x=0.25 if len(x) < 4 else 0.08)
+        elif len(x) <= 12:
+            measured = sorted({float(value) for other in panel.lines for value in other.x})
+            ax.set_xticks(measured, [f"{value:g}" for value in measured])
     if panel.real is not None:
         ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
     ax.set(title=panel.title, xlabel=panel.xlabel)
