@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +29,12 @@ def contact_sheet(
 
 def sheet_png(video: np.ndarray, captions: list[str], *, columns: int = 1, zoom: int | None = None) -> bytes:
     """The contact sheet as the bytes of a PNG; arguments as for `contact_sheet`."""
-    batch, frames, height, width, _ = video.shape
-    zoom = zoom or max(1, 64 // height)
-    gap, text = 6, 16
-    cell_w, cell_h = frames * width * zoom + gap, height * zoom + text + gap
-    rows = -(-batch // columns)
-    sheet = Image.new("RGB", (columns * cell_w + gap, rows * cell_h + gap), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    pixels = to_bytes(video)
-    for i in range(batch):
-        x, y = gap + (i % columns) * cell_w, gap + (i // columns) * cell_h
-        pen.text((x, y), captions[i], fill="black", font=font)
-        strip = Image.fromarray(np.concatenate(list(pixels[i]), axis=1))
-        sheet.paste(strip.resize((strip.width * zoom, strip.height * zoom), Image.Resampling.NEAREST), (x, y + text))
+    zoom = zoom or max(1, 64 // video.shape[2])
+    strips = [_side_by_side(clip) for clip in to_bytes(video)]
+    size = (strips[0].width * zoom, strips[0].height * zoom)
+    large = [strip.resize(size, Image.Resampling.NEAREST) for strip in strips]
     out = io.BytesIO()
-    sheet.save(out, "PNG", optimize=True)
+    _sheet(large, captions, columns, gap=6, text=16, font=12).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -57,21 +49,29 @@ def group_sheet(video: np.ndarray, captions: list[str], path: Path | str, *, col
         frames: how many frames of each clip, spread evenly over it.
     """
     shown = np.linspace(0, video.shape[1] - 1, min(frames, video.shape[1])).round().astype(int)
-    pixels = to_bytes(video[:, shown])
-    each = len(video) // len(captions)
-    gap, text, (height, width) = 4, 14, video.shape[2:4]
-    strip = len(shown) * width
-    row_w, row_h = each * (strip + gap) + 2 * gap, height + text + gap
-    size = (columns * row_w + gap, -(-len(captions) // columns) * row_h + gap)
-    sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for i, caption in enumerate(captions):
-        x, y = gap + (i % columns) * row_w, gap + (i // columns) * row_h
-        pen.text((x, y - 1), caption, fill="black", font=font)
-        for k in range(each):
-            clip = Image.fromarray(np.concatenate(list(pixels[i * each + k]), axis=1))
-            sheet.paste(clip, (x + k * (strip + gap), y + text))
-    sheet.save(path, quality=85)
+    gap = np.full((video.shape[2], 4, 3), 255, np.uint8)
+    parts = [part for clip in to_bytes(video[:, shown]) for part in (*clip, gap)]
+    each = len(parts) // len(captions)
+    rows = [_side_by_side([*parts[first : first + each], gap]) for first in range(0, len(parts), each)]
+    _sheet(rows, captions, columns, gap=4, text=14, font=11).save(path, quality=85)
+
+
+def _side_by_side(pictures: Iterable[np.ndarray]) -> Image.Image:
+    return Image.fromarray(np.concatenate(list(pictures), axis=1))
+
+
+def _sheet(
+    strips: list[Image.Image], captions: list[str], columns: int, *, gap: int, text: int, font: int
+) -> Image.Image:
+    """Strips of one size in columns, each under its caption."""
+    cell_w, cell_h = strips[0].width + gap, strips[0].height + text + gap
+    sheet = Image.new("RGB", (columns * cell_w + gap, -(-len(strips) // columns) * cell_h + gap), "white")
+    pen, letters = ImageDraw.Draw(sheet), ImageFont.load_default(size=font)
+    for i, strip in enumerate(strips):
+        x, y = gap + (i % columns) * cell_w, gap + (i // columns) * cell_h
+        pen.text((x, y), captions[i], fill="black", font=letters)
+        sheet.paste(strip, (x, y + text))
+    return sheet
 
 
 def to_bytes(video: np.ndarray) -> np.ndarray:

@@ -546,16 +546,18 @@ def test_fewer_videos_do_not_replace_more_of_the_same_model(tmp_path):
 
 def test_a_smaller_rerun_is_told_and_kept_beside(tmp_path, monkeypatch, capsys):
     """The command as a doubter runs it: the finding that ships stays."""
-    monkeypatch.setattr(gather, "put", lambda claim, runs: finding())
     known = {"weights": cells.weights(subject(JOINT)), "judge": scores.judge_fingerprint()}
     file = keep(tmp_path / "data", CLAIMS[1], JOINT, finding(), known | {"videos": 256})
     before = file.read_text()
+    written = []
+    monkeypatch.setattr(gather, "put", lambda claim, runs: written.append(runs.sheets) or finding())
     options = {"--runs": "runs", "--findings": "data", "--page": "docs/page.md"}
     (tmp_path / "docs").mkdir()
     given = [part for name, value in options.items() for part in (name, str(tmp_path / value))]
     gather.main(["--claims", "1", "2", "--models", JOINT, "--videos", "8", *given])
     assert file.read_text() == before
     assert "rests on 256 videos (undecided)" in capsys.readouterr().out
+    assert written == [tmp_path / "runs" / "findings", tmp_path / "data"]  # contact sheets go with their finding
     assert read(tmp_path / "runs" / "findings" / file.name)[1]["videos"] == 8
     assert read(tmp_path / "data" / f"claim-02-{JOINT}.json")[1]["videos"] == 8
 

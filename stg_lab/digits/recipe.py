@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from stg_lab.digits.i2v_pipeline import ImageArchitecture
@@ -67,94 +68,58 @@ class Recipe:
         return asdict(self)
 
 
+_LONG, _SHORT = (  # on a GPU
+    (Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
+    (Stage(1, 256, 1_500), Stage(9, 64, 3_000)),
+)
+_JOINT_GPU = Architecture(blocks=10, heads=6)
+_FACTORISED, _FACTORISED_GPU = (
+    Architecture(blocks=8, heads=4, head_dim=28),
+    Architecture(blocks=10, heads=5, head_dim=32),
+)
+_second_round = partial(Recipe, muon_lr=1.5e-3, adam_lr=7e-4, seed=1, decay=0.4)
+_weaker_joint = partial(Recipe, text_from="data/models/digits-joint")
+_weaker_factorised = partial(Recipe, objective="factorised", text_from="data/models/digits-factorised")
+
 #: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything. A "second"
 #: round begins with the weights of the first: --recipe second --init data/models/digits-joint.
 RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-joint": {
         "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 4_800))),
-        "second": Recipe(stages=(Stage(9, 16, 5_000),), muon_lr=1.5e-3, adam_lr=7e-4, seed=1, decay=0.4),
-        "gpu": Recipe(
-            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
-            architecture=Architecture(blocks=10, heads=6),
-            ema=0.9995,
-            warmup=500,
-        ),
+        "second": _second_round(stages=(Stage(9, 16, 5_000),)),
+        "gpu": Recipe(stages=_LONG, architecture=_JOINT_GPU, ema=0.9995, warmup=500),
     },
     "digits-joint-early": {
-        "cpu": Recipe(stages=(Stage(1, 32, 900), Stage(9, 16, 500)), text_from="data/models/digits-joint"),
-        "gpu": Recipe(
-            stages=(Stage(1, 256, 1_500), Stage(9, 64, 3_000)),
-            architecture=Architecture(blocks=10, heads=6),
-            text_from="data/models/digits-joint",
-        ),
+        "cpu": _weaker_joint(stages=(Stage(1, 32, 900), Stage(9, 16, 500))),
+        "gpu": _weaker_joint(stages=_SHORT, architecture=_JOINT_GPU),
     },
     "digits-joint-small": {
-        "cpu": Recipe(
-            stages=(Stage(1, 32, 2_500), Stage(9, 16, 1_500)),
-            architecture=Architecture(blocks=4, heads=2),
-            text_from="data/models/digits-joint",
+        "cpu": _weaker_joint(
+            stages=(Stage(1, 32, 2_500), Stage(9, 16, 1_500)), architecture=Architecture(blocks=4, heads=2)
         ),
-        "gpu": Recipe(
-            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
-            architecture=Architecture(blocks=5, heads=3),
-            text_from="data/models/digits-joint",
-            ema=0.9995,
-        ),
+        "gpu": _weaker_joint(stages=_LONG, architecture=Architecture(blocks=5, heads=3), ema=0.9995),
     },
     "digits-factorised": {
         "cpu": Recipe(
-            objective="factorised",
-            stages=(Stage(1, 32, 3_600), Stage(9, 8, 5_300)),
-            architecture=Architecture(blocks=8, heads=4, head_dim=28),
+            objective="factorised", stages=(Stage(1, 32, 3_600), Stage(9, 8, 5_300)), architecture=_FACTORISED
         ),
         # After the first round clips hang together, but neither digit nor motion follow the caption (4 % and 14 % of 200). Both
         # are decided where noise is strongest, which the first round's weights say little of.
-        "second": Recipe(
-            objective="factorised",
-            stages=(Stage(9, 8, 8_000),),
-            architecture=Architecture(blocks=8, heads=4, head_dim=28),
-            muon_lr=1.5e-3,
-            adam_lr=7e-4,
-            seed=1,
-            decay=0.4,
-            heaviest=100.0,
+        "second": _second_round(
+            objective="factorised", stages=(Stage(9, 8, 8_000),), architecture=_FACTORISED, heaviest=100.0
         ),
-        "gpu": Recipe(
-            objective="factorised",
-            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
-            architecture=Architecture(blocks=10, heads=5, head_dim=32),
-            ema=0.9995,
-            warmup=500,
-        ),
+        "gpu": Recipe(objective="factorised", stages=_LONG, architecture=_FACTORISED_GPU, ema=0.9995, warmup=500),
     },
     "digits-factorised-early": {
-        "cpu": Recipe(
-            objective="factorised",
-            stages=(Stage(1, 32, 700), Stage(9, 8, 400)),
-            architecture=Architecture(blocks=8, heads=4, head_dim=28),
-            text_from="data/models/digits-factorised",
-        ),
-        "gpu": Recipe(
-            objective="factorised",
-            stages=(Stage(1, 256, 1_500), Stage(9, 64, 3_000)),
-            architecture=Architecture(blocks=10, heads=5, head_dim=32),
-            text_from="data/models/digits-factorised",
-        ),
+        "cpu": _weaker_factorised(stages=(Stage(1, 32, 700), Stage(9, 8, 400)), architecture=_FACTORISED),
+        "gpu": _weaker_factorised(stages=_SHORT, architecture=_FACTORISED_GPU),
     },
     "digits-factorised-small": {
-        "cpu": Recipe(
-            objective="factorised",
+        "cpu": _weaker_factorised(
             stages=(Stage(1, 32, 2_000), Stage(9, 8, 1_500)),
             architecture=Architecture(blocks=4, heads=2, head_dim=28),
-            text_from="data/models/digits-factorised",
         ),
-        "gpu": Recipe(
-            objective="factorised",
-            stages=(Stage(1, 256, 20_000), Stage(9, 64, 60_000)),
-            architecture=Architecture(blocks=5, heads=3, head_dim=32),
-            text_from="data/models/digits-factorised",
-            ema=0.9995,
-        ),
+        "gpu": _weaker_factorised(stages=_LONG, architecture=Architecture(blocks=5, heads=3, head_dim=32), ema=0.9995),
     },
     "digits-i2v": {
         "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 2_600),), architecture=ImageArchitecture()),

@@ -53,7 +53,7 @@ def _gather(name: str, a: argparse.Namespace) -> None:
         bar.set_postfix_str(f"{setting}: {done} of {of}")
         bar.update()
 
-    runs = Runs(who, a.runs, a.videos, told, sheets=a.findings)
+    runs = Runs(who, a.runs, a.videos, told)
     about = {
         "videos": a.videos,
         "looked_at": min(a.videos, LOOKED_AT),
@@ -63,15 +63,17 @@ def _gather(name: str, a: argparse.Namespace) -> None:
     for number in a.claims:
         claim = CLAIMS[number]
         if name in claim.models:
+            rival = weightier(a.findings, number, name, about)
+            runs.sheets = a.runs / "findings" if rival else a.findings
             found = put(claim, runs)
             bar.write(f"{number}. {claim.title}: {found.verdict} ({name}: {found.because})")
-            if rival := weightier(a.findings, number, name, about):
+            if rival:
                 verdict, videos = rival
                 bar.write(
                     f"   kept as it is: {file_of(a.findings, number, name)} rests on {videos} videos ({verdict}); this one "
-                    f"goes to {a.runs / 'findings'}"
+                    f"goes to {runs.sheets}"
                 )
-            keep(a.runs / "findings" if rival else a.findings, claim, name, found, about)
+            keep(runs.sheets, claim, name, found, about)
     bar.close()
 
 

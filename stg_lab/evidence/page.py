@@ -31,7 +31,7 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
 - Number 0 is no claim of the paper: it asks whether the models are good enough for the others to mean anything.
 - "Right" is a video in which the judge sees all that the caption asked for (image to video: digit and colour of the first
   frame). Distances are taken to rendered clips of unseen scans that show what the videos were asked for (image to video: the
-  same pictures, moving in any way), 1,024 or more: the Frechet distance in features of the judge's first layers, which see how
+  same digits, moving about as far in any way), 1,024 or more: the Frechet distance in features of the judge's first layers, which see how
   well a video is drawn, the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither is
   FVD. Coverage is the share of rendered clips, as many as there are videos, that have a video nearer to them, in the last
   layers, than the farthest of the caption's other three clips.
@@ -52,6 +52,7 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
         images: folder of the figures, below the page's own.
     """
     parts, there, summary = [], [], []
+    sheets = Path(os.path.relpath(findings, page.parent)).as_posix()
     for number, claim in sorted(CLAIMS.items()):
         found = {m: read(f) for m in claim.models if (f := file_of(findings, number, m)).exists()}
         if not found:
@@ -62,8 +63,7 @@ def write_page(findings: Path, page: Path, images: Path) -> list[str]:
             image = images / f"claim-{number:02d}-{model}.png"
             if finding.panels:
                 draw(finding.panels, image)
-            there_from = Path(os.path.relpath(findings, page.parent)).as_posix()
-            body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title, there_from)
+            body += _section(model, finding, about, image.relative_to(page.parent).as_posix(), claim.title, sheets)
             there.append(f"claim {number} on {model}")
         cells = [found[m][0].verdict if m in found else ("" if m in claim.models else "-") for m in _models()]
         summary.append(f"| [{number}](#{_anchor(number, claim.title)}) | {claim.title} | " + " | ".join(cells) + " |")
@@ -140,7 +140,7 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
 def _draw(ax: Any, panel: Panel) -> None:
     for number, line in enumerate(panel.lines):
         names = isinstance(line.x[0], str)
-        x = list(range(len(line.x))) if names else [float(value) for value in line.x]
+        x: list[Any] = list(range(len(line.x))) if names else list(line.x)
         y = [e.value for e in line.y]
         below, above = [e.value - e.low for e in line.y], [e.high - e.value for e in line.y]
         style = {"color": SERIES[number % len(SERIES)], "label": line.name or None}
@@ -163,9 +163,9 @@ def _draw(ax: Any, panel: Panel) -> None:
         if names:
             ax.set_xticks(x, [textwrap.fill(str(n), 9) for n in line.x])
             ax.margins(x=0.25 if len(x) < 4 else 0.08)
-        elif len(x) <= 12:
-            measured = sorted({float(value) for other in panel.lines for value in other.x})
-            ax.set_xticks(measured, [f"{value:g}" for value in measured])
+    measured = {value for line in panel.lines for value in line.x if not isinstance(value, str)}
+    if 0 < len(measured) <= 12:
+        ax.set_xticks(sorted(measured), [f"{value:g}" for value in sorted(measured)])
     if panel.real is not None:
         ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
     ax.set(title=panel.title, xlabel=panel.xlabel)

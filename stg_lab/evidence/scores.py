@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,8 @@ def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
     """Scores of a cell's first videos, read from beside them where they were measured before."""
     who, folder = subject(cell.model), cell.folder(root)
     file = folder / f"scores-{count}-{judge_fingerprint()}.npz"
-    if not file.exists():
-        keep_arrays(file, measured(videos(cell, root, count), who.labels(count), who))
-    values = kept_arrays(file)
-    return Scores(
-        cell.name, values, values.pop("features"), values.pop("texture"), passes, str(folder.relative_to(root))
-    )
+    values = _once(file, lambda: measured(videos(cell, root, count), who.labels(count), who))
+    return _scores(cell.name, values, passes, str(folder.relative_to(root)))
 
 
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
@@ -132,12 +129,24 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
     other captions than the clips' would be far from them however good they are. Kept beside the runs in `root`.
     """
     file = root / who.name / f"rendered-{count}-{judge_fingerprint()}.npz"
-    if not file.exists():
+
+    def measure() -> dict[str, np.ndarray]:
         clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
+        return measured(world.render(clips).numpy(), clips.labels, who)
+
+    return _scores("rendered clips", _once(file, measure))
+
+
+def _once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was measured, from a file where it is there, else measured now and kept in it."""
+    if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        keep_arrays(file, measured(world.render(clips).numpy(), clips.labels, who))
-    values = kept_arrays(file)
-    return Scores("rendered clips", values, values.pop("features"), values.pop("texture"), 0.0)
+        keep_arrays(file, measure())
+    return kept_arrays(file)
+
+
+def _scores(name: str, values: dict[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:
+    return Scores(name, values, values.pop("features"), values.pop("texture"), passes, folder)
 
 
 def judge_fingerprint() -> str:

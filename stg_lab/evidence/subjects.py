@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from stg_lab.digits import world
-from stg_lab.digits.i2v import BUCKETS_PER_PIXEL, DEFAULT_BUCKET, motion_buckets
 from stg_lab.errors import CallError
 from stg_lab.guidance import CFG, STG, Guidance
 from stg_lab.loading import embedded, load
@@ -130,6 +129,9 @@ def _usual(count: int, seed: int) -> world.Clips:
     A pipeline call has one amount of motion for all its pictures. A digit that stands still where its first frame was
     taken, or one seen small because it is about to grow, would be asked for something that the frame contradicts.
     """
+    # Here, because the module brings the whole Stable Video Diffusion pipeline with it.
+    from stg_lab.digits.i2v import BUCKETS_PER_PIXEL, DEFAULT_BUCKET, motion_buckets
+
     clips = world.draw(16 * count, seed=seed, split="test")
     near = (motion_buckets(clips) - DEFAULT_BUCKET).abs() <= BUCKETS_PER_PIXEL
     return clips[near.nonzero().flatten()[:count]]

@@ -33,7 +33,7 @@ def frechet_distance(features: Float[ndarray, "clip d"], reference: Float[ndarra
     shift = x.mean(0) - y.mean(0)
     # tr((C1 C2)^(1/2)) is the sum of the singular values of C1^(1/2) C2^(1/2): no root of an unsymmetric matrix is needed,
     # singular covariances do no harm, and the two sets may change places.
-    roots = [_root(np.cov(z, rowvar=False).reshape(z.shape[1], -1)) for z in (x, y)]
+    roots = [_root(_covariance(z)) for z in (x, y)]
     overlap = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
     spread = sum(float((root**2).sum()) for root in roots)
     return max(float(shift @ shift + spread - 2 * overlap), 0.0)
@@ -51,14 +51,14 @@ class FrechetTo:
 
     def __init__(self, reference: Float[ndarray, "clip2 d"]) -> None:
         y = _checked(reference, least=2)
-        self.mean, covariance = y.mean(0), np.cov(y, rowvar=False).reshape(y.shape[1], -1)
+        self.mean, covariance = y.mean(0), _covariance(y)
         self.root, self.spread = _root(covariance), float(np.trace(covariance))
 
     def __call__(self, features: Float[ndarray, "clip d"]) -> float:
         """The distance of a set; features must be finite and of the reference's length, which is not checked again."""
         x = np.asarray(features, np.float64)
         shift = x.mean(0) - self.mean
-        covariance = np.cov(x, rowvar=False).reshape(x.shape[1], -1)
+        covariance = _covariance(x)
         overlap = np.sqrt(np.linalg.eigvalsh(self.root @ covariance @ self.root).clip(0)).sum()
         return max(float(shift @ shift + np.trace(covariance) + self.spread - 2 * overlap), 0.0)
 
@@ -162,6 +162,10 @@ def radii(x: Float[ndarray, "clip d"], k: int = K) -> Float[ndarray, " clip"]:
     if not 1 <= k < len(x):
         raise MetricError(f"k = {k} neighbours need at least {k + 1} clips in each set, got {len(x)}.")
     return np.partition(distances(x, x), k, axis=1)[:, k]
+
+
+def _covariance(x: Float[ndarray, "clip d"]) -> Float[ndarray, "d d"]:
+    return np.cov(x, rowvar=False).reshape(x.shape[1], -1)  # of one feature numpy makes a bare number
 
 
 def _root(covariance: Float[ndarray, "d d"]) -> Float[ndarray, "d d"]:
