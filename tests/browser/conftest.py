@@ -77,6 +77,16 @@ class Visit:
         """What an expression is in the notebook's kernel."""
         return self.page.evaluate(ASK, expression)
 
+    def becomes(self, expression: str, expected: str, seconds: float = 60) -> None:
+        """Wait until an expression in the notebook's kernel is as expected, for what a widget in the page has just set.
+
+        While the kernel is busy with one change, ipywidgets holds back the next ones, so that a question may overtake them.
+        """
+        until = time.monotonic() + seconds
+        while (found := self.ask(expression)) != expected:
+            assert time.monotonic() < until, f"{expression} is {found} after {seconds:g} s, not {expected}"
+            time.sleep(0.05)
+
 
 @pytest.fixture(scope="session")
 def chromium():

@@ -64,7 +64,7 @@ def test_sample_on_and_cancel(run_notebook, notebook, tmp_path):
     page.locator(".stg-step").fill("10")
     page.wait_for_function("() => document.querySelector('.stg-start').textContent === 'Sample on from step 10'")
     assert page.locator(".stg-sum").inner_text() == "CFG(4) + STG(3, skip:attention:1)"
-    assert seen.ask("str(explorer.guidance), explorer.step") == "('CFG(4) + STG(3, skip:attention:1)', 10)"
+    seen.becomes("str(explorer.guidance), explorer.step", "('CFG(4) + STG(3, skip:attention:1)', 10)")
 
     page.locator(".stg-start").click()
     page.wait_for_function("() => +document.querySelector('.stg-progress').value > 0.1")

@@ -56,7 +56,7 @@ def test_the_explorer_lives_in_jupyterlab(run_notebook, small_notebook, recorded
     assert (page.evaluate(READOUT), seen.ask("explorer.step")) == ("2", "2")
 
     press_until(seen, "ArrowRight", 3)
-    assert seen.ask("explorer.step") == "3"
+    seen.becomes("explorer.step", "3")
     np.testing.assert_array_equal(seen.tile("skip", 5), to_bytes(recording.video("skip", step=3))[0, 5])
 
     seen.ask("explorer.set_trait('step', 1)")  # and the other way round
