@@ -13,8 +13,10 @@ from kit.pipelines import TINY, generators, randomise
 import stg_lab as lab
 from stg_lab.digits import world
 from stg_lab.digits.codec import FrameCodec
-from stg_lab.digits.factorised import PADDED, Text, build_factorised, build_scheduler
+from stg_lab.digits.factorised import PADDED, Factorised, Text, build_factorised, build_scheduler
+from stg_lab.digits.pipeline import PIXEL_MEAN, PIXEL_STD, build_joint
 from stg_lab.digits.recipe import Recipe, Stage
+from stg_lab.digits.teacher import Teacher
 from stg_lab.digits.train import Trainer, train
 
 RECIPE = Recipe(
@@ -309,3 +311,127 @@ def test_the_preview_is_the_decoder(pipe):
     run = lab.sample(pipe, prompt=CAPTIONS[0], num_inference_steps=2, output_type="np")
     assert run.recording.preview_exact
     assert np.allclose(np.clip(run.recording.video(), 0, 1), run.video, atol=1e-5)
+
+
+# ---- a teacher ----
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    build_joint(TINY, seed=1).save_pretrained(folder)
+    return Teacher(folder)
+
+
+@pytest.fixture
+def lesson(trainer):
+    return dataclasses.replace(trainer.data(VIDEO), unseen=torch.randn(2, 12, 16, 16))
+
+
+def ask(teacher, lesson, abar):
+    abar = torch.tensor([abar, abar])
+    return teacher.x0(lesson.x0, lesson.noise, lesson.unseen, abar, lesson.text.tokens, lesson.text.mask)
+
+
+def knowing(monkeypatch, teacher, answer):
+    """Let the teacher's transformer answer with the velocity to `answer(noisy, sigma)`."""
+
+    def forward(hidden_states, timestep, encoder_hidden_states, return_dict):
+        s = (timestep / 1000)[:, None, None, None, None]
+        return ((hidden_states - answer(hidden_states, s)) / s,)
+
+    monkeypatch.setattr(teacher.pipe.transformer, "forward", forward)
+
+
+def test_both_codecs_show_a_teacher_the_same_clip(teacher, trainer):
+    video = world.render(world.draw(2, seed=3))
+    own = teacher.pipe.vae.encode(video.permute(0, 4, 1, 2, 3) * 2 - 1).latent
+    own = (own - PIXEL_MEAN) / PIXEL_STD
+    frames = trainer.pipe.vae.encode(video.flatten(0, 1).permute(0, 3, 1, 2) * 2 - 1).latent_dist.mode()
+    z = frames.unflatten(0, (2, 9)).transpose(1, 2)
+    assert torch.allclose(teacher._to_teacher(z), own, atol=1e-6)
+    assert torch.equal(teacher._to_student(teacher._to_teacher(z)), z)
+
+
+@pytest.mark.parametrize("abar", [0.9, 0.05, 0.001])
+def test_a_teacher_of_gaussian_clips_expects_what_bayes_does(monkeypatch, teacher, lesson, abar):
+    """For x0 ~ N(0, 1), pixel by pixel, E[x0 | x_t] = sqrt(abar) x_t."""
+    knowing(monkeypatch, teacher, lambda x, s: (1 - s) / ((1 - s) ** 2 + s**2) * x)
+    noisy = abar**0.5 * lesson.x0 + (1 - abar) ** 0.5 * lesson.noise
+    expected = ask(teacher, lesson, abar)
+    assert torch.allclose(expected[:, :, 1:], abar**0.5 * noisy[:, :, 1:], atol=1e-4)
+    other = abar**0.5 * lesson.x0[:, :, 0] + (1 - abar) ** 0.5 * lesson.unseen  # the copy that the student never sees
+    assert torch.allclose(expected[:, :, 0], abar**0.5 * (noisy[:, :, 0] + other) / 2, atol=1e-4)
+
+
+def test_a_teacher_who_knows_the_clip_asks_for_the_clips_own_noise(monkeypatch, teacher, lesson):
+    taught = type("Taught", (Factorised,), {"new": lambda self: self.build()})(RECIPE)
+    taught.teacher = teacher
+    own = teacher._to_teacher(lesson.x0)
+    knowing(monkeypatch, teacher, lambda x, s: own)
+    assert torch.allclose(taught.target(lesson, torch.device("cpu")), lesson.noise, atol=1e-3)
+    knowing(monkeypatch, teacher, lambda x, s: own + 1)  # one too bright: that much less noise is left of x_t
+    abar = taught.pipe.scheduler.alphas_cumprod[lesson.timestep]
+    less = (lesson.noise - taught.target(lesson, torch.device("cpu"))).mean((1, 2, 3, 4))
+    assert torch.allclose(less, (abar / (1 - abar)).sqrt(), rtol=1e-3)
+
+
+def taught(teacher, folder, **more):
+    """The recipe with a teacher, and with the text encoder that this teacher reads captions with."""
+    teacher.pipe.save_pretrained(folder)
+    return dataclasses.replace(RECIPE, teacher=str(folder), text_from=str(folder), **more)
+
+
+def test_pictures_are_learnt_without_the_teacher(teacher, tmp_path):
+    made = train(taught(teacher, tmp_path / "teacher"), tmp_path / "run", compile=False)
+    assert made.update == RECIPE.updates
+    assert made.data(0).unseen is None
+    assert made.data(VIDEO).unseen.shape == (2, 12, 16, 16)
+    assert not any(p.requires_grad for p in made.objective.teacher.pipe.transformer.parameters())
+
+
+@pytest.mark.parametrize("swapped", [0.0, 1.0])
+def test_a_teacher_reads_swapped_captions_as_the_student_does(teacher, tmp_path, monkeypatch, swapped):
+    recipe = taught(teacher, tmp_path / "teacher", swapped=swapped, caption_dropout=0.0)
+    objective = Factorised(recipe)
+    batch, (clips, _) = objective.data(VIDEO), objective.clips(VIDEO, "train")
+    shown = objective.pipe.tokenizer.batch_decode(batch.text.tokens, skip_special_tokens=True)
+    assert shown == (clips.captions[::-1] if swapped else clips.captions)
+    assert objective.data(VIDEO).text.tokens.equal(batch.text.tokens)  # a function of the update alone
+    own, other = (objective.data(VIDEO).unseen, Factorised(recipe).data(VIDEO).unseen)
+    assert own.equal(other)
+    heard = []
+    monkeypatch.setattr(objective.teacher, "x0", lambda *given: heard.extend(given[4:]) or batch.x0)
+    assert objective.target(batch, torch.device("cpu")).equal(batch.noise)
+    assert [given.equal(own) for given, own in zip(heard, (batch.text.tokens, batch.text.mask), strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_a_text_encoder_of_the_other_class_is_taken_but_for_its_sight_of_distances(teacher, tmp_path):
+    recipe = taught(teacher, tmp_path / "teacher")
+    objective, before = Factorised(recipe), build_factorised(RECIPE.architecture).text_encoder.state_dict()
+    own, other = objective.pipe.text_encoder.state_dict(), teacher.pipe.text_encoder.state_dict()
+    kept = {name for name in own if "relative_attention_bias" in name}
+    assert len(kept) == 1
+    assert all(own[name].equal(before[name] if name in kept else other[name]) for name in own)
+    assert not any(
+        own[name].equal(before[name]) for name in ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight")
+    )
+    assert list(objective.trained(objective.pipe)) == ["transformer"]
+    assert "taken from `teacher` as it is" in objective.card().parts
+    wider = dataclasses.replace(recipe, architecture=dataclasses.replace(RECIPE.architecture, text_dim=48))
+    with pytest.raises(ValueError, match="has another architecture: it differs in encoder"):
+        Factorised(wider)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_timesteps_are_shifted_towards_noise(shift):
+    objective = Factorised(dataclasses.replace(RECIPE, timestep_shift=shift))
+    drawn = objective.timesteps(20_000, torch.Generator().manual_seed(0))
+    assert 0 <= drawn.min() < drawn.max() == 999
+    quartiles = torch.quantile(drawn.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    expected = torch.tensor([0.25, 0.5, 0.75])
+    expected = 1000 * shift * expected / (1 + (shift - 1) * expected)
+    assert torch.allclose(quartiles.float(), expected, atol=12)

@@ -136,6 +136,12 @@ def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
         if facts["updates"] == facts["of"]
         else f" (stopped early, at update {facts['updates']:,} of {facts['of']:,})"
     )
+    taught = (
+        f"\nClips of the last round were taught by `{Path(recipe['teacher']).name}`: the noise to predict follows from the clip that this model expects\n"
+        "to be behind the noisy one, which takes the luck of single clips out of training (`stg_lab.digits.teacher`)."
+        if recipe.get("teacher")
+        else ""
+    )
     again = "; `make train` runs it" if len(rounds) == 1 else ", that of the first round in it under `begun_with`"
     return f"""---
 license: mit
@@ -163,7 +169,7 @@ pipe = lab.load("{name}")
 1998); the other 600 are never trained on.
 
 **Training**{state}. {stages}. {hours:g} hour{"s" * (hours != 1)} on {facts["machine"]}; Muon and AdamW, weights averaged
-(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.
+(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.{taught}
 Loss on clips of held-out scans: {facts["held_out_loss"]:.4f}.
 
 ![loss](loss.png)

@@ -19,6 +19,8 @@ from stg_lab.digits import world
 from stg_lab.digits.codec import FrameCodec
 from stg_lab.digits.objective import Card, Objective, mixed_precision
 from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, Architecture, build_tokenizer, text_sizes
+from stg_lab.digits.recipe import Recipe
+from stg_lab.digits.teacher import Teacher
 
 #: Tokens that `LattePipeline` pads every caption to; the number is written in its code.
 PADDED = 120
@@ -111,12 +113,17 @@ class Batch:
     noise: Float[Tensor, "batch channel frame height width"]
     timestep: Int[Tensor, " batch"]
     text: Text
+    unseen: Float[Tensor, "batch channel height width"] | None = None  # noise that only a teacher sees
 
 
 class Factorised(Objective):
     """`LattePipeline` with spatial and temporal blocks, and the text encoder that is trained with it."""
 
     name = "factorised"
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.teacher = Teacher(recipe.teacher, self.pipe.vae.factor) if recipe.teacher else None
 
     def build(self) -> Any:
         return build_factorised(self.recipe.architecture, seed=self.recipe.seed)
@@ -135,9 +142,20 @@ class Factorised(Objective):
         pixels = video.flatten(0, 1).permute(0, 3, 1, 2) * 2 - 1
         z = self.pipe.vae.encode(pixels).latent_dist.mode()
         x0 = z.unflatten(0, (stage.batch, stage.frames)).transpose(1, 2)
-        timestep = torch.randint(0, self.pipe.scheduler.config.num_train_timesteps, (stage.batch,), generator=g)
+        timestep = self.timesteps(stage.batch, g)
         noise = torch.randn(x0.shape, generator=g)
-        return Batch(x0, noise, timestep, self.text(clips.captions, g))
+        if self.teacher is None or stage.frames == 1:  # the teacher knows clips
+            return Batch(x0, noise, timestep, self.text(clips.captions, g))
+        unseen, swapped = torch.randn(x0[:, :, 0].shape, generator=g), torch.rand(stage.batch, generator=g)
+        other = (torch.arange(stage.batch) + 1) % stage.batch
+        shown = torch.where(swapped < self.recipe.swapped, other, torch.arange(stage.batch))
+        return Batch(x0, noise, timestep, self.text([clips.captions[i] for i in shown.tolist()], g), unseen)
+
+    def timesteps(self, batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
+        """Timesteps, uniform but for the recipe's shift towards noise."""
+        u, shift = torch.rand(batch, generator=generator), self.recipe.timestep_shift
+        steps = self.pipe.scheduler.config.num_train_timesteps
+        return (steps * shift * u / (1 + (shift - 1) * u)).long().clamp(max=steps - 1)
 
     def text(self, captions: Sequence[str], generator: torch.Generator) -> Text:
         """Captions, some of them dropped, in every form that the pipeline gives them.
@@ -157,6 +175,7 @@ class Factorised(Objective):
     def loss(self, forward: Callable[..., Any], batch: Batch, device: torch.device) -> Float[Tensor, " batch"]:
         """Squared error of the predicted noise, per clip, times `weight`."""
         x0, noise, t = batch.x0.to(device), batch.noise.to(device), batch.timestep.to(device)
+        target = self.target(batch, device)
         text = batch.text.encoded(self.pipe.text_encoder, device)
         bias = batch.text.bias.to(device)[:, None].repeat_interleave(
             x0.shape[2], 0
@@ -170,7 +189,18 @@ class Factorised(Objective):
                 return_dict=False,
             )[0]
         predicted = output.chunk(2, dim=1)[0].float()
-        return self.weight(t) * (predicted - noise).square().mean(dim=(1, 2, 3, 4))
+        return self.weight(t) * (predicted - target).square().mean(dim=(1, 2, 3, 4))
+
+    def target(self, batch: Batch, device: torch.device) -> Float[Tensor, "batch channel frame height width"]:
+        """The noise to predict: the clip's own, or what is left of x_t beside the clip that the recipe's teacher expects."""
+        x0, noise, text = batch.x0.to(device), batch.noise.to(device), batch.text
+        if self.teacher is None or batch.unseen is None:
+            return noise
+        abar = self.pipe.scheduler.alphas_cumprod.to(device)[batch.timestep.to(device)]
+        expected = self.teacher.x0(
+            x0, noise, batch.unseen.to(device), abar, text.tokens.to(device), text.mask.to(device)
+        )
+        return noise + (abar / (1 - abar)).sqrt()[:, None, None, None, None] * (x0 - expected)
 
     def weight(self, timestep: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """1 / abar_t, which makes the error that of a predicted velocity (Salimans and Ho 2022), but at most `heaviest`.
@@ -210,7 +240,7 @@ class Factorised(Objective):
             '    clean_caption=False, output_type="np",\n'
             ").frames",
             parts=f"""A `LatteTransformer3DModel` with {a.blocks} spatial and {a.blocks} temporal blocks of width {a.heads * a.head_dim}, a
-{a.text_layers}-layer `T5EncoderModel` trained with it, a word-level tokenizer, and in the VAE's place a lossless codec that works frame
+{a.text_layers}-layer `T5EncoderModel` {self.text_encoder_of()}, a word-level tokenizer, and in the VAE's place a lossless codec that works frame
 by frame (`stg_lab.digits.codec.FrameCodec`), so that latents are rearranged pixels of about unit variance.""",
             loss="noise-prediction loss, weighted",
         )

@@ -92,7 +92,6 @@ class Joint(Objective):
 
     def card(self) -> Card:
         a, other = self.recipe.architecture, self.recipe.text_from
-        text = f"taken from `{other.rpartition('/')[2]}` as it is" if other else "trained with it"
         purpose = (
             " This model is a weaker version of that one on purpose: the weak model of Autoguidance, `lab.checkpoint`."
             if other
@@ -104,7 +103,7 @@ class Joint(Objective):
             '    "a red seven moving left", height=32, width=32, num_frames=9, num_inference_steps=24, guidance_scale=4\n'
             ").frames",
             parts=f"""A `WanTransformer3DModel` with {a.blocks} blocks of width {a.heads * a.head_dim}, a {a.text_layers}-layer
-`UMT5EncoderModel` {text}, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
+`UMT5EncoderModel` {self.text_encoder_of()}, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
 (`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.{purpose}""",
             loss="flow-matching loss",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -67,9 +69,7 @@ class Objective(ABC):
         """A new pipeline to train: untrained, but for a text encoder that the recipe takes from another model."""
         pipe = self.build()
         if self.recipe.text_from:
-            taken = type(pipe.text_encoder).from_pretrained(Path(self.recipe.text_from) / "text_encoder")
-            pipe.text_encoder.load_state_dict(taken.state_dict())
-            pipe.text_encoder.requires_grad_(False)
+            take_text_encoder(pipe.text_encoder, Path(self.recipe.text_from) / "text_encoder")
         return pipe
 
     def trained(self, pipe: Any) -> dict[str, nn.Module]:
@@ -105,6 +105,11 @@ class Objective(ABC):
     def card(self) -> Card:
         """The lines of the model card that only this kind of model can fill in."""
 
+    def text_encoder_of(self) -> str:
+        """For the card: where the text encoder comes from."""
+        other = self.recipe.text_from
+        return f"taken from `{Path(other).name}` as it is" if other else "trained with it"
+
     def in_blocks(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether a parameter, named as in `parts`, is a matrix inside the repeated blocks, which Muon is made for."""
         return "blocks." in name and parameter.ndim == 2
@@ -114,6 +119,23 @@ class Objective(ABC):
         seed = (self.recipe.seed << 40) + update
         clips = world.draw(self.recipe.stage_at(update).batch, seed=seed, split=split)
         return clips, torch.Generator().manual_seed(seed + (1 << 39))
+
+
+def take_text_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Load the weights of a saved text encoder, in place, and freeze them.
+
+    It may be of the other class of T5s: those differ in how they see distances between tokens, which stays the encoder's own.
+
+    Raises:
+        ValueError: anything else has another shape.
+    """
+    kind = getattr(transformers, json.loads((folder / "config.json").read_text())["architectures"][0])
+    saved, own = kind.from_pretrained(folder).state_dict(), encoder.state_dict()
+    other = {name for name, value in own.items() if name not in saved or saved[name].shape != value.shape}
+    if strange := sorted(name for name in other if "relative_attention_bias" not in name):
+        raise ValueError(f"the text encoder in {folder} has another architecture: it differs in {strange[0]}.")
+    encoder.load_state_dict({name: own[name] if name in other else saved[name] for name in own})
+    encoder.requires_grad_(False)
 
 
 def noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Float[Tensor, " batch"]:
