@@ -435,3 +435,18 @@ def test_timesteps_are_shifted_towards_noise(shift):
     expected = torch.tensor([0.25, 0.5, 0.75])
     expected = 1000 * shift * expected / (1 + (shift - 1) * expected)
     assert torch.allclose(quartiles.float(), expected, atol=12)
+
+
+def test_a_round_begins_with_an_earlier_ones_weights_but_for_what_it_wants_fresh(loaded, tmp_path):
+    _, pipe, _ = loaded
+    pipe.save_pretrained(tmp_path / "first")
+    again = dataclasses.replace(RECIPE, fresh=("attn2", "caption_projection"), seed=1)
+    begun, new = (Trainer(again, tmp_path / "run", "cpu", compile=False) for _ in range(2))
+    begun.start_from(tmp_path / "first")
+    saved, own, random = pipe.transformer.state_dict(), *(t.pipe.transformer.state_dict() for t in (begun, new))
+    fresh = {name for name in own if "attn2" in name or "caption_projection" in name}
+    assert 0 < len(fresh) < len(own)
+    assert all(own[name].equal(random[name] if name in fresh else saved[name]) for name in own)
+    assert not all(random[name].equal(saved[name]) for name in fresh)
+    assert all(begun.average[f"transformer.{name}"].equal(value) for name, value in own.items())
+    assert begun.pipe.text_encoder.state_dict()["shared.weight"].equal(pipe.text_encoder.state_dict()["shared.weight"])
