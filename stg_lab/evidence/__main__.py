@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _gather(name: str, a: argparse.Namespace) -> None:
     who = subject(name)
-    bar = tqdm(unit="video", desc=name)
+    bar = tqdm(unit="batch", desc=name)
 
     def told(setting: str, done: int, of: int) -> None:
         bar.set_postfix_str(f"{setting}: {done} of {of}")
