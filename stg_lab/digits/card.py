@@ -137,9 +137,9 @@ def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
         else f" (stopped early, at update {facts['updates']:,} of {facts['of']:,})"
     )
     taught = (
-        f"\nClips of the last round were taught by `{Path(recipe['teacher']).name}`: the noise to predict follows from the clip that this model expects\n"
-        "to be behind the noisy one, which takes the luck of single clips out of training (`stg_lab.digits.teacher`)."
-        if recipe.get("teacher")
+        f"\nClips of the last round were taught by `{Path(recipe['teacher']).name}`: the noise to predict follows from the clip\n"
+        "that this model expects, which takes the luck of single clips out of training (`stg_lab.digits.teacher`)."
+        if recipe["teacher"]
         else ""
     )
     again = "; `make train` runs it" if len(rounds) == 1 else ", that of the first round in it under `begun_with`"

@@ -17,7 +17,7 @@ from transformers import T5Config, T5EncoderModel
 
 from stg_lab.digits import world
 from stg_lab.digits.codec import FrameCodec
-from stg_lab.digits.objective import Card, Objective, mixed_precision
+from stg_lab.digits.objective import Card, Objective, mixed_precision, shifted
 from stg_lab.digits.pipeline import MAX_TOKENS, PIXEL_MEAN, PIXEL_STD, Architecture, build_tokenizer, text_sizes
 from stg_lab.digits.recipe import Recipe
 from stg_lab.digits.teacher import Teacher
@@ -153,9 +153,10 @@ class Factorised(Objective):
 
     def timesteps(self, batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
         """Timesteps, uniform but for the recipe's shift towards noise."""
-        u, shift = torch.rand(batch, generator=generator), self.recipe.timestep_shift
         steps = self.pipe.scheduler.config.num_train_timesteps
-        return (steps * shift * u / (1 + (shift - 1) * u)).long().clamp(max=steps - 1)
+        uniform = torch.randint(0, steps, (batch,), generator=generator).double() / steps
+        floor = steps * shifted(uniform, self.recipe.timestep_shift) + 1e-6  # without a shift, exactly what was drawn
+        return floor.long()
 
     def text(self, captions: Sequence[str], generator: torch.Generator) -> Text:
         """Captions, some of them dropped, in every form that the pipeline gives them.

@@ -138,10 +138,14 @@ def take_text_encoder(encoder: nn.Module, folder: Path) -> None:
     encoder.requires_grad_(False)
 
 
+def shifted(u: Float[Tensor, " batch"], shift: float) -> Float[Tensor, " batch"]:
+    """Levels in [0, 1] shifted towards 1, as flow samplers shift their noise levels (Esser et al. 2024, section 5.3.2)."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
 def noise_levels(batch: int, recipe: Recipe, generator: torch.Generator) -> Float[Tensor, " batch"]:
     """Noise levels in (0, 1): a shifted logit-normal (Esser et al. 2024, section 3.1) with a uniform share."""
-    s = torch.sigmoid(torch.randn(batch, generator=generator))
-    s = recipe.noise_shift * s / (1 + (recipe.noise_shift - 1) * s)
+    s = shifted(torch.sigmoid(torch.randn(batch, generator=generator)), recipe.noise_shift)
     uniform, choice = torch.rand(2, batch, generator=generator)
     return torch.where(choice < recipe.uniform_noise, uniform, s).clamp(1e-3, 1.0)
 

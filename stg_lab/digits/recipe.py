@@ -38,7 +38,7 @@ class Recipe:
     uniform_noise: float = 0.15  # share of noise levels drawn uniformly instead, so that no level is neglected
     longest_padding: int = 512  # the pipeline's own `max_sequence_length`
     #: Folder of a pipeline, relative to the checkout, whose text encoder is taken as it is: for weaker versions of that model,
-    #: which must understand the very same text embeddings to guide it (`lab.checkpoint`).
+    #: which must understand the very same text embeddings to guide it (`lab.checkpoint`), and for a model that has learnt none.
     text_from: str | None = None
     #: Parts of names of parameters that begin with random values also where a run begins with another's weights.
     fresh: tuple[str, ...] = ()
