@@ -592,6 +592,22 @@ def test_a_finding_without_a_figure_is_on_the_page_all_the_same(tmp_path):
         Evidence(tmp_path)[12].figure()
 
 
+def test_a_figure_has_one_legend_beside_its_panels_and_shares_end_at_one():
+    lines = [Line(name, [1.0, 2.0], [Estimate(1.0, 0.8, 1.0)] * 2) for name in ("CFG", "CFG + STG")]
+    panels = [Panel(title, "CFG scale", "", lines, real=0.99) for title in ("share right", "dynamic degree")]
+    figure = page.figure_of(panels)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["rendered clips", "CFG", "CFG + STG"]
+    figure.canvas.draw()
+    assert figure.bbox.contains(*legend.get_window_extent().p0)  # all of it is on the picture
+    assert figure.bbox.contains(*legend.get_window_extent().p1)
+    shares, degrees = figure.axes
+    assert not any(ax.get_legend() or legend.get_window_extent().overlaps(ax.get_window_extent()) for ax in figure.axes)
+    assert max(shares.get_yticks()) <= 1 < shares.get_ylim()[1]
+    assert shares.get_ylim()[0] <= 0.8
+    assert degrees.get_ylim()[0] < 0.8
+
+
 def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
     runs = Runs(subject(JOINT), tmp_path, 8, sheets=tmp_path / "findings")
     guidance = lab.Guidance() + lab.CFG(1)

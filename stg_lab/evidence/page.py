@@ -131,9 +131,20 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
     """A finding as a matplotlib figure: estimates with their intervals."""
     from stg_lab.figures.printed import PrintedFigure
 
-    figure = PrintedFigure(figsize=(3.4 * len(panels) + 0.4, 2.9), layout="constrained")
+    figure = PrintedFigure(figsize=(3.4 * len(panels) + 0.4, 3.1), layout="constrained")
+    named: dict[str, Any] = {}  # one legend for all panels, beside none of the data
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(ax, panel)
+        named |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if named:
+        figure.legend(
+            named.values(),
+            named.keys(),
+            loc="outside lower center",
+            ncols=min(len(named), 2 * len(panels)),
+            frameon=False,
+            fontsize=8,
+        )
     return figure
 
 
@@ -161,7 +172,8 @@ def _draw(ax: Any, panel: Panel) -> None:
                 **style,
             )
         if names:
-            ax.set_xticks(x, [textwrap.fill(str(n), 9) for n in line.x])
+            width = 14 if len(x) < 4 else 9
+            ax.set_xticks(x, [textwrap.fill(str(n), width, break_long_words=False) for n in line.x])
             ax.margins(x=0.25 if len(x) < 4 else 0.08)
     measured = {value for line in panel.lines for value in line.x if not isinstance(value, str)}
     if 0 < len(measured) <= 12:
@@ -173,5 +185,12 @@ def _draw(ax: Any, panel: Panel) -> None:
     ax.xaxis.label.set_size(8)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-    if any(line.name for line in panel.lines) or panel.real is not None:
-        ax.legend(frameon=False, fontsize=7)
+    if panel.title.startswith("share"):
+        _end_at_one(ax)
+
+
+def _end_at_one(ax: Any) -> None:
+    """Let the axis of shares end where shares end."""
+    low = min(ax.get_ylim()[0], 0.9)
+    ax.set_ylim(low, 1 + 0.03 * (1 - low))
+    ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= 1])
