@@ -10,7 +10,7 @@ from stg_lab.digits.card import _card, _loss_curve
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
 
-NAMES = ["digits-joint", "digits-factorised", "digits-i2v"]
+NAMES = ["digits-joint", "digits-joint-early", "digits-factorised", "digits-factorised-small", "digits-i2v"]
 
 
 def facts(recipe, updates):
@@ -33,8 +33,10 @@ def test_the_card_tells_of_its_own_model(name):
     for part in objective.parts(objective.pipe).values():
         assert f"`{type(part).__name__}`" in text
     assert f"`stg_lab.digits.codec.{type(objective.pipe.vae).__name__}`" in text
-    assert "stopped early" not in text
-    assert "taught by" not in text
+    assert "(stopped early" not in text
+    assert ("It was taught by `digits-joint`" in text) == ("factorised" in name)
+    stronger = name.removesuffix("-early").removesuffix("-small")
+    assert (f"a weaker version of `{stronger}`" in text) == (name != stronger)
     assert "stopped early, at update 7 of" in _card(name, pipeline.__name__, card, facts(recipe, 7))
 
     example = text.split("```python")[1].split("```")[0]
@@ -51,8 +53,10 @@ def test_the_card_adds_up_both_rounds(tmp_path):
     for stage in (*first.stages, *second.stages):
         assert f"{stage.updates:,} updates on {stage.batch} clips" in text
     assert "3 hours on" in text
-    taught = facts(dataclasses.replace(second, teacher="data/models/digits-joint"), second.updates)
-    assert "taught by `digits-joint`" in _card("digits-tiny", "LattePipeline", objective.card(), taught)
+    taught = given | {"recipe": dataclasses.replace(second, teacher="data/models/digits-joint").as_dict()}
+    assert "The last round was taught by `digits-joint`" in _card(
+        "digits-tiny", "LattePipeline", objective.card(), taught
+    )
     for name, rows in (("before", ["20,1,0.5,10.0", "40,9,0.4,25.5"]), ("now", ["20,9,0.3,4.0"])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "loss.csv").write_text("\n".join(["update,frames,loss,seconds", *rows]) + "\n")

@@ -382,10 +382,11 @@ def taught(teacher, folder, **more):
     return dataclasses.replace(RECIPE, teacher=str(folder), text_from=str(folder), **more)
 
 
-def test_pictures_are_learnt_without_the_teacher(teacher, tmp_path):
+def test_pictures_and_clips_are_learnt_from_the_teacher(teacher, tmp_path):
     made = train(taught(teacher, tmp_path / "teacher"), tmp_path / "run", compile=False)
     assert made.update == RECIPE.updates
-    assert made.data(0).unseen is None
+    assert made.data(0).unseen.shape == (4, 12, 16, 16)
+    assert Factorised(RECIPE).data(0).unseen is None
     assert made.data(VIDEO).unseen.shape == (2, 12, 16, 16)
     assert not any(p.requires_grad for p in made.objective.teacher.pipe.transformer.parameters())
 
@@ -438,16 +439,43 @@ def test_timesteps_are_shifted_towards_noise(shift):
     assert torch.allclose(quartiles.float(), expected, atol=12)
 
 
-def test_a_round_begins_with_an_earlier_ones_weights_but_for_what_it_wants_fresh(loaded, tmp_path):
+def test_a_round_begins_with_an_earlier_ones_weights(loaded, tmp_path):
     _, pipe, _ = loaded
     pipe.save_pretrained(tmp_path / "first")
-    again = dataclasses.replace(RECIPE, fresh=("attn2", "caption_projection"), seed=1)
+    again = dataclasses.replace(RECIPE, seed=1)
     begun, new = (Trainer(again, tmp_path / "run", "cpu", compile=False) for _ in range(2))
     begun.start_from(tmp_path / "first")
     saved, own, random = pipe.transformer.state_dict(), *(t.pipe.transformer.state_dict() for t in (begun, new))
-    fresh = {name for name in own if "attn2" in name or "caption_projection" in name}
-    assert 0 < len(fresh) < len(own)
-    assert all(own[name].equal(random[name] if name in fresh else saved[name]) for name in own)
-    assert not all(random[name].equal(saved[name]) for name in fresh)
+    assert all(own[name].equal(value) for name, value in saved.items())
+    assert not all(random[name].equal(value) for name, value in saved.items())
     assert all(begun.average[f"transformer.{name}"].equal(value) for name, value in own.items())
     assert begun.pipe.text_encoder.state_dict()["shared.weight"].equal(pipe.text_encoder.state_dict()["shared.weight"])
+
+
+def test_the_way_of_text_into_the_blocks_begins_with_its_gain_and_all_else_as_ever():
+    plain, louder = (Factorised(dataclasses.replace(RECIPE, text_gain=gain)).pipe for gain in (1.0, 2.0))
+    gain = {
+        name: (other / own).mean().item()
+        for (name, own), other in zip(
+            plain.transformer.named_parameters(), louder.transformer.parameters(), strict=True
+        )
+        if not own.equal(other)
+    }
+    assert set(gain.values()) == {2.0}
+    blocks = range(RECIPE.architecture.blocks)
+    assert set(gain) == {f"caption_projection.linear_{i}.weight" for i in (1, 2)} | {
+        f"transformer_blocks.{i}.attn2.{part}.weight" for i in blocks for part in ("to_v", "to_out.0")
+    }
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(plain.text_encoder.parameters(), louder.text_encoder.parameters(), strict=True)
+    )
+
+
+def test_pictures_come_with_captions_alone_and_clips_with_padded_ones_too():
+    objective = Factorised(dataclasses.replace(RECIPE, stages=(Stage(1, 32, 1), Stage(9, 32, 1)), caption_dropout=0.0))
+    pads = [objective.data(update).text.bias.amax(1).exp() for update in (0, 1)]
+    assert (pads[0] == 1).all()  # exp(0): nothing weighs more than a word
+    padded = pads[1] > 100
+    assert 8 <= padded.sum() <= 24
+    assert (pads[1][~padded] == 1).all()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SAMPLES = 32  # on the card's contact sheet, unpicked
 JUDGED = 200  # for the card's accuracies
 STEPS, SCALE = 24, 4.0
+WEAKER = {"early": "stopped early in its training", "small": "with fewer and narrower blocks"}  # ends of names
 HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the denoiser is stored in float16
 
 
@@ -137,9 +138,16 @@ def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
         else f" (stopped early, at update {facts['updates']:,} of {facts['of']:,})"
     )
     taught = (
-        f"\nClips of the last round were taught by `{Path(recipe['teacher']).name}`: the noise to predict follows from the clip\n"
-        "that this model expects, which takes the luck of single clips out of training (`stg_lab.digits.teacher`)."
+        f"\n{'It' if len(rounds) == 1 else 'The last round'} was taught by `{Path(recipe['teacher']).name}`: the noise to predict "
+        "follows from the clip\nthat this model expects, which takes the luck of single clips out of training "
+        "(`stg_lab.digits.teacher`)."
         if recipe["teacher"]
+        else ""
+    )
+    stronger, _, kind = name.rpartition("-")
+    purpose = (
+        f"\nIt is a weaker version of `{stronger}`, {WEAKER[kind]}, as the weak model of Autoguidance: `lab.checkpoint`."
+        if kind in WEAKER
         else ""
     )
     again = "; `make train` runs it" if len(rounds) == 1 else ", that of the first round in it under `begun_with`"
@@ -152,7 +160,7 @@ pipeline_tag: {card.task}
 # {name}
 
 A stock `{pipeline}` {card.description}
-It is small on purpose. It makes real mistakes, which is what guidance is for.
+It is small on purpose. It makes real mistakes, which is what guidance is for.{purpose}
 
 ```python
 import stg_lab as lab

@@ -91,12 +91,7 @@ class Joint(Objective):
         ).frames
 
     def card(self) -> Card:
-        a, other = self.recipe.architecture, self.recipe.text_from
-        purpose = (
-            " This model is a weaker version of that one on purpose: the weak model of Autoguidance, `lab.checkpoint`."
-            if other
-            else ""
-        )
+        a = self.recipe.architecture
         return Card(
             description="that draws moving handwritten digits: full 3D attention, flow matching, 9 frames of 32 x 32.",
             example="video = pipe(\n"
@@ -104,7 +99,7 @@ class Joint(Objective):
             ").frames",
             parts=f"""A `WanTransformer3DModel` with {a.blocks} blocks of width {a.heads * a.head_dim}, a {a.text_layers}-layer
 `UMT5EncoderModel` {self.text_encoder_of()}, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
-(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.{purpose}""",
+(`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.""",
             loss="flow-matching loss",
         )
 

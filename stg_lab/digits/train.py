@@ -127,11 +127,10 @@ class Trainer:
         return True
 
     def start_from(self, folder: Path) -> None:
-        """Begin with the weights of a saved pipeline of the same architecture, but for what the recipe wants fresh."""
+        """Begin with the weights of a saved pipeline of the same architecture."""
         saved = type(self.pipe).from_pretrained(folder)
         for name, module in self.objective.trained(saved).items():
-            kept = {k: v for k, v in module.state_dict().items() if not any(part in k for part in self.recipe.fresh)}
-            self.model[name].load_state_dict(kept, strict=False)  # buffers of training are ours alone
+            self.model[name].load_state_dict(module.state_dict(), strict=False)  # buffers of training are ours alone
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def averaged_pipeline(self) -> Any:
