@@ -130,7 +130,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "gpu": _factorised(stages=_LONG, architecture=_FACTORISED_GPU, ema=0.9995, warmup=500),
     },
     "digits-factorised-early": {  # the same run, stopped early
-        "cpu": _factorised(stages=(*_PICTURES, Stage(9, 16, 1_300)), decay=0.0),
+        "cpu": _factorised(stages=(*_PICTURES, Stage(9, 16, 1_495)), decay=0.0),
         "gpu": _factorised(stages=_SHORT, architecture=_FACTORISED_GPU, decay=0.0),
     },
     "digits-factorised-small": {
