@@ -33,8 +33,8 @@ def test_the_card_tells_of_its_own_model(name):
     for part in objective.parts(objective.pipe).values():
         assert f"`{type(part).__name__}`" in text
     assert f"`stg_lab.digits.codec.{type(objective.pipe.vae).__name__}`" in text
-    assert "(stopped early" not in text
-    assert ("It was taught by `digits-joint`" in text) == ("factorised" in name)
+    assert "stopped early" not in text
+    assert ("The model was taught by `digits-joint`" in text) == ("factorised" in name)
     stronger = name.removesuffix("-early").removesuffix("-small")
     assert (f"a weaker version of `{stronger}`" in text) == (name != stronger)
     assert "stopped early, at update 7 of" in _card(name, pipeline.__name__, card, facts(recipe, 7))

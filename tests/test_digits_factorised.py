@@ -120,7 +120,7 @@ def test_text_in_training_is_text_in_the_pipeline(trainer):
     objective = type(trainer.objective)(dropout)
     objective.pipe = pipe
     with torch.no_grad():
-        text = objective.text(CAPTIONS[:2] * 30, g)
+        text = objective.text(CAPTIONS[:2] * 30, g, alone=0.5)
         for i, row in enumerate(expanded(text, pipe.text_encoder)):
             kept = bool(text.kept[i])
             expected = stock(pipe, text.tokens[i], len(row), kept)

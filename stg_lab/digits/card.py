@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SAMPLES = 32  # on the card's contact sheet, unpicked
 JUDGED = 200  # for the card's accuracies
 STEPS, SCALE = 24, 4.0
-WEAKER = {"early": "stopped early in its training", "small": "with fewer and narrower blocks"}  # ends of names
+WEAKER = {"early": "from early in its training", "small": "with fewer and narrower blocks"}  # ends of names
 HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the denoiser is stored in float16
 
 
@@ -138,7 +138,7 @@ def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
         else f" (stopped early, at update {facts['updates']:,} of {facts['of']:,})"
     )
     taught = (
-        f"\n{'It' if len(rounds) == 1 else 'The last round'} was taught by `{Path(recipe['teacher']).name}`: the noise to predict "
+        f"\n{'The model' if len(rounds) == 1 else 'The last round'} was taught by `{Path(recipe['teacher']).name}`: the noise to predict "
         "follows from the clip\nthat this model expects, which takes the luck of single clips out of training "
         "(`stg_lab.digits.teacher`)."
         if recipe["teacher"]

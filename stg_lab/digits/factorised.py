@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -156,14 +155,15 @@ class Factorised(Objective):
         x0 = z.unflatten(0, (stage.batch, stage.frames)).transpose(1, 2)
         timestep = self.timesteps(stage.batch, g)
         noise = torch.randn(x0.shape, generator=g)
+        captions, unseen = clips.captions, None
+        if self.teacher is not None:
+            unseen, swapped = torch.randn(x0[:, :, 0].shape, generator=g), torch.rand(stage.batch, generator=g)
+            other = (torch.arange(stage.batch) + 1) % stage.batch
+            shown = torch.where(swapped < self.recipe.swapped, other, torch.arange(stage.batch))
+            captions = [captions[i] for i in shown.tolist()]
         # Among 115 pad tokens, a fresh cross-attention gives six words a twentieth. Pictures come first: they get words alone.
-        text = partial(self.text, alone=1.0 if stage.frames == 1 else 0.5)
-        if self.teacher is None:
-            return Batch(x0, noise, timestep, text(clips.captions, g))
-        unseen, swapped = torch.randn(x0[:, :, 0].shape, generator=g), torch.rand(stage.batch, generator=g)
-        other = (torch.arange(stage.batch) + 1) % stage.batch
-        shown = torch.where(swapped < self.recipe.swapped, other, torch.arange(stage.batch))
-        return Batch(x0, noise, timestep, text([clips.captions[i] for i in shown.tolist()], g), unseen)
+        text = self.text(captions, g, alone=1.0 if stage.frames == 1 else 0.5)
+        return Batch(x0, noise, timestep, text, unseen)
 
     def timesteps(self, batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
         """Timesteps, uniform but for the recipe's shift towards noise."""
@@ -172,7 +172,7 @@ class Factorised(Objective):
         floor = steps * shifted(uniform, self.recipe.timestep_shift) + 1e-6  # without a shift, exactly what was drawn
         return floor.long()
 
-    def text(self, captions: Sequence[str], generator: torch.Generator, alone: float = 0.5) -> Text:
+    def text(self, captions: Sequence[str], generator: torch.Generator, alone: float) -> Text:
         """Captions, some of them dropped, in every form that the pipeline gives them.
 
         A caption on its own (a share `alone` of them) is cut to its real tokens; in a batch it is padded with zeros to
@@ -251,10 +251,16 @@ class Factorised(Objective):
         return Card(
             description="that draws moving handwritten digits: attention within each frame and along time in turns, noise\n"
             "prediction, DDIM, 9 frames of 32 x 32.",
-            example="video = pipe(\n"
-            '    "a red seven moving left", height=32, width=32, video_length=9, num_inference_steps=24, guidance_scale=4,\n'
-            '    clean_caption=False, output_type="np",\n'
-            ").frames",
+            example="""video = pipe(
+    "a red seven moving left",
+    height=32,
+    width=32,
+    video_length=9,
+    num_inference_steps=24,
+    guidance_scale=4,
+    clean_caption=False,
+    output_type="np",
+).frames""",
             parts=f"""A `LatteTransformer3DModel` with {a.blocks} spatial and {a.blocks} temporal blocks of width {a.heads * a.head_dim}, a
 {a.text_layers}-layer `T5EncoderModel` {self.text_encoder_of()}, a word-level tokenizer, and in the VAE's place a lossless codec that works frame
 by frame (`stg_lab.digits.codec.FrameCodec`), so that latents are rearranged pixels of about unit variance.""",

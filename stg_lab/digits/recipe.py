@@ -42,9 +42,9 @@ class Recipe:
     text_from: str | None = None
     # Noise prediction only:
     heaviest: float = 10.0  # most that the loss at a noisy step is multiplied by
+    text_gain: float = 1.0  # factor on the first weights of the way from the text encoder into the blocks
     timestep_shift: float = 1.0  # uniform timesteps, shifted towards noise as `noise_shift` does
     teacher: str | None = None  # folder of a `digits-joint` that says what is to be predicted, see `digits.teacher`
-    text_gain: float = 1.0  # factor on the first weights of the way from the text encoder into the blocks
     #: Share of clips that the teacher reads under another clip's caption. Of its own caption a noisy clip shows part already;
     #: under another one, only who reads the caption can answer as the teacher does.
     swapped: float = 0.0
@@ -90,8 +90,9 @@ _FACTORISED, _FACTORISED_GPU = (
 # digit) that such a loss hardly looks. Its text encoder wrote the colour into every token, its cross-attention looked,
 # saturated, along that one direction, and none of the losses below mended that from those weights, some hundred updates each.
 # So it began anew: a loss that looks there, words that are told apart from the start, and a teacher who answers under another
-# clip's caption too. What did not help in the first 700 updates: a larger `text_gain`; weights that begin as an exact copy of
-# the input (as EDM's preconditioning would have them). Three times the learning rates learn faster at first and then stall.
+# clip's caption too. What made no difference to the loss of the first 700 updates: a larger `text_gain` together with captions
+# that stand alone; weights that begin as a rough copy of the input, as EDM's preconditioning would have them. Three times the
+# learning rates learn faster at first and then stall.
 _factorised = partial(
     Recipe,
     objective="factorised",
@@ -129,7 +130,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "cpu": _factorised(stages=(*_PICTURES, Stage(9, 16, 5_200))),
         "gpu": _factorised(stages=_LONG, architecture=_FACTORISED_GPU, ema=0.9995, warmup=500),
     },
-    "digits-factorised-early": {  # the same run, stopped early
+    "digits-factorised-early": {
+        # The very run of digits-factorised, stopped early.
         "cpu": _factorised(stages=(*_PICTURES, Stage(9, 16, 1_495)), decay=0.0),
         "gpu": _factorised(stages=_SHORT, architecture=_FACTORISED_GPU, decay=0.0),
     },
