@@ -151,7 +151,8 @@ class Evidence:
     def _verdicts(self, number: int, models: tuple[str, ...]) -> str:
         found = [self._all[number, m] for m in models if (number, m) in self._all]
         told = [f"{_mark(f.finding.verdict)} {escape(f.model)}, {f.about['videos']} videos" for f in found]
-        return "<br>".join(told) or "not tested yet"
+        lines = "<br>".join(told) or "not tested yet"
+        return f"<span style='white-space:nowrap'>{lines}</span>"
 
 
 def _mark(verdict: str) -> str:
