@@ -453,6 +453,19 @@ def test_claim_7_wants_the_distance_to_fall_twice(last, expected):
     assert verdict(7, "digits-factorised", rule) == expected
 
 
+@pytest.mark.parametrize(
+    "number", [n for n, c in CLAIMS.items() if "digits-factorised" in c.models and n not in (0, 4, 12)]
+)
+def test_a_distance_that_decides_is_in_the_figure_as_in_the_table(number):
+    """Claim 0 has a table of its own kind; 4 and 12 measure no distance."""
+    found = CLAIMS[number].find(MadeUp("digits-factorised", lambda text, name: 1.0))
+    drawn = [p for p in found.panels if p.title == "Frechet distance"]
+    assert bool(drawn) >= ("Frechet distance" in found.because)
+    for panel in drawn:
+        told = [r["Frechet distance"] for r in found.rows]
+        assert {e.value for line in panel.lines for e in line.y} <= {e.value for e in told}
+
+
 @pytest.mark.parametrize(("gain", "expected"), [(0.0, "holds here"), (0.3, "does not hold here")])
 def test_claim_8_is_about_no_gain(gain, expected):
     assert verdict(8, "digits-factorised", lambda t, n: 0.6 + gain * ("orthogonalize" in t)) == expected

@@ -59,7 +59,7 @@ def residual_or_attention(bench: Bench) -> Finding:
         conclude(gain.above_zero if gain.above_zero is not None else by_distance),
         f"{named} less {other}: share right {gain.text()}, Frechet distance {nearer.text()}",
         [row(name, s, bench) for name, s in both.items()],
-        panels_over(list(both), list(both.values()), bench, "", ("right", "diversity", "dynamic")),
+        panels_over(list(both), list(both.values()), bench, "", ("right", "frechet", "diversity")),
     )
 
 
@@ -84,7 +84,7 @@ def one_axis_then_both(bench: Bench) -> Finding:
         conclude(*(fall.below_zero for fall in falls)),
         f"Frechet distance {falls[0].text()} by the spatial term, {falls[1].text()} by the temporal one",
         [row(n, s, bench) for n, s in zip(names, scores, strict=True)],
-        panels_over(names, scores, bench, "", ("right", "diversity", "dynamic")),
+        panels_over(names, scores, bench, "", ("right", "frechet", "diversity")),
     )
 
 
@@ -108,7 +108,7 @@ def orthogonalising(bench: Bench) -> Finding:
         conclude(nothing),
         f"orthogonalised less plain: share right {gain.text()}, Frechet distance {nearer.text()}",
         [row(n, s, bench) for n, s in zip(names, scores, strict=True)],
-        panels_over(names, scores, bench, "", ("right", "diversity", "dynamic")),
+        panels_over(names, scores, bench, "", ("right", "frechet", "diversity")),
     )
 
 

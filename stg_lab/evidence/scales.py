@@ -41,6 +41,7 @@ def columns(s: Scores, real: Scores) -> dict[str, Estimate]:
 
 COLUMNS = {
     "right": "share right",
+    "frechet": "Frechet distance",
     "diversity": "diversity within captions",
     "dynamic": "dynamic degree",
     "saturation": "saturation",
@@ -49,10 +50,16 @@ COLUMNS = {
 
 def panels_over(x: list[Any], scores: list[Scores], bench: Bench, xlabel: str, names: tuple[str, ...]) -> list[Panel]:
     """One panel a score, over a scale or over settings."""
-    return [
-        Panel(COLUMNS[n], xlabel, COLUMNS[n], [Line("", x, [s.mean(n) for s in scores])], float(bench.real[n].mean()))
-        for n in names
-    ]
+
+    def panel(name: str) -> Panel:
+        title = COLUMNS[name]
+        if name == "frechet":  # of a set of videos, not of each: rendered clips have none to themselves
+            return Panel(title, xlabel, title, [Line("", x, [s.frechet(bench.real) for s in scores])])
+        return Panel(
+            title, xlabel, title, [Line("", x, [s.mean(name) for s in scores])], float(bench.real[name].mean())
+        )
+
+    return [panel(name) for name in names]
 
 
 def sweep(bench: Bench) -> dict[float, Scores]:
