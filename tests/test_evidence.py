@@ -376,12 +376,15 @@ def test_claim_0_wants_every_bar_at_the_best_setting(digit, away, expected):
     assert [sheet.title for sheet in found.sheets] == ["no guidance", "CFG 3", "CFG 3 + STG"]
     assert found.rows[-1]["setting"] == "rendered clips"
     assert found.rows[-1]["coverage"].value > 0.9
+    assert [panel.bar for panel in found.panels] == [0.95, 0.95, 0.8]  # digit, motion, coverage
+    assert [e.value for e in found.panels[0].lines[0].y] == [row["digit"].value for row in found.rows[:-1]]
 
 
 def test_claim_0_does_not_ask_a_first_frame_for_a_motion():
     found = CLAIMS[0].find(MadeUp("digits-i2v", lambda text, name: 0.0 if name in ("motion", "distance") else 1.0))
     assert found.verdict == "holds here"
     assert "motion" not in found.rows[0]
+    assert [panel.title for panel in found.panels] == ["share of digits right", "share of clips covered"]
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(-1, "holds here"), (1, "does not hold here"), (0, "undecided")])
@@ -528,7 +531,7 @@ def test_claim_13_wants_motion_tied_and_freed(freed, expected):
 def finding():
     e = Estimate(0.5, 0.25, 0.75)
     panels = [
-        Panel("a", "scale", "share", [Line("CFG", [1.0, 2.0], [e, e])], 0.9),
+        Panel("a", "scale", "share", [Line("CFG", [1.0, 2.0], [e, e])], 0.9, 0.95),
         Panel("b", "", "", [Line("", ["x", "y"], [e, e])]),
     ]
     return Finding(
@@ -607,10 +610,10 @@ def test_a_finding_without_a_figure_is_on_the_page_all_the_same(tmp_path):
 
 def test_a_figure_has_one_legend_beside_its_panels_and_shares_end_at_one():
     lines = [Line(name, [1.0, 2.0], [Estimate(1.0, 0.8, 1.0)] * 2) for name in ("CFG", "CFG + STG")]
-    panels = [Panel(title, "CFG scale", "", lines, real=0.99) for title in ("share right", "dynamic degree")]
+    panels = [Panel(title, "CFG scale", "", lines, real=0.99, bar=0.95) for title in ("share right", "dynamic degree")]
     figure = page.figure_of(panels)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["rendered clips", "CFG", "CFG + STG"]
+    assert [text.get_text() for text in legend.get_texts()] == ["rendered clips", "asked for", "CFG", "CFG + STG"]
     figure.canvas.draw()
     assert figure.bbox.contains(*legend.get_window_extent().p0)  # all of it is on the picture
     assert figure.bbox.contains(*legend.get_window_extent().p1)

@@ -31,6 +31,7 @@ class Panel:
     ylabel: str
     lines: Sequence[Line]
     real: float | None = None  # the same measured on rendered clips
+    bar: float | None = None  # what this project asks of its models
 
 
 @dataclass(frozen=True)

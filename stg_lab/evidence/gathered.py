@@ -183,6 +183,8 @@ def _plot(panel: Panel) -> go.Figure:
         )
     if panel.real is not None:
         figure.add_hline(panel.real, line={"dash": "dash", "color": "#888"}, annotation_text="rendered clips")
+    if panel.bar is not None:
+        figure.add_hline(panel.bar, line={"dash": "dot", "color": SERIES[1]}, annotation_text="asked for")
     figure.update_layout(
         template="plotly_white",
         height=360,

@@ -58,7 +58,7 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
     """A finding, and what is known about it."""
     values = json.loads(file.read_text())
     panels = [
-        Panel(p["title"], p["xlabel"], p["ylabel"], [Line(n["name"], n["x"], [Estimate(**e) for e in n["y"]]) for n in p["lines"]], p["real"])
+        Panel(p["title"], p["xlabel"], p["ylabel"], [Line(n["name"], n["x"], [Estimate(**e) for e in n["y"]]) for n in p["lines"]], p["real"], p.get("bar"))
         for p in values["panels"]
     ]  # fmt: skip
     rows = [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in values["rows"]]
@@ -68,7 +68,7 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
 
 def _panel(p: Panel) -> dict[str, Any]:
     lines = [{"name": n.name, "x": list(n.x), "y": [e.as_dict() for e in n.y]} for n in p.lines]
-    return {"title": p.title, "xlabel": p.xlabel, "ylabel": p.ylabel, "real": p.real, "lines": lines}
+    return {"title": p.title, "xlabel": p.xlabel, "ylabel": p.ylabel, "real": p.real, "bar": p.bar, "lines": lines}
 
 
 def _plain(value: Any) -> Any:

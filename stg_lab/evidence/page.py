@@ -180,6 +180,8 @@ def _draw(ax: Any, panel: Panel) -> None:
         ax.set_xticks(sorted(measured), [f"{value:g}" for value in sorted(measured)])
     if panel.real is not None:
         ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
+    if panel.bar is not None:
+        ax.axhline(panel.bar, color=SERIES[1], lw=1.2, ls=":", label="asked for")
     ax.set(title=panel.title, xlabel=panel.xlabel)
     ax.title.set_size(9)
     ax.xaxis.label.set_size(8)
