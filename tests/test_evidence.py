@@ -228,6 +228,46 @@ def test_scores_are_measured_once(tmp_path, few, monkeypatch):
     assert all(np.array_equal(one[name], two[name]) for name in one.values)
 
 
+def test_scores_that_ship_stand_for_the_videos(tmp_path, few, monkeypatch):
+    """In a fresh clone the numbers come from them, unchanged, and nothing is sampled; what they do not cover is."""
+    who, guidance, shipped = subject(JOINT), lab.Guidance() + lab.CFG(2), tmp_path / "scores"
+    made = Runs(who, tmp_path / "runs", 8)
+    one = made(guidance, steps=2)
+    scores.ship(who, tmp_path / "runs", made.folders, 8, shipped)
+    clone = {"root": tmp_path / "clone", "shipped": shipped}
+    with monkeypatch.context() as nothing_sampled:
+        nothing_sampled.setattr(cells, "_sampled", None)
+        known = Runs(who, count=8, **clone)
+        two, four = known(guidance, steps=2), Runs(who, count=4, **clone)(guidance, steps=2)
+        assert all(np.array_equal(one[name], two[name]) for name in one.values)
+        assert np.array_equal(one.texture, two.texture)
+        assert (two.passes, known.folders) == (one.passes, made.folders)
+        assert np.array_equal(four["diversity"], one["diversity"][:4])
+        for other in ({"count": 12}, {"root": tmp_path / "clone", "shipped": None, "count": 8}):
+            with pytest.raises(TypeError, match="not callable"):
+                Runs(who, **(clone | other))(guidance, steps=2)
+        nothing_sampled.setattr(scores, "judge_fingerprint", lambda: "another")
+        with pytest.raises(TypeError, match="not callable"):
+            Runs(who, count=8, **clone)(guidance, steps=2)
+    scores.ship(who, tmp_path / "runs", made.folders, 4, shipped)  # fewer do not replace more
+    assert scores.known(Cell(JOINT, guidance, 2), shipped, 8, 4.0).videos == 8
+
+
+def test_a_sheet_ships_as_the_scores_do(tmp_path, few, monkeypatch):
+    who, guidance = subject(JOINT), lab.Guidance() + lab.CFG(2)
+    made = Runs(who, tmp_path / "runs", 4, sheets=tmp_path / "sheets")
+    made(guidance)
+    sheet = made.sheet("CFG 2", guidance)
+    scores.ship(who, tmp_path / "runs", made.folders, 4, tmp_path / "scores")
+    monkeypatch.setattr(cells, "_sampled", None)
+    known = Runs(who, tmp_path / "clone", 4, sheets=tmp_path / "sheets", shipped=tmp_path / "scores")
+    known(guidance)
+    assert known.sheet("CFG 2", guidance) == sheet
+    known.sheets = tmp_path / "elsewhere"  # no sheet there: it is made of videos
+    with pytest.raises(TypeError, match="not callable"):
+        known.sheet("CFG 2", guidance)
+
+
 def test_rendered_clips_are_right_and_near_themselves(monkeypatch, tmp_path):
     monkeypatch.setattr(scores, "REAL", 200)
     real = scores.real_scores(SUBJECTS[JOINT], 80, tmp_path)

@@ -12,7 +12,7 @@ from stg_lab.evidence.cells import weights
 from stg_lab.evidence.claim import CLAIMS
 from stg_lab.evidence.kept import file_of, keep, weightier
 from stg_lab.evidence.page import write_page
-from stg_lab.evidence.scores import judge_fingerprint
+from stg_lab.evidence.scores import judge_fingerprint, ship
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
 from stg_lab.loading import embedded
 
@@ -36,6 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--findings", type=Path, default=Path("data/evidence"), help="folder of the findings")
     parser.add_argument("--page", type=Path, default=Path("docs/evidence.md"), help="the page to write")
+    parser.add_argument(
+        "--known",
+        action="store_true",
+        help="take scores that ship with the findings, where there are enough; else sample",
+    )
     parser.add_argument("--page-only", action="store_true", help="run nothing; write the page from the findings")
     a = parser.parse_args(arguments)
     if a.videos % PER_CAPTION or a.videos < 2 * PER_CAPTION:
@@ -53,7 +58,8 @@ def _gather(name: str, a: argparse.Namespace) -> None:
         bar.set_postfix_str(f"{setting}: {done} of {of}")
         bar.update()
 
-    runs = Runs(who, a.runs, a.videos, told)
+    shipped = a.findings / "scores"
+    runs = Runs(who, a.runs, a.videos, told, shipped=shipped if a.known else None)
     about = {
         "videos": a.videos,
         "looked_at": min(a.videos, LOOKED_AT),
@@ -73,6 +79,8 @@ def _gather(name: str, a: argparse.Namespace) -> None:
                     f"   kept as it is: {file_of(a.findings, number, name)} rests on {videos} videos ({verdict}); this one "
                     f"goes to {runs.sheets}"
                 )
+            else:
+                ship(who, a.runs, found.folders, a.videos, shipped)
             keep(runs.sheets, claim, name, found, about)
     bar.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stg_lab.evidence.cells import Cell, make, videos
 from stg_lab.evidence.claim import Claim, Finding, Sheet
-from stg_lab.evidence.scores import Scores, real_scores, scored
+from stg_lab.evidence.scores import Scores, known, real_scores, scored
 from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject
 from stg_lab.evidence.vectors import Vectors, vectors
 from stg_lab.guidance import Guidance
@@ -30,6 +30,7 @@ class Runs:
         root: folder of the runs.
         count: videos of a cell.
         sheets: folder that contact sheets are written into.
+        shipped: folder of scores that ship; where they are of enough videos, none are made. None: all are made.
         told: called as videos are made.
     """
 
@@ -40,17 +41,22 @@ class Runs:
         count: int,
         told: Told = lambda name, done, of: None,
         sheets: Path = Path("data/evidence"),
+        shipped: Path | None = None,
     ) -> None:
         self.who, self.root, self.count, self.sheets = who, root, count, sheets
-        self._told = told
+        self._told, self._shipped = told, shipped
+        self._known: list[Cell] = []  # their scores ship, and so do their sheets
         self.folders: list[str] = []
 
     def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores:
         """Scores of a setting; makes its videos first where there are too few."""
-        cell = Cell(self.who.name, guidance, steps)
-        for done in make(cell, self.root, self.count):
-            self._told(str(guidance), done, self.count)
-        found = scored(cell, self.root, self.count, passes=self._passes(guidance, steps))
+        cell, passes = Cell(self.who.name, guidance, steps), self._passes(guidance, steps)
+        found = known(cell, self._shipped, self.count, passes) if self._shipped else None
+        if found is None:
+            self._make(cell)
+            found = scored(cell, self.root, self.count, passes)
+        else:
+            self._known.append(cell)
         self.folders.append(found.folder)
         return found
 
@@ -66,6 +72,9 @@ class Runs:
         """All videos of a setting on one picture, written beside the findings."""
         cell, labels = Cell(self.who.name, guidance), self.who.labels(self.count)
         file = f"videos-{self.who.name}-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.webp"
+        if cell in self._known and (self.sheets / file).exists():
+            return Sheet(title, file)  # it ships as the scores do
+        self._make(cell)
         self.sheets.mkdir(parents=True, exist_ok=True)
         asked = [label.caption for label in labels[::PER_CAPTION]]
         group_sheet(videos(cell, self.root, self.count), asked, self.sheets / file)
@@ -75,6 +84,10 @@ class Runs:
     def real(self) -> Scores:
         """Rendered clips."""
         return real_scores(self.who, self.count, self.root)
+
+    def _make(self, cell: Cell) -> None:
+        for done in make(cell, self.root, self.count):
+            self._told(str(cell.guidance), done, self.count)
 
     def _passes(self, guidance: Guidance, steps: int) -> float:
         """Forward passes of the denoiser for one video, each counted as a whole one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_lab import metrics
 from stg_lab.digits import judge, world
-from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos
+from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos, weights
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
 from stg_lab.evidence.subjects import PER_CAPTION, Subject, subject
 from stg_lab.metrics import sets
@@ -98,8 +98,41 @@ def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
     return _scores(cell.name, values, passes, str(folder.relative_to(root)))
 
 
+def known(cell: Cell, shipped: Path, count: int, passes: float) -> Scores | None:
+    """Scores that ship with the findings, if they are of as many videos of the same weights, told by the same judge."""
+    file = _shipped(shipped, cell.model, cell.name)
+    if not file.exists():
+        return None
+    values = kept_arrays(file)
+    of = {name: str(values.pop(name)) for name in ("weights", "judge")}
+    if of != {"weights": weights(subject(cell.model)), "judge": judge_fingerprint()} or len(values["right"]) < count:
+        return None
+    first = {name: v[:count] for name, v in values.items()}  # diversity is within captions, and these stay whole
+    return _scores(cell.name, first, passes, f"{cell.model}/{cell.name}")
+
+
+def ship(who: Subject, root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
+    """Keep the scores of run folders for shipping, one file a setting, unless what is there is of more videos."""
+    judged = judge_fingerprint()
+    for folder in folders:
+        measured_in = root / folder / f"scores-{count}-{judged}.npz"
+        if not measured_in.exists():
+            continue  # recordings, or known already
+        file, of = _shipped(shipped, who.name, Path(folder).name), {"weights": weights(who), "judge": judged}
+        there = kept_arrays(file) if file.exists() else {}
+        if all(str(there.get(n, "")) == v for n, v in of.items()) and len(there["right"]) >= count:
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keep_arrays(file, kept_arrays(measured_in) | {name: np.array(v) for name, v in of.items()})
+
+
+def _shipped(shipped: Path, model: str, cell: str) -> Path:
+    return shipped / model / f"{cell}.npz"
+
+
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
-    """Every score of videos whose captions come four in a row."""
+    """Every score of videos whose captions come four in a row. Features at half precision, in which they ship: so the numbers
+    are the same from there."""
     right, features = judge.right(video, labels), judge.embed(video)
     answers = (
         ("digit", "colour") if who.image else ("digit", "colour", "motion")
@@ -112,8 +145,8 @@ def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np
         "sharpness": metrics.laplacian_variance(video),
         "saturation": metrics.saturation(video),
         "flicker": metrics.flicker(video),
-        "features": features,
-        "texture": metrics.texture_features(video),
+        "features": features.astype(np.float16),
+        "texture": metrics.texture_features(video).astype(np.float16),
     }
 
 
@@ -146,7 +179,8 @@ def _once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str,
 
 
 def _scores(name: str, values: dict[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:
-    return Scores(name, values, values.pop("features"), values.pop("texture"), passes, folder)
+    features, texture = (values.pop(part).astype(np.float32) for part in ("features", "texture"))
+    return Scores(name, values, features, texture, passes, folder)
 
 
 def judge_fingerprint() -> str:
