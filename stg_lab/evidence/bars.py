@@ -30,15 +30,16 @@ def good_enough(bench: Bench) -> Finding:
     }
     bars = {name: bar for name, bar in BARS.items() if not (who.image and name == "motion")}
     rows = {name: _row(name, s, bench.real, bars) for name, s in found.items()}
+    asked = bars | {"coverage": COVERED}
     best = max(rows.values(), key=lambda row: (row["right"].value, -row["Frechet distance"].value))
-    told = ", ".join(f"{name} {best[name].text()}" for name in (*bars, "coverage"))
+    told = ", ".join(f"{name} {best[name].text()}" for name in asked)
     clips, others = parted(bench.real, best["videos"])
     rendered = _row("rendered clips", others, clips, bars)
     return Finding(
-        conclude(*(at_least(best[name], bar) for name, bar in (bars | {"coverage": COVERED}).items())),
+        conclude(*(at_least(best[name], bar) for name, bar in asked.items())),
         f"best with {best['setting']}: {told}",
         [*rows.values(), rendered],
-        [_panel(name, rows, rendered) for name in PANELS if name in rendered],
+        [_panel(name, rows, rendered, asked[name]) for name in PANELS if name in asked],
         sheets=[
             bench.sheet("no guidance", cfg(1.0)),
             bench.sheet(f"CFG {who.cfg:g}", who.base()),
@@ -66,7 +67,6 @@ def _row(label: str, s: Scores, real: Scores, asked: Iterable[str]) -> dict[str,
     return {"setting": label, "videos": s.videos, **{name: s.mean(name) for name in asked}, **columns(s, real)}
 
 
-def _panel(name: str, rows: Mapping[str, dict[str, Any]], rendered: Mapping[str, Any]) -> Panel:
+def _panel(name: str, rows: Mapping[str, dict[str, Any]], rendered: Mapping[str, Any], bar: float) -> Panel:
     line = Line("", list(rows), [row[name] for row in rows.values()])
-    bar = (BARS | {"coverage": COVERED})[name]
     return Panel(PANELS[name], "", PANELS[name], [line], rendered[name].value, bar)

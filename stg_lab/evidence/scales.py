@@ -17,7 +17,7 @@ MARGIN = 0.05  # a loss of less than this share of the unguided value counts as 
 
 def cfg(scale: float) -> Guidance:
     """CFG alone."""
-    return Guidance() + CFG(float(scale))  # 1 and 1.0 are one setting, and belong into one folder
+    return Guidance() + CFG(float(scale))  # 1 and 1.0 are one setting, and belong in one folder
 
 
 def row(label: str, s: Scores, bench: Bench) -> dict[str, Any]:

@@ -100,12 +100,8 @@ def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
 
 def known(cell: Cell, shipped: Path, count: int, passes: float) -> Scores | None:
     """Scores that ship with the findings, if they are of as many videos of the same weights, told by the same judge."""
-    file = _shipped(shipped, cell.model, cell.name)
-    if not file.exists():
-        return None
-    values = kept_arrays(file)
-    of = {name: str(values.pop(name)) for name in ("weights", "judge")}
-    if of != {"weights": weights(subject(cell.model)), "judge": judge_fingerprint()} or len(values["right"]) < count:
+    values = _shipped(shipped / cell.model / f"{cell.name}.npz", _made_by(subject(cell.model)))
+    if len(values.get("right", ())) < count:
         return None
     first = {name: v[:count] for name, v in values.items()}  # diversity is within captions, and these stay whole
     return _scores(cell.name, first, passes, f"{cell.model}/{cell.name}")
@@ -113,21 +109,24 @@ def known(cell: Cell, shipped: Path, count: int, passes: float) -> Scores | None
 
 def ship(who: Subject, root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
     """Keep the scores of run folders for shipping, one file a setting, unless what is there is of more videos."""
-    judged = judge_fingerprint()
+    made_by = _made_by(who)
     for folder in folders:
-        measured_in = root / folder / f"scores-{count}-{judged}.npz"
+        measured_in, file = root / folder / f"scores-{count}-{made_by['judge']}.npz", shipped / f"{folder}.npz"
         if not measured_in.exists():
             continue  # recordings, or known already
-        file, of = _shipped(shipped, who.name, Path(folder).name), {"weights": weights(who), "judge": judged}
-        there = kept_arrays(file) if file.exists() else {}
-        if all(str(there.get(n, "")) == v for n, v in of.items()) and len(there["right"]) >= count:
-            continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        keep_arrays(file, kept_arrays(measured_in) | {name: np.array(v) for name, v in of.items()})
+        if len(_shipped(file, made_by).get("right", ())) < count:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            keep_arrays(file, kept_arrays(measured_in) | {name: np.array(v) for name, v in made_by.items()})
 
 
-def _shipped(shipped: Path, model: str, cell: str) -> Path:
-    return shipped / model / f"{cell}.npz"
+def _made_by(who: Subject) -> dict[str, str]:
+    return {"weights": weights(who), "judge": judge_fingerprint()}
+
+
+def _shipped(file: Path, made_by: dict[str, str]) -> dict[str, np.ndarray]:
+    """Scores in a file; none where it is not there, or of other weights or another judge."""
+    values = kept_arrays(file) if file.exists() else {}
+    return values if {name: str(values.pop(name, "")) for name in made_by} == made_by else {}
 
 
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
