@@ -18,7 +18,7 @@ from stg_lab.digits import world
 from stg_lab.digits.i2v import motion_buckets
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
-from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, statistics, subjects, vectors
+from stg_lab.evidence import CLAIMS, Evidence, cells, page, scores, shipping, statistics, subjects, vectors
 from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
@@ -233,7 +233,7 @@ def test_scores_that_ship_stand_for_the_videos(tmp_path, few, monkeypatch):
     who, guidance, shipped = subject(JOINT), lab.Guidance() + lab.CFG(2), tmp_path / "scores"
     made = Runs(who, tmp_path / "runs", 8)
     one = made(guidance, steps=2)
-    scores.ship(who, tmp_path / "runs", made.folders, 8, shipped)
+    shipping.ship(tmp_path / "runs", made.folders, 8, shipped)
     clone = {"root": tmp_path / "clone", "shipped": shipped}
     with monkeypatch.context() as nothing_sampled:
         nothing_sampled.setattr(cells, "_sampled", None)
@@ -246,11 +246,12 @@ def test_scores_that_ship_stand_for_the_videos(tmp_path, few, monkeypatch):
         for other in ({"count": 12}, {"root": tmp_path / "clone", "shipped": None, "count": 8}):
             with pytest.raises(TypeError, match="not callable"):
                 Runs(who, **(clone | other))(guidance, steps=2)
-        nothing_sampled.setattr(scores, "judge_fingerprint", lambda: "another")
+        nothing_sampled.setattr(shipping, "judge_fingerprint", lambda: "another")
         with pytest.raises(TypeError, match="not callable"):
             Runs(who, count=8, **clone)(guidance, steps=2)
-    scores.ship(who, tmp_path / "runs", made.folders, 4, shipped)  # fewer do not replace more
-    assert scores.known(Cell(JOINT, guidance, 2), shipped, 8, 4.0).videos == 8
+    Runs(who, tmp_path / "runs", 4)(guidance, steps=2)
+    shipping.ship(tmp_path / "runs", made.folders, 4, shipped)  # fewer do not replace more
+    assert len(shipping.known(Cell(JOINT, guidance, 2), shipped, 8)["right"]) == 8
 
 
 def test_a_sheet_ships_as_the_scores_do(tmp_path, few, monkeypatch):
@@ -258,7 +259,7 @@ def test_a_sheet_ships_as_the_scores_do(tmp_path, few, monkeypatch):
     made = Runs(who, tmp_path / "runs", 4, sheets=tmp_path / "sheets")
     made(guidance)
     sheet = made.sheet("CFG 2", guidance)
-    scores.ship(who, tmp_path / "runs", made.folders, 4, tmp_path / "scores")
+    shipping.ship(tmp_path / "runs", made.folders, 4, tmp_path / "scores")
     monkeypatch.setattr(cells, "_sampled", None)
     known = Runs(who, tmp_path / "clone", 4, sheets=tmp_path / "sheets", shipped=tmp_path / "scores")
     known(guidance)
@@ -319,16 +320,54 @@ def test_vectors_are_those_of_the_recording(tmp_path, few):
     """Norms, cosines and noise levels, from a recording of the same run."""
     who = subject(JOINT)
     guidance = who.base() + lab.Probe(lab.skip([5]))
-    monkey = vectors.vectors(Cell(JOINT, guidance, steps=2), tmp_path, 4)
+    measured = vectors.vectors(Cell(JOINT, guidance, steps=2), tmp_path, 4)
+    found = vectors.named_vectors(measured, "")
     run = lab.sample(who.pipe, guidance=guidance, seed=0, num_inference_steps=2, **who.call(0, 4))
     u, s = (run.recording.delta(name).values.reshape(2, 4, -1) for name in (UNCOND, "skip"))
     cosine = (u * s).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(s, axis=-1)
-    [((one, two), found)] = monkey.cosine.items()
+    [((one, two), mine)] = found.cosine.items()
     assert {one, two} == {UNCOND, "skip"}
-    assert np.allclose(found, cosine.T, atol=1e-5)
-    assert np.allclose(monkey.norm["skip"], np.sqrt((s**2).mean(-1)).T, rtol=1e-5)
-    assert set(monkey.sharpness) == {"cond", UNCOND, "skip"}
-    assert np.array_equal(monkey.sigma, run.recording.ds.sigma.values)
+    assert np.allclose(mine, cosine.T, atol=1e-5)
+    assert np.allclose(found.norm["skip"], np.sqrt((s**2).mean(-1)).T, rtol=1e-5)
+    assert set(found.sharpness) == {"cond", UNCOND, "skip"}
+    assert np.array_equal(found.sigma, run.recording.ds.sigma.values)
+
+
+def test_vectors_of_all_videos_are_measured_batch_by_batch_and_ship(tmp_path, few, monkeypatch):
+    who, told, shipped = subject(JOINT), [], tmp_path / "shipped"
+    guidance = who.base() + lab.Probe(lab.skip([5]))
+    monkeypatch.setattr(vectors, "BATCH", 4)
+    made = Runs(who, tmp_path / "runs", 8, lambda name, done, of: told.append((done, of)))
+    one = made.vectors(guidance)
+    assert told == [(4, 8), (8, 8)]
+    assert one.norm["skip"].shape == (8, 24)
+    shipping.ship(tmp_path / "runs", made.folders, 8, shipped)
+    with monkeypatch.context() as nothing_sampled:
+        nothing_sampled.setattr(vectors, "sample", None)
+        known = Runs(who, tmp_path / "clone", 8, shipped=shipped)
+        two = known.vectors(guidance)
+        for mine, theirs in ((one.sharpness, two.sharpness), (one.cosine, two.cosine), (one.norm, two.norm)):
+            assert mine.keys() == theirs.keys()
+            assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+        assert np.array_equal(one.sigma, two.sigma)
+        assert known.folders == made.folders
+        with pytest.raises(TypeError, match="not callable"):
+            Runs(who, tmp_path / "clone", 12, shipped=shipped).vectors(guidance)
+
+
+def test_vectors_of_other_weights_are_not_mixed_in(tmp_path, monkeypatch):
+    """Of the model's own, or of a checkpoint that is looked at beside it."""
+    monkeypatch.setattr(vectors, "BATCH", 4)
+    cell = Cell(JOINT, lab.Guidance() + lab.CFG(2) + lab.Probe(lab.checkpoint("digits-joint-small")), steps=1)
+    assert cells.made_by(Cell(JOINT, cell.guidance.rescale(0.5))) == cells.made_by(cell) != cells.weights(JOINT)
+    assert cells.made_by(Cell(JOINT, lab.Guidance() + lab.CFG(2))) == cells.weights(JOINT)
+    vectors.vectors(cell, tmp_path, 4)
+    with monkeypatch.context() as trained_anew:
+        stock = cells.weights
+        trained_anew.setattr(cells, "weights", lambda model: "new" if model.endswith("small") else stock(model))
+        with pytest.raises(lab.RecordingError, match="other weights of digits-joint"):
+            vectors.vectors(cell, tmp_path, 4)
+    vectors.vectors(cell, tmp_path, 4)
 
 
 # ---- verdicts ----
@@ -616,7 +655,7 @@ def test_fewer_videos_do_not_replace_more_of_the_same_model(tmp_path):
 
 def test_a_smaller_rerun_is_told_and_kept_beside(tmp_path, monkeypatch, capsys):
     """The command as a doubter runs it: the finding that ships stays."""
-    known = {"weights": cells.weights(subject(JOINT)), "judge": scores.judge_fingerprint()}
+    known = {"weights": cells.weights(JOINT), "judge": scores.judge_fingerprint()}
     file = keep(tmp_path / "data", CLAIMS[1], JOINT, finding(), known | {"videos": 256})
     before = file.read_text()
     written = []

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from stg_lab.evidence.bench import LOOKED_AT, Runs, put
+from stg_lab.evidence.bench import Runs, put
 from stg_lab.evidence.cells import weights
 from stg_lab.evidence.claim import CLAIMS
 from stg_lab.evidence.kept import file_of, keep, weightier
 from stg_lab.evidence.page import write_page
-from stg_lab.evidence.scores import judge_fingerprint, ship
+from stg_lab.evidence.scores import judge_fingerprint
+from stg_lab.evidence.shipping import ship
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
 from stg_lab.loading import embedded
 
@@ -62,8 +63,7 @@ def _gather(name: str, a: argparse.Namespace) -> None:
     runs = Runs(who, a.runs, a.videos, told, shipped=shipped if a.known else None)
     about = {
         "videos": a.videos,
-        "looked_at": min(a.videos, LOOKED_AT),
-        "weights": weights(who),
+        "weights": weights(name),
         "judge": judge_fingerprint(),
     }
     for number in a.claims:
@@ -80,7 +80,7 @@ def _gather(name: str, a: argparse.Namespace) -> None:
                     f"goes to {runs.sheets}"
                 )
             else:
-                ship(who, a.runs, found.folders, a.videos, shipped)
+                ship(a.runs, found.folders, a.videos, shipped)
             keep(runs.sheets, claim, name, found, about)
     bar.close()
 

@@ -7,17 +7,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from stg_lab.evidence.cells import Cell, make, videos
 from stg_lab.evidence.claim import Claim, Finding, Sheet
-from stg_lab.evidence.scores import Scores, known, real_scores, scored
+from stg_lab.evidence.scores import Scores, named_scores, real_scores, scored
+from stg_lab.evidence.shipping import known
 from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject
-from stg_lab.evidence.vectors import Vectors, vectors
+from stg_lab.evidence.vectors import Vectors, named_vectors, vectors
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import plan
 from stg_lab.sheets import group_sheet
-
-#: How many videos of a cell are looked at step by step: each is a recording.
-LOOKED_AT = 32
 
 Told = Callable[[str, int, int], None]  # a cell's name, videos there are, videos wanted
 
@@ -30,7 +30,7 @@ class Runs:
         root: folder of the runs.
         count: videos of a cell.
         sheets: folder that contact sheets are written into.
-        shipped: folder of scores that ship; where they are of enough videos, none are made. None: all are made.
+        shipped: folder of numbers that ship; where they are of enough videos, none are made. None: all are made.
         told: called as videos are made.
     """
 
@@ -45,28 +45,25 @@ class Runs:
     ) -> None:
         self.who, self.root, self.count, self.sheets = who, root, count, sheets
         self._told, self._shipped = told, shipped
-        self._known: list[Cell] = []  # their scores ship, and so do their sheets
+        self._known: list[Cell] = []  # their numbers ship, and so do their sheets
         self.folders: list[str] = []
 
     def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores:
         """Scores of a setting; makes its videos first where there are too few."""
-        cell, passes = Cell(self.who.name, guidance, steps), self._passes(guidance, steps)
-        found = known(cell, self._shipped, self.count, passes) if self._shipped else None
-        if found is None:
+        cell = Cell(self.who.name, guidance, steps)
+        values = self._shipping(cell, "scores")
+        if values is None:
             self._make(cell)
-            found = scored(cell, self.root, self.count, passes)
-        else:
-            self._known.append(cell)
-        self.folders.append(found.folder)
-        return found
+            values = scored(cell, self.root, self.count)
+        return named_scores(cell.name, values, self._passes(guidance, steps), self._noted(cell))
 
     def vectors(self, guidance: Guidance) -> Vectors:
         """Guidance vectors of a setting, step by step."""
-        cell, count = Cell(self.who.name, guidance), min(self.count, LOOKED_AT)
-        self._told(str(guidance), 0, count)
-        found = vectors(cell, self.root, count)
-        self.folders.append(found.folder)
-        return found
+        cell = Cell(self.who.name, guidance)
+        values = self._shipping(cell, "vectors")
+        if values is None:
+            values = vectors(cell, self.root, self.count, lambda done: self._told(str(guidance), done, self.count))
+        return named_vectors(values, self._noted(cell))
 
     def sheet(self, title: str, guidance: Guidance) -> Sheet:
         """All videos of a setting on one picture, written beside the findings."""
@@ -84,6 +81,17 @@ class Runs:
     def real(self) -> Scores:
         """Rendered clips."""
         return real_scores(self.who, self.count, self.root)
+
+    def _shipping(self, cell: Cell, kind: str) -> dict[str, np.ndarray] | None:
+        found = known(cell, self._shipped, self.count, kind) if self._shipped else None
+        if found is not None:
+            self._known.append(cell)
+        return found
+
+    def _noted(self, cell: Cell) -> str:
+        """The run folder of a setting, noted as one that the numbers come from."""
+        self.folders.append(str(cell.folder(self.root).relative_to(self.root)))
+        return self.folders[-1]
 
     def _make(self, cell: Cell) -> None:
         for done in make(cell, self.root, self.count):

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from stg_lab.errors import RecordingError
-from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, subject
+from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, loaded, subject
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import sample
+from stg_lab.weak.checkpoint import Checkpoint
 
 BATCH = 16  # videos of one pipeline call, and of one file
 
@@ -67,9 +68,7 @@ def make(cell: Cell, root: Path, count: int) -> Iterator[int]:
     """
     if count % PER_CAPTION:
         raise ValueError(f"a cell has {PER_CAPTION} videos of each caption: choose a multiple of that, not {count}.")
-    folder, who = cell.folder(root), subject(cell.model)
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_weights(folder, cell, who)
+    folder, who = begun(cell, root), subject(cell.model)
     for first in range(0, count, BATCH):
         file = _file(folder, first)
         some = min(BATCH, count - first)
@@ -120,23 +119,37 @@ def _file(folder: Path, first: int) -> Path:
     return folder / f"videos-{first:05d}.npz"
 
 
-def _check_weights(folder: Path, cell: Cell, who: Subject) -> None:
-    """Videos of other weights must not be mixed with these: whoever retrains a model begins a new folder."""
-    settings = {**cell.settings, "weights": weights(who)}
+def begun(cell: Cell, root: Path) -> Path:
+    """The folder of a cell, with its settings in it.
+
+    Raises:
+        RecordingError: it holds videos of other weights, which must not be mixed with these.
+    """
+    folder, settings = cell.folder(root), {**cell.settings, "weights": made_by(cell)}
     file = folder / "cell.json"
     if file.exists() and json.loads(file.read_text())["weights"] != settings["weights"]:
         raise RecordingError(
             f"{folder} holds videos of other weights of {cell.model}. Delete it, or choose another --runs folder."
         )
+    folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings, indent=1) + "\n")
+    return folder
+
+
+def made_by(cell: Cell) -> str:
+    """A fingerprint of all weights that a cell's numbers come from: the model's, and those of checkpoints beside it."""
+    beside = [weak.source for weak in cell.guidance.weak.values() if isinstance(weak, Checkpoint)]
+    if not beside:
+        return weights(cell.model)
+    return hashlib.sha256(" ".join(map(weights, (cell.model, *beside))).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def weights(who: Subject) -> str:
-    """A fingerprint of a model's weights."""
-    digest = hashlib.sha256()
-    for name in sorted(who.pipe.components):
-        module = who.pipe.components[name]
+def weights(model: str) -> str:
+    """A fingerprint of an embedded model's weights."""
+    digest, pipe = hashlib.sha256(), loaded(model)
+    for name in sorted(pipe.components):
+        module = pipe.components[name]
         if hasattr(module, "state_dict"):
             for key, value in sorted(module.state_dict().items()):
                 digest.update(key.encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 
 from stg_lab import metrics
 from stg_lab.digits import judge, world
-from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos, weights
+from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
 from stg_lab.evidence.subjects import PER_CAPTION, Subject, subject
 from stg_lab.metrics import sets
 
 #: Scores of each video, by column of the tables.
 PER_VIDEO = ("digit", "colour", "motion", "right", "diversity", "dynamic", "sharpness", "saturation", "flicker")
+FEATURES = ("features", "texture")
 RESAMPLES_OF_SETS = 200
 REAL = 1024  # rendered clips, at least, that sets are compared with
 
@@ -90,43 +91,11 @@ class Scores:
         return estimate(statistic, self.videos, resamples=RESAMPLES_OF_SETS)
 
 
-def scored(cell: Cell, root: Path, count: int, passes: float) -> Scores:
-    """Scores of a cell's first videos, read from beside them where they were measured before."""
-    who, folder = subject(cell.model), cell.folder(root)
-    file = folder / f"scores-{count}-{judge_fingerprint()}.npz"
-    values = _once(file, lambda: measured(videos(cell, root, count), who.labels(count), who))
-    return _scores(cell.name, values, passes, str(folder.relative_to(root)))
-
-
-def known(cell: Cell, shipped: Path, count: int, passes: float) -> Scores | None:
-    """Scores that ship with the findings, if they are of as many videos of the same weights, told by the same judge."""
-    values = _shipped(shipped / cell.model / f"{cell.name}.npz", _made_by(subject(cell.model)))
-    if len(values.get("right", ())) < count:
-        return None
-    first = {name: v[:count] for name, v in values.items()}  # diversity is within captions, and these stay whole
-    return _scores(cell.name, first, passes, f"{cell.model}/{cell.name}")
-
-
-def ship(who: Subject, root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
-    """Keep the scores of run folders for shipping, one file a setting, unless what is there is of more videos."""
-    made_by = _made_by(who)
-    for folder in folders:
-        measured_in, file = root / folder / f"scores-{count}-{made_by['judge']}.npz", shipped / f"{folder}.npz"
-        if not measured_in.exists():
-            continue  # recordings, or known already
-        if len(_shipped(file, made_by).get("right", ())) < count:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            keep_arrays(file, kept_arrays(measured_in) | {name: np.array(v) for name, v in made_by.items()})
-
-
-def _made_by(who: Subject) -> dict[str, str]:
-    return {"weights": weights(who), "judge": judge_fingerprint()}
-
-
-def _shipped(file: Path, made_by: dict[str, str]) -> dict[str, np.ndarray]:
-    """Scores in a file; none where it is not there, or of other weights or another judge."""
-    values = kept_arrays(file) if file.exists() else {}
-    return values if {name: str(values.pop(name, "")) for name in made_by} == made_by else {}
+def scored(cell: Cell, root: Path, count: int) -> dict[str, np.ndarray]:
+    """Scores of a cell's first videos, for `named_scores`; read from beside them where they were measured before."""
+    who = subject(cell.model)
+    file = cell.folder(root) / f"scores-{count}-{judge_fingerprint()}.npz"
+    return _once(file, lambda: measured(videos(cell, root, count), who.labels(count), who))
 
 
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
@@ -166,7 +135,7 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
         clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
         return measured(world.render(clips).numpy(), clips.labels, who)
 
-    return _scores("rendered clips", _once(file, measure))
+    return named_scores("rendered clips", _once(file, measure))
 
 
 def _once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -177,9 +146,10 @@ def _once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str,
     return kept_arrays(file)
 
 
-def _scores(name: str, values: dict[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:
-    features, texture = (values.pop(part).astype(np.float32) for part in ("features", "texture"))
-    return Scores(name, values, features, texture, passes, folder)
+def named_scores(name: str, values: Mapping[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:
+    """What `measured` gave, by name."""
+    features, texture = (values[part].astype(np.float32) for part in FEATURES)
+    return Scores(name, {n: v for n, v in values.items() if n not in FEATURES}, features, texture, passes, folder)
 
 
 def judge_fingerprint() -> str:

@@ -52,7 +52,7 @@ class Subject:
     @property
     def pipe(self) -> Any:
         """The pipeline; loaded once."""
-        return _pipe(self.name)
+        return loaded(self.name)
 
     def weak(self, layers: Sequence[int] | None = None, part: str | None = None, axis: str | None = None) -> list[Weak]:
         """The weak models of a setting: one, or one for each axis where attention is factorised."""
@@ -105,7 +105,8 @@ class Subject:
 
 
 @functools.cache
-def _pipe(name: str) -> Any:
+def loaded(name: str) -> Any:
+    """An embedded model's pipeline; loaded once."""
     pipe = load(name)
     pipe.set_progress_bar_config(disable=True)
     return pipe

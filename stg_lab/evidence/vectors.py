@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stg_lab.evidence.cells import BATCH, Cell, keep_arrays, kept_arrays
+from stg_lab.evidence.cells import BATCH, Cell, begun, keep_arrays, kept_arrays
 from stg_lab.evidence.statistics import Estimate, mean
 from stg_lab.evidence.subjects import subject
 from stg_lab.guidance import COND, GUIDED
 from stg_lab.metrics import laplacian_variance
 from stg_lab.recording import Recording
 from stg_lab.sampling import sample
+
+SIGMA = "sigma"  # beside the numbers by kind and branch
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,34 @@ class Vectors:
         return [mean(values[:, k]) for k in range(values.shape[1])]
 
 
-def vectors(cell: Cell, root: Path, count: int) -> Vectors:
-    """Record a cell's first videos and measure the guidance vectors; parts that were measured before are read."""
-    folder = cell.folder(root)
-    parts = [_part(cell, folder, first, min(BATCH, count - first)) for first in range(0, count, BATCH)]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "sigma"}
+def vectors(
+    cell: Cell, root: Path, count: int, told: Callable[[int], None] = lambda done: None
+) -> dict[str, np.ndarray]:
+    """Record a cell's first videos and measure the guidance vectors; parts that were measured before are read.
+
+    Args:
+        told: called with how many videos are done.
+
+    Returns:
+        Numbers by kind and branch, each `(video, step)`, for `named_vectors`.
+    """
+    folder, parts = begun(cell, root), []
+    for first in range(0, count, BATCH):
+        parts.append(_part(cell, folder, first, min(BATCH, count - first)))
+        told(first + len(parts[-1][SIGMA]))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    keep_arrays(folder / f"vectors-{count}.npz", joined)
+    return joined
+
+
+def named_vectors(values: Mapping[str, np.ndarray], folder: str) -> Vectors:
+    """What `vectors` measured, by name."""
 
     def named(kind: str) -> dict[str, np.ndarray]:
-        return {n.split(" ", 1)[1]: v for n, v in joined.items() if n.startswith(kind + " ")}
+        return {n.split(" ", 1)[1]: v for n, v in values.items() if n.startswith(kind + " ")}
 
     cosine = {tuple(pair.split(" | ")): v for pair, v in named("cosine").items()}
-    return Vectors(named("sharpness"), cosine, named("norm"), parts[0]["sigma"], str(folder.relative_to(root)))  # type: ignore[arg-type]
+    return Vectors(named("sharpness"), cosine, named("norm"), values[SIGMA][0], folder)  # type: ignore[arg-type]
 
 
 def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndarray]:
@@ -62,7 +82,6 @@ def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndar
             num_inference_steps=cell.steps,
             **who.call(first, count),
         )
-        folder.mkdir(parents=True, exist_ok=True)
         keep_arrays(file, measured(run.recording))
     return kept_arrays(file)
 
@@ -83,4 +102,5 @@ def measured(recording: Recording) -> dict[str, np.ndarray]:
             for two in weak[i + 1 :]:
                 inner = (vector[one] * vector[two]).sum(1)
                 found.setdefault(f"cosine {one} | {two}", []).append(inner / (lengths[one] * lengths[two] + 1e-12))
-    return {name: np.stack(v, axis=1) for name, v in found.items()} | {"sigma": recording.ds.sigma.values}
+    numbers = {name: np.stack(v, axis=1).astype(np.float32) for name, v in found.items()}
+    return numbers | {SIGMA: np.tile(recording.ds.sigma.values, (len(numbers["sharpness " + COND]), 1))}
