@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PolyCollection
 from PIL import Image
 from scipy import stats
 
@@ -702,7 +703,8 @@ def test_a_finding_without_a_figure_is_on_the_page_all_the_same(tmp_path):
 
 
 def test_a_figure_has_one_legend_beside_its_panels_and_shares_end_at_one():
-    lines = [Line(name, [1.0, 2.0], [Estimate(1.0, 0.8, 1.0)] * 2) for name in ("CFG", "CFG + STG")]
+    points = [Estimate(value, 0.8, 1.0) for value in (0.99, 1.0)]
+    lines = [Line(name, [1.0, 2.0], points) for name in ("CFG", "CFG + STG")]
     panels = [Panel(title, "CFG scale", "", lines, real=0.99, bar=0.95) for title in ("share right", "dynamic degree")]
     figure = page.figure_of(panels)
     (legend,) = figure.legends
@@ -715,6 +717,17 @@ def test_a_figure_has_one_legend_beside_its_panels_and_shares_end_at_one():
     assert max(shares.get_yticks()) <= 1 < shares.get_ylim()[1]
     assert shares.get_ylim()[0] <= 0.8
     assert degrees.get_ylim()[0] < 0.8
+
+
+def test_one_setting_across_a_panel_is_a_level_band_and_the_others_are_points():
+    x, level = [0.0, 1.0, 2.0], Estimate(0.5, 0.4, 0.6)
+    points = [Estimate(v, v - 0.1, v + 0.1) for v in (0.2, 0.9, 0.4)]
+    both = page.figure_of([Panel("a", "layer", "", [Line("CFG + STG", x, points), Line("CFG", x, [level] * 3)])])
+    (band,) = [c for c in both.axes[0].collections if isinstance(c, PolyCollection)]
+    assert {round(float(v), 6) for v in band.get_paths()[0].vertices[:, 1]} == {0.4, 0.6}
+    assert len(both.axes[0].containers) == 1  # points with their intervals
+    alone = page.figure_of([Panel("a", "", "", [Line("", ["x", "y"], [level] * 2)])])  # alike by chance
+    assert len(alone.axes[0].containers) == 1
 
 
 def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):

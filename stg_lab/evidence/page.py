@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.evidence.claim import CLAIMS, Finding, Panel
+from stg_lab.evidence.claim import CLAIMS, Finding, Line, Panel
 from stg_lab.evidence.kept import file_of, read
 from stg_lab.evidence.statistics import Estimate
 from stg_lab.palette import SERIES
@@ -154,25 +154,14 @@ def _draw(ax: Any, panel: Panel) -> None:
     for number, line in enumerate(panel.lines):
         names = isinstance(line.x[0], str)
         x: list[Any] = list(range(len(line.x))) if names else list(line.x)
-        y = [e.value for e in line.y]
-        below, above = [e.value - e.low for e in line.y], [e.high - e.value for e in line.y]
         style = {"color": SERIES[number % len(SERIES)], "label": line.name or None}
-        if len(x) > 12:
-            ax.plot(x, y, lw=1.4, **style)
+        if len(x) > 12 or _level(line, panel):
+            ax.plot(x, [e.value for e in line.y], lw=1.4, **style)
             ax.fill_between(x, [e.low for e in line.y], [e.high for e in line.y], color=style["color"], alpha=0.2, lw=0)
         else:
             # Intervals of lines that share their points stand side by side.
             apart = (number - (len(panel.lines) - 1) / 2) * 0.012 * (x[-1] - x[0])
-            ax.errorbar(
-                [at + apart for at in x],
-                y,
-                [below, above],
-                fmt="o" if names else "o-",
-                ms=4,
-                lw=1.2,
-                capsize=2.5,
-                **style,
-            )
+            _points(ax, [at + apart for at in x], line.y, fmt="o" if names else "o-", **style)
         if names:
             width = 14 if len(x) < 4 else 9
             ax.set_xticks(x, [textwrap.fill(str(n), width, break_long_words=False) for n in line.x])
@@ -191,6 +180,16 @@ def _draw(ax: Any, panel: Panel) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     if panel.title.startswith("share"):
         _end_at_one(ax)
+
+
+def _level(line: Line, panel: Panel) -> bool:
+    """Whether it is one setting, drawn across a panel for the others to be compared with."""
+    return len(panel.lines) > 1 and len(line.y) > 1 and len(set(line.y)) == 1
+
+
+def _points(ax: Any, x: Sequence[float], y: Sequence[Estimate], **style: Any) -> None:
+    below, above = [e.value - e.low for e in y], [e.high - e.value for e in y]
+    ax.errorbar(x, [e.value for e in y], [below, above], ms=4, lw=1.2, capsize=2.5, **style)
 
 
 def _end_at_one(ax: Any) -> None:
