@@ -24,6 +24,7 @@ from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
+from stg_lab.evidence.gathered import Found
 from stg_lab.evidence.kept import keep, read, weightier
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
@@ -717,6 +718,29 @@ def test_a_figure_has_one_legend_beside_its_panels_and_shares_end_at_one():
     assert max(shares.get_yticks()) <= 1 < shares.get_ylim()[1]
     assert shares.get_ylim()[0] <= 0.8
     assert degrees.get_ylim()[0] < 0.8
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+def test_a_legend_of_long_names_stays_on_the_picture(panels):
+    e = Estimate(0.5, 0.4, 0.6)
+    lines = [
+        Line(f"checkpoint:digits-factorised-small-{n}", [1.0, 2.0], [e, Estimate(0.6, 0.5, 0.7)]) for n in range(6)
+    ]
+    figure = page.figure_of([Panel("a", "step", "", lines)] * panels)
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.contains(*box.p0)
+    assert figure.bbox.contains(*box.p1)
+    assert all(ax.get_window_extent().height > 0.45 * figure.bbox.height for ax in figure.axes)
+
+
+@pytest.mark.parametrize(("values", "scale"), [((0.01, 1.0), "log"), ((0.1, 1.0), "linear"), ((-0.01, 1.0), "linear")])
+def test_values_far_apart_are_on_a_logarithmic_axis(values, scale):
+    y = [Estimate(v, v - 0.001, v + 0.001) for v in values]
+    panel = Panel("a", "", "", [Line("", [1.0, 2.0], y)])
+    assert page.figure_of([panel]).axes[0].get_yscale() == scale
+    about = {"videos": 8}
+    assert Found(1, JOINT, replace(finding(), panels=[panel]), about).plot().layout.yaxis.type == scale
 
 
 def test_one_setting_across_a_panel_is_a_level_band_and_the_others_are_points():

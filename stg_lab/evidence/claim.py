@@ -12,6 +12,8 @@ from stg_lab.evidence.subjects import STEPS, Subject
 from stg_lab.evidence.vectors import Vectors
 from stg_lab.guidance import Guidance
 
+WIDE = 30  # largest value over the smallest, from which an axis is logarithmic
+
 
 @dataclass(frozen=True)
 class Line:
@@ -32,6 +34,12 @@ class Panel:
     lines: Sequence[Line]
     real: float | None = None  # the same measured on rendered clips
     bar: float | None = None  # what this project asks of its models
+
+    @property
+    def log(self) -> bool:
+        """Whether values are so far apart that only a logarithmic axis shows them all."""
+        y = [e for line in self.lines for e in line.y]
+        return min(e.low for e in y) > 0 and max(e.value for e in y) > WIDE * min(e.value for e in y)
 
 
 @dataclass(frozen=True)

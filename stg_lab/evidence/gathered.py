@@ -191,7 +191,7 @@ def _plot(panel: Panel) -> go.Figure:
         margin={"l": 60, "r": 20, "t": 48, "b": 48},
         title={"text": panel.title, "x": 0.01},
         xaxis={"title": panel.xlabel},
-        yaxis={"title": panel.ylabel},
+        yaxis={"title": panel.ylabel, "type": "log" if panel.log else "linear"},
         showlegend=len(panel.lines) > 1,
     )
     return figure

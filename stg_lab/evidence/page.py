@@ -133,17 +133,21 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
     """A finding as a matplotlib figure: estimates with their intervals."""
     from stg_lab.figures.printed import PrintedFigure
 
-    figure = PrintedFigure(figsize=(3.4 * len(panels) + 0.4, 3.1), layout="constrained")
+    width = 3.4 * len(panels) + 0.4
+    figure = PrintedFigure(figsize=(width, 3.1), layout="constrained")
     named: dict[str, Any] = {}  # one legend for all panels, beside none of the data
     for ax, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(ax, panel)
         named |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if named:
+        columns = max(1, int(width / (0.55 + 0.075 * max(map(len, named)))))  # inches of a line and of a letter
+        rows = -(-len(named) // columns)
+        figure.set_figheight(3.1 + 0.16 * (rows - 1))
         figure.legend(
             named.values(),
             named.keys(),
             loc="outside lower center",
-            ncols=min(len(named), 2 * len(panels)),
+            ncols=min(len(named), columns),
             frameon=False,
             fontsize=8,
         )
@@ -178,7 +182,9 @@ def _draw(ax: Any, panel: Panel) -> None:
     ax.xaxis.label.set_size(8)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-    if panel.title.startswith("share"):
+    if panel.log:
+        ax.set_yscale("log")
+    elif panel.title.startswith("share"):
         _end_at_one(ax)
 
 
