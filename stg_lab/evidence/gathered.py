@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: How a verdict looks: a sign that is told apart without colour, and a colour of the palette.
 MARKS = {HOLDS: ("✓", "#009E73"), FAILS: ("✗", "#D55E00")}
+LOG = {"type": "log", "dtick": "D2", "tickformat": "~g"}  # ticks at 1, 2 and 5, written out
 CELL = "style='text-align:left;vertical-align:top;padding:4px 14px 4px 0'"
 
 
@@ -191,7 +192,7 @@ def _plot(panel: Panel) -> go.Figure:
         margin={"l": 60, "r": 20, "t": 48, "b": 48},
         title={"text": panel.title, "x": 0.01},
         xaxis={"title": panel.xlabel},
-        yaxis={"title": panel.ylabel, "type": "log" if panel.log else "linear"},
+        yaxis={"title": panel.ylabel, **(LOG if panel.log else {"type": "linear"})},
         showlegend=len(panel.lines) > 1,
     )
     return figure
