@@ -90,7 +90,7 @@ class Runs:
 
     def _noted(self, cell: Cell) -> str:
         """The run folder of a setting, noted as one that the numbers come from."""
-        self.folders.append(str(cell.folder(self.root).relative_to(self.root)))
+        self.folders.append(str(cell.folder(Path())))
         return self.folders[-1]
 
     def _make(self, cell: Cell) -> None:

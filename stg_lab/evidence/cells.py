@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,14 @@ def kept_arrays(file: Path) -> dict[str, np.ndarray]:
     """What `keep_arrays` wrote."""
     with np.load(file) as kept:
         return {name: kept[name] for name in kept.files}
+
+
+def once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was measured, from a file where it is there, else measured now and kept in it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keep_arrays(file, measure())
+    return kept_arrays(file)
 
 
 def _sampled(cell: Cell, who: Subject, first: int, count: int) -> np.ndarray:

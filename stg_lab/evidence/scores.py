@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_lab import metrics
 from stg_lab.digits import judge, world
-from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, videos
+from stg_lab.evidence.cells import Cell, once, videos
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
 from stg_lab.evidence.subjects import PER_CAPTION, Subject, subject
 from stg_lab.metrics import sets
@@ -95,7 +95,7 @@ def scored(cell: Cell, root: Path, count: int) -> dict[str, np.ndarray]:
     """Scores of a cell's first videos, for `named_scores`; read from beside them where they were measured before."""
     who = subject(cell.model)
     file = cell.folder(root) / f"scores-{count}-{judge_fingerprint()}.npz"
-    return _once(file, lambda: measured(videos(cell, root, count), who.labels(count), who))
+    return once(file, lambda: measured(videos(cell, root, count), who.labels(count), who))
 
 
 def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np.ndarray]:
@@ -135,15 +135,7 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
         clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
         return measured(world.render(clips).numpy(), clips.labels, who)
 
-    return named_scores("rendered clips", _once(file, measure))
-
-
-def _once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What was measured, from a file where it is there, else measured now and kept in it."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        keep_arrays(file, measure())
-    return kept_arrays(file)
+    return named_scores("rendered clips", once(file, measure))
 
 
 def named_scores(name: str, values: Mapping[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:

@@ -27,21 +27,25 @@ def ship(root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
     """
     measured = {"scores": f"scores-{count}-{judge_fingerprint()}.npz", "vectors": f"vectors-{count}.npz"}
     for folder, (kind, name) in itertools.product(folders, measured.items()):
-        if not (root / folder / name).exists():
+        source, file = root / folder / name, _file(shipped / folder, kind)
+        if not source.exists():
             continue  # of the other kind, or known already
         about = _about(json.loads((root / folder / "cell.json").read_text())["weights"])
-        file = shipped / f"{folder}{KINDS[kind]}"
         if _videos(_read(file, about)) < count:
             file.parent.mkdir(parents=True, exist_ok=True)
-            keep_arrays(file, kept_arrays(root / folder / name) | {name: np.array(v) for name, v in about.items()})
+            keep_arrays(file, kept_arrays(source) | {key: np.array(value) for key, value in about.items()})
 
 
 def known(cell: Cell, shipped: Path, count: int, kind: str = "scores") -> dict[str, np.ndarray] | None:
     """Numbers of a cell's first videos that ship, if they are of as many, of the same weights, told by the same judge."""
-    values = _read(shipped / cell.model / f"{cell.name}{KINDS[kind]}", _about(made_by(cell)))
+    values = _read(_file(cell.folder(shipped), kind), _about(made_by(cell)))
     if _videos(values) < count:
         return None
     return {name: v[:count] for name, v in values.items()}  # diversity is within captions, and these stay whole
+
+
+def _file(folder: Path, kind: str) -> Path:
+    return folder.with_name(folder.name + KINDS[kind])
 
 
 def _about(weights: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stg_lab.evidence.cells import BATCH, Cell, begun, keep_arrays, kept_arrays
+from stg_lab.evidence.cells import BATCH, Cell, begun, once
 from stg_lab.evidence.statistics import Estimate, mean
 from stg_lab.evidence.subjects import subject
 from stg_lab.guidance import COND, GUIDED
@@ -52,13 +52,16 @@ def vectors(
     Returns:
         Numbers by kind and branch, each `(video, step)`, for `named_vectors`.
     """
-    folder, parts = begun(cell, root), []
-    for first in range(0, count, BATCH):
-        parts.append(_part(cell, folder, first, min(BATCH, count - first)))
-        told(first + len(parts[-1][SIGMA]))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    keep_arrays(folder / f"vectors-{count}.npz", joined)
-    return joined
+    folder = begun(cell, root)
+
+    def measure() -> dict[str, np.ndarray]:
+        parts = []
+        for first in range(0, count, BATCH):
+            parts.append(_part(cell, folder, first, min(BATCH, count - first)))
+            told(first + len(parts[-1][SIGMA]))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return once(folder / f"vectors-{count}.npz", measure)
 
 
 def named_vectors(values: Mapping[str, np.ndarray], folder: str) -> Vectors:
@@ -72,8 +75,7 @@ def named_vectors(values: Mapping[str, np.ndarray], folder: str) -> Vectors:
 
 
 def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndarray]:
-    file = folder / f"vectors-{first:05d}-{count}.npz"
-    if not file.exists():
+    def measure() -> dict[str, np.ndarray]:
         who = subject(cell.model)
         run = sample(
             who.pipe,
@@ -82,8 +84,9 @@ def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndar
             num_inference_steps=cell.steps,
             **who.call(first, count),
         )
-        keep_arrays(file, measured(run.recording))
-    return kept_arrays(file)
+        return measured(run.recording)
+
+    return once(folder / f"vectors-{first:05d}-{count}.npz", measure)
 
 
 def measured(recording: Recording) -> dict[str, np.ndarray]:
