@@ -137,7 +137,7 @@ class Guidance:
             t_min, t_max: noise as shares, 0 < t_min < t_max <= 1, where 1 is pure noise (see `Restart`); the nearest of the
                 run's own steps are taken.
             times: K, how often.
-            seed: of the restart noise; sample i gets its own generator seeded `seed + i`.
+            seed: of the restart noise; added to each sample's own seed, so that every sample gets noise of its own.
         """
         return replace(self, restarts=Restart(t_min, t_max, times, seed))
 

@@ -163,12 +163,12 @@ class Runs:
             CallError: the pipeline ended before the last of them.
             RecordingError: the run did not come to the recorded x_t.
         """
-        states = _States(self, tuple(steps), list(models), visit, passes or Passes())
+        states = _States(self, seed, tuple(steps), list(models), visit, passes or Passes())
         try:
             with contextlib.ExitStack() as stack:
                 stack.callback(states.release)
                 # Whoever else listens to this pipeline did not ask for this run.
-                stack.enter_context(alone(states))
+                stack.enter_context(alone(states, self.pipe, self.family))
                 stack.enter_context(tapped(self.pipe, self.family, states))
                 stack.enter_context(states.handed_over())
                 self.pipe(**self.arguments(seed))
@@ -230,9 +230,15 @@ class _States(Trace):
     """Listens at the seams of one run and hands out its states; guides it as a trace does, where that is asked for."""
 
     def __init__(
-        self, runs: Runs, wanted: tuple[int, ...], models: list[Weak], visit: Callable[[State], None], passes: Passes
+        self,
+        runs: Runs,
+        seed: int,
+        wanted: tuple[int, ...],
+        models: list[Weak],
+        visit: Callable[[State], None],
+        passes: Passes,
     ) -> None:
-        super().__init__(runs.pipe, runs.guidance, passes=replace(passes, together=False))
+        super().__init__(runs.pipe, runs.guidance, settings={"seed": seed}, passes=replace(passes, together=False))
         self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
         self._passes = WeakPasses(passes)
         self._hands = runs.recording is not None and hands_over(self.family)

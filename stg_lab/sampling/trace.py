@@ -138,8 +138,8 @@ class Trace:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
         self._show()
         if self._rounds is not None and not self._round and self._step == self._rounds.end:
-            with alone(self):
-                sample = self._rounds.play(sample, self)
+            with alone(self, self.pipe, self.family):
+                sample = self._rounds.play(sample, self, self._seeds(len(sample)) or range(len(sample)))
             self._round = 0
         if self._step == self._steps and self.recorder is not None:
             self.recorder.finish(self._to_numpy(sample, predicted=False))
@@ -316,8 +316,8 @@ class Trace:
         }
         captions = self.settings.get("captions", [])
         samples: dict[str, list] = {"caption": captions if len(captions) == shape[0] else [""] * shape[0]}
-        if self.settings.get("seed") is not None:
-            samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
+        if seeds := self._seeds(shape[0]):
+            samples["seed"] = seeds
         own = [b for b in self._predictions if b not in self._sum.weak]
         own += [b for b in self.family.later_branches(self.pipe) if b not in own]
         own_branches = sorted(own, key=[COND, UNCOND, *own].index)  # and then perturbed passes of the pipeline's own
@@ -329,6 +329,12 @@ class Trace:
             samples=samples,
             preview=self.family.preview(self.pipe),
         )
+
+    def _seeds(self, count: int) -> list[int]:
+        """The seed of each sample; empty where the call brings generators that nobody told of."""
+        seed = self.settings.get("seed")
+        own = [] if seed is None else [seed + i for i in range(count)]
+        return list(self.settings.get("generator_seeds") or own)
 
     def _recorded(self, x: Tensor, *, predicted: bool = True) -> Tensor:
         return self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -245,19 +246,19 @@ def in_range(what: str, value: Any, low: float, high: float) -> float:
     return number
 
 
-#: Lists that are told every module whose forward is replaced.
-_watching: list[list[nn.Module]] = []
+#: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
+_watching: ContextVar[tuple[list[nn.Module], ...]] = ContextVar("watching", default=())
 
 
 @contextlib.contextmanager
 def changed_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules whose forward is replaced inside the `with`, in order."""
     found: list[nn.Module] = []
-    _watching.append(found)
+    token = _watching.set((*_watching.get(), found))
     try:
         yield found
     finally:
-        _watching.remove(found)
+        _watching.reset(token)
 
 
 @contextlib.contextmanager
@@ -272,7 +273,7 @@ def replaced_forward(
     """
     module = uncompiled(module)
     hits.setdefault(place, 0)
-    for found in _watching:
+    for found in _watching.get():
         found.append(module)
     forward = make(module.forward)
 
