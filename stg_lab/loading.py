@@ -16,6 +16,9 @@ PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 #: Packages whose errors are about reaching the hub; not all of them are `OSError`.
 NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
 
+#: How messages begin that would worry whoever loads a model, and should not.
+NEEDLESS = ("Expected types for vae", "Couldn't connect to the Hub", "`CLIPImageProcessor` requires torchvision")
+
 
 def models_folder() -> Path:
     """Where the embedded models lie: `STG_LAB_MODELS` if set, else the checkout's data/models or the installed copy."""
@@ -42,7 +45,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
 
     Args:
         name: one of `embedded()`, a folder with a `model_index.json`, or a repository id such as "genmo/mochi-1-preview".
-        **kwargs: for `DiffusionPipeline.from_pretrained`, for example `torch_dtype=torch.bfloat16`.
+        **kwargs: for `DiffusionPipeline.from_pretrained`, for example `dtype=torch.bfloat16`.
 
     Returns:
         Whatever class the model's `model_index.json` names. Move it with `.to("cuda")` as usual.
@@ -142,7 +145,7 @@ def _pickled(folder: Path) -> tuple[str, str] | None:
 @contextlib.contextmanager
 def _quiet(*, bars: bool) -> Iterator[None]:
     """No note that the VAE is not Wan's own: it is meant so; nor that there is no network: an error will say it, or the cache
-    has all that is needed.
+    has all that is needed; nor that pictures are resized without torchvision: they are, as well.
 
     Args:
         bars: whether to show progress bars; files that load in a blink need none.
@@ -151,16 +154,20 @@ def _quiet(*, bars: bool) -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     def drop(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("Expected types for vae", "Couldn't connect to the Hub"))
+        return not record.getMessage().startswith(NEEDLESS)
 
-    logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
+    loggers = [
+        logging.getLogger(name) for name in ("diffusers.pipelines.pipeline_utils", "transformers.utils.import_utils")
+    ]
     shown = [m for m in (diffusers_logging, transformers_logging) if not bars and m.is_progress_bar_enabled()]
-    logger.addFilter(drop)
+    for logger in loggers:
+        logger.addFilter(drop)
     for module in shown:
         module.disable_progress_bar()
     try:
         yield
     finally:
-        logger.removeFilter(drop)
+        for logger in loggers:
+            logger.removeFilter(drop)
         for module in shown:
             module.enable_progress_bar()

@@ -165,3 +165,15 @@ def test_a_run_from_embeddings_or_a_generator_cannot_be_made_again(tiny):
     run = tiny.sample(GUIDANCE, generator=torch.Generator())
     with pytest.raises(lab.CallError, match=r"Call lab.sample with the arguments yourself"):
         lab.rerun(run.recording, tiny.pipe)
+
+
+@pytest.mark.parametrize(("ending", "begins"), [(".mp4", b"ftyp"), (".gif", b"GIF8")])
+def test_a_run_is_saved_as_a_film(tiny, tmp_path, ending, begins):
+    run = tiny.sample(lab.CFG(4), record=False)
+    path = run.save(tmp_path / "new" / f"run{ending}")
+    assert begins in path.read_bytes()[:12]
+
+
+def test_a_run_is_saved_as_nothing_else(tiny, tmp_path):
+    with pytest.raises(lab.CallError, match=r"as .mp4 or .gif, got .*run.avi"):
+        tiny.sample(lab.CFG(4), record=False).save(tmp_path / "run.avi")

@@ -54,8 +54,8 @@ def sample(
         passes: how weak passes are made, see `Passes`; None for what is best.
         on_step: called after every step with what was recorded of it (`stg_lab.sampling.Seen`). What it raises ends the run; the
             whole steps are kept.
-        **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in their
-            height, width and num_frames.
+        **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in the sizes
+            that they were trained on: height, width, number of frames, and the length that captions are padded to.
 
     Returns:
         A `Run` with `.video`, `.output` and `.recording`.
