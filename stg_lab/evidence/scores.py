@@ -14,7 +14,7 @@ from stg_lab import metrics
 from stg_lab.digits import judge, world
 from stg_lab.evidence.cells import Cell, once, videos
 from stg_lab.evidence.statistics import Estimate, difference, estimate, mean, share
-from stg_lab.evidence.subjects import PER_CAPTION, Subject, subject
+from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subject
 from stg_lab.metrics import sets
 
 #: Scores of each video, by column of the tables.
@@ -131,7 +131,7 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
     The first `count` show what the videos were asked for one by one, and so do the next, at least `REAL` in all. Videos of
     other captions than the clips' would be far from them however good they are. Kept beside the runs in `root`.
     """
-    file = root / who.name / f"rendered-{count}-{judge_fingerprint()}.npz"
+    file = root / who.name / f"rendered-{count}-of-{REAL}-seed-{CAPTIONS_SEED}-{judge_fingerprint()}.npz"
 
     def measure() -> dict[str, np.ndarray]:
         clips = who.rendered(count, rounds=max(2, -(-REAL // count)))
