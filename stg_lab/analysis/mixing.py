@@ -32,8 +32,9 @@ def gram(recording: Recording) -> xr.Dataset:
     variance is `w @ covariance @ w` and the mean `w @ mean`.
 
     Returns:
-        Dataset with `mean (row, step, sample)` and `covariance (row, column, step, sample)`, over all values of a sample;
-        rows are `cond` and the vectors, `guided` being `guided - cond`. A vector that was not computed has NaN.
+        Dataset with `mean (row, step, sample)` and `covariance (row, column, step, sample)`, over all values of a sample
+        that are stepped (not those of a given picture); rows are `cond` and the vectors, `guided` being `guided - cond`. A
+        vector that was not computed has NaN.
 
     Raises:
         RecordingError: the recording has no guidance vector.
@@ -41,7 +42,8 @@ def gram(recording: Recording) -> xr.Dataset:
     means, covariances = [], []
     for k in range(recording.steps):
         cond, vectors = at_step(recording, k)
-        rows = np.concatenate([cond[None], vectors]).reshape(len(vectors) + 1, len(cond), -1)
+        stepped = np.concatenate([cond[None], vectors])[:, :, :, recording.given_frames :]
+        rows = stepped.reshape(len(vectors) + 1, len(cond), -1)
         mean = rows.mean(2)
         centred = rows - mean[..., None]
         means.append(mean)

@@ -276,6 +276,15 @@ class Family:
         know the denoiser call, whose keyword arguments are `kwargs`."""
         return self.unpack(x, pipe)
 
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        """How many first latent frames are given to the pipeline, which throws away what is predicted for them: recordings hold
+        zeros there, and guidance must not look at it.
+
+        Args:
+            at_step: how many of them are in what the pipeline hands `scheduler.step`; else in recordings.
+        """
+        return 0
+
     def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
         """Latents as a call returned them for `output_type="latent"`, to (batch, channel, frame, y, x); `call` has its
         arguments."""

@@ -22,14 +22,20 @@ def combine_cfg(cond: Any, uncond: Any, scale: Any) -> Any:
     return cond if off else uncond + scale * (cond - uncond)
 
 
-def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: Any = None) -> Any:
+def combine(
+    guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: Any = None, own: Any = None
+) -> Any:
     """The guided prediction of one step (DESIGN's one equation; paper eq. 13, 20, 21 and Alg. 4).
+
+    Frames that were given to the pipeline (`at.given`) are no part of it: what is predicted for them is thrown away, so no
+    deviation, length or inner product may look at it.
 
     Args:
         guidance: the sum.
         predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
         at: which step it is.
         cfg_scale: the CFG scale in force at this step, where it is not the sum's own; a tensor where frames have their own.
+        own: the pipeline's own prediction, which the given frames keep; by default they keep that of `cond`.
 
     Returns:
         An array like `predictions["cond"]`. Terms that do not act are left out, not added as zeros, so "off" is exactly off.
@@ -40,6 +46,22 @@ def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, c
     """
     if not guidance.linear:
         predictions = {name: _at_least_float32(p) for name, p in predictions.items()}
+    if not at.given:
+        return _guided(guidance, predictions, at, cfg_scale)
+    whole = 1 * (predictions[COND] if own is None else own)  # a copy, of whatever kind of array
+    only = {name: _stepped(p, at) for name, p in predictions.items()}
+    then = replace(at, x_t=_stepped(at.x_t, at), given=0)
+    whole[at.stepped] = _guided(guidance, only, then, _stepped(cfg_scale, at))
+    return whole
+
+
+def _stepped(x: Any, at: Moment) -> Any:
+    """The part of an array that the step moves; what is the same for all frames stays as it is."""
+    by_frame = getattr(x, "ndim", 0) > at.frame and x.shape[at.frame] > 1
+    return x[at.stepped] if by_frame else x
+
+
+def _guided(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: Any) -> Any:
     if guidance.space == "native" or guidance.same_in_x0:
         guided = _total(guidance, predictions, at, cfg_scale)
     else:

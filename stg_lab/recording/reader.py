@@ -68,6 +68,11 @@ class Recording:
         return self.ds.sizes["step"]
 
     @property
+    def given_frames(self) -> int:
+        """How many first latent frames were given to the pipeline, not stepped; every prediction is zero there."""
+        return int(self.settings.get("given_frames", 0))
+
+    @property
     def captions(self) -> list[str]:
         """The prompt of each sample."""
         return [str(c) for c in self.ds.caption.values]
@@ -162,6 +167,7 @@ class Recording:
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
             memory=memory,
+            given=self.given_frames,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:

@@ -216,16 +216,19 @@ class Trace:
     def _moment(self, sample: Tensor | None = None) -> Moment:
         """Where in the run the current step is, as far as its scheduler tells."""
         scheduler, g = self.pipe.scheduler, self._sum
+        dims = self.family.layout.split(", ")
+        frames: dict[str, Any] = {"given": self.family.given_frames(self.pipe, at_step=True)}
+        if "frame" in dims:
+            frames["frame"] = dims.index("frame")
         try:
             level = noise_level(scheduler, self._timesteps[self._step], self.family.prediction_type)  # type: ignore[index]
         except UnsupportedPipelineError:
             if g.space == "x0" or self.recorder is not None:
                 raise
-            return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
-        dims = self.family.layout.split(", ")
-        frame = {"frame": dims.index("frame")} if "frame" in dims else {}
+            # Enough for all that asks no noise level.
+            return Moment(self._step, self._steps, memory=self._memory, **frames)
         return Moment(
-            self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory, **frame
+            self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory, **frames
         )
 
     def _scales_by_frame(self) -> list[float] | None:
@@ -243,7 +246,7 @@ class Trace:
         if not acts and not rules and not g.phi and stock:
             return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
         own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale)
+        guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale, own=step.model_output)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
     def _check_rebuilt(self, step: Step) -> None:
@@ -308,6 +311,7 @@ class Trace:
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
+            "given_frames": self.family.given_frames(self.pipe),
             "guidance_scales": self._scales_by_frame(),
             "guidance_scale": self.family.scale(self.pipe, self._component) if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
