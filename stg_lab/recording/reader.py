@@ -36,7 +36,7 @@ class Recording:
               branch was not computed at a step,
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
             - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
-              `run_step`, the scheduler's own step, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+              `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.

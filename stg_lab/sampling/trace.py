@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
 from stg_lab.families import family_of
-from stg_lab.families.noise import NoiseLevel, noise_level
+from stg_lab.families.noise import NoiseLevel, level_at, noise_level
 from stg_lab.guidance import (
     CFG,
     COND,
@@ -35,6 +35,7 @@ from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import pipeline_settings
+from stg_lab.sampling.span import place_of_step, span
 from stg_lab.seams import Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
 
@@ -60,6 +61,10 @@ class Trace:
         self._keep: Any = None  # the temporary folder, if there is one
         self._recording: Recording | None = None
         self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
+        self._offset, self._steps = (
+            0,
+            0,
+        )  # the call's first step in the scheduler's run, and how many it takes from there
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}
@@ -120,6 +125,7 @@ class Trace:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
         self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
+            self._check_first(step)
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
@@ -178,10 +184,6 @@ class Trace:
         )  # fmt: skip
 
     @property
-    def _steps(self) -> int:
-        return len(self.pipe.scheduler.timesteps)
-
-    @property
     def _rows(self) -> int:
         """Steps of the recording: the run's, and those of the rounds of Restart."""
         return self._steps + (0 if self._rounds is None else self._rounds.extra)
@@ -194,6 +196,7 @@ class Trace:
             )
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
+        self._offset, self._steps = span(self.pipe)
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
         self._uncond = self.family.has_uncond(self.pipe)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
@@ -201,10 +204,33 @@ class Trace:
         check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
+        self._check_restart()
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
         self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
-        if self.recorder is not None:
-            noise_level(scheduler, self._timesteps[0], self.family.prediction_type)
+        if self.recorder is not None or self._sum.space == "x0":
+            noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
+
+    def _check_restart(self) -> None:
+        every = len(self.pipe.scheduler.timesteps)
+        if self.guidance.restarts is not None and self._steps < every:
+            raise GuidanceError(
+                f"Restart goes back up a whole run, and this call takes only {self._steps} of the {every} steps of its scheduler "
+                "(does it have a strength below 1?). Leave .restart(...) out."
+            )
+
+    def _check_first(self, step: Step) -> None:
+        """The first step must be the one that was expected, or whatever counts steps has counted wrongly."""
+        found, expected = place_of_step(step.scheduler, step.timestep), float(self._timesteps[self._offset])  # type: ignore[index]
+        if found is None or float(step.timestep) == expected:
+            return
+        every = len(step.scheduler.timesteps)
+        if self.guidance != Guidance():
+            raise GuidanceError(
+                f"{type(self.pipe).__name__} begins at step {found} of the {every} that its scheduler has made, and its call does "
+                "not say so before (in a variable `timesteps`). Windows, schedules and noise levels cannot be told in time. "
+                "Record only: guidance=None."
+            )
+        self._offset, self._steps = found, every - found
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -217,7 +243,7 @@ class Trace:
         """Where in the run the current step is, as far as its scheduler tells."""
         scheduler, g = self.pipe.scheduler, self._sum
         try:
-            level = noise_level(scheduler, self._timesteps[self._step], self.family.prediction_type)  # type: ignore[index]
+            level = level_at(scheduler, self._offset + self._step, said=self.family.prediction_type)
         except UnsupportedPipelineError:
             if g.space == "x0" or self.recorder is not None:
                 raise
@@ -250,7 +276,7 @@ class Trace:
         """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
         self._check_uncond()
         own = self.family.scales(self.pipe, self._component)
-        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._step)
+        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._offset + self._step)
         self.rebuilt = torch.equal(expected, step.model_output)
         if self.rebuilt:
             return
