@@ -133,22 +133,18 @@ class Recording:
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
-            at = self._moment(k, guidance, memory)
-            slices.append(combine(guidance, arrays, at, cfg_scale=self._own_scales(guidance, at)))
+            slices.append(combine(guidance, arrays, self._moment(k, guidance, memory)))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
 
-    def _own_scales(self, guidance: Guidance, at: Moment) -> Any:
-        """The run's own CFG scales by frame (SVD), where a guidance asks for just them; else None."""
-        scales = self.settings.get("guidance_scales")
-        if not scales or not guidance.has_cfg or not guidance.plain_cfg:
-            return None
-        own = self.settings["guidance_scale"]
-        if guidance.cfg_scale() != own or guidance.cfg_scale(at) != own:
-            return None
-        return np.array(scales, np.float32)[None, None, :, None, None]
+    def _by_frame(self, scale: float) -> np.ndarray:
+        """The CFG scale of each frame for a scale of the call, as the pipeline makes them (SVD)."""
+        own = self.settings["guidance_scales"]
+        same = scale == self.settings["guidance_scale"]
+        ramp = np.array(own) if same else np.linspace(own[0], scale, len(own))
+        return ramp.astype(np.float32)[None, None, :, None, None]
 
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""
@@ -162,6 +158,7 @@ class Recording:
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
             memory=memory,
+            by_frame=self._by_frame if self.settings.get("guidance_scales") else None,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:

@@ -247,17 +247,34 @@ class Trace:
         except UnsupportedPipelineError:
             if g.space == "x0" or self.recorder is not None:
                 raise
-            return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
+            # Enough for all that asks no noise level.
+            return Moment(self._step, self._steps, memory=self._memory, by_frame=self._by_frame())
         dims = self.family.layout.split(", ")
         frame = {"frame": dims.index("frame")} if "frame" in dims else {}
+        one, by_frame = level.one_step, self._by_frame()
         return Moment(
-            self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory, **frame
+            self._step,
+            self._steps,
+            level.noise,
+            level.next_weight,
+            one,
+            sample,
+            self._memory,
+            **frame,
+            by_frame=by_frame,
         )
 
+    def _by_frame(self) -> Callable[[float], Tensor] | None:
+        """The CFG scale of each frame by the call's scale, where frames have their own."""
+        own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
+        if not isinstance(own, Tensor) or own.numel() == 1:
+            return None
+        return lambda scale: self.family.scales(self.pipe, self._component, scale)
+
     def _scales_by_frame(self) -> list[float] | None:
-        """The CFG scale of each frame, where the pipeline has one for each."""
-        scales = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        return [float(s) for s in scales[0].flatten()] if isinstance(scales, Tensor) and scales.numel() > 1 else None
+        by_frame = self._by_frame()
+        own = None if by_frame is None else by_frame(self.family.scale(self.pipe, self._component))
+        return None if own is None else [float(s) for s in own[0].flatten()]
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
@@ -269,7 +286,7 @@ class Trace:
         if not acts and not rules and not g.phi and stock:
             return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
         own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale)
+        guided = combine(g, self._predictions, at, cfg_scale=own if stock else None)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
     def _check_rebuilt(self, step: Step) -> None:
