@@ -6,6 +6,7 @@ import html
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
+from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
@@ -35,7 +37,8 @@ class Recording:
             - `prediction (step, branch, sample, channel, frame, y, x)`: what each branch predicted from them; NaN where a
               branch was not computed at a step,
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
-            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
+            - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
+              `caption` and `seed` for each sample;
               `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
@@ -133,18 +136,13 @@ class Recording:
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
-            slices.append(combine(guidance, arrays, self._moment(k, guidance, memory)))
+            at = self._moment(k, guidance, memory)
+            own = own_scale(self, k) if asks_for_own(self, guidance, at) else None
+            slices.append(combine(guidance, arrays, at, cfg_scale=own))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
-
-    def _by_frame(self, scale: float) -> np.ndarray:
-        """The CFG scale of each frame for a scale of the call, as the pipeline makes them (SVD)."""
-        own = self.settings["guidance_scales"]
-        same = scale == self.settings["guidance_scale"]
-        ramp = np.array(own) if same else np.linspace(own[0], scale, len(own))
-        return ramp.astype(np.float32)[None, None, :, None, None]
 
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""
@@ -158,7 +156,7 @@ class Recording:
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
             memory=memory,
-            by_frame=self._by_frame if self.settings.get("guidance_scales") else None,
+            by_frame=partial(by_frame, self) if has_frames(self) else None,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:
@@ -362,7 +360,12 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     whole, finished = (int(v) for v in ds[PROGRESS].values)
     _check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
-    unsaid = {"run_step": np.arange(steps, dtype=float), "noise": ds.sigma.values}
+    scale = ds.attrs["settings"].get("guidance_scale") or 1.0
+    unsaid = {
+        "run_step": np.arange(steps, dtype=float),
+        "noise": ds.sigma.values,
+        "guidance_scale": np.full(steps, float(scale)),
+    }
     for name, otherwise in LATER_COORDS.items():
         values = ds[name].values if name in ds else np.full(steps, otherwise)
         ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)

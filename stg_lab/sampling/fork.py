@@ -250,6 +250,9 @@ class Forked(Trace):
         arrays = {name: lambda array=array: array for name, array in predictions.items()}
         return Seen(self._step, self._steps, 0, level, lambda: x_t, arrays)
 
+    def _own_scale(self) -> float:
+        return float(self._source.ds.guidance_scale[self._step]) if self._handing else super()._own_scale()
+
     def _show(self) -> None:
         if self._step > self._first:  # one more than the step that is done
             super()._show()

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from stg_lab.errors import GuidanceError
 from stg_lab.families.running import running
+from stg_lab.guidance import Guidance
 
 
 def span(pipe: Any) -> tuple[int, int]:
@@ -24,12 +26,34 @@ def span(pipe: Any) -> tuple[int, int]:
     return first, len(every) - first
 
 
-def place_of_step(scheduler: Any, timestep: Any) -> int | None:
-    """Which of the scheduler's steps starts at a timestep; None where that does not say it."""
-    if isinstance(timestep, torch.Tensor) and timestep.numel() != 1:
-        return None
-    every = _numbers(scheduler.timesteps)
-    return every.index(float(timestep)) if float(timestep) in every else None
+def begun(guidance: Guidance, pipe: Any, timestep: Any, expected: tuple[int, int]) -> tuple[int, int]:
+    """`span`, once the first step's timestep is there: as expected, or whatever counts steps has counted wrongly.
+
+    Raises:
+        GuidanceError: it is another step, and there is a guidance.
+    """
+    every = _numbers(pipe.scheduler.timesteps)
+    given = float(timestep) if not isinstance(timestep, torch.Tensor) or timestep.numel() == 1 else None
+    if given not in every or given == every[expected[0]]:
+        return expected
+    first = every.index(given)
+    if guidance != Guidance():
+        raise GuidanceError(
+            f"{type(pipe).__name__} begins at step {first} of the {len(every)} that its scheduler has made, and its call does "
+            "not say so before (in a variable `timesteps`). Windows, schedules and noise levels cannot be told in time. "
+            "Record only: guidance=None."
+        )
+    return first, len(every) - first
+
+
+def check_restart(guidance: Guidance, pipe: Any, taken: int) -> None:
+    """Restart is for whole runs; raises `GuidanceError` in others."""
+    every = len(pipe.scheduler.timesteps)
+    if guidance.restarts is not None and taken < every:
+        raise GuidanceError(
+            f"Restart goes back up a whole run, and this call takes only {taken} of the {every} steps of its scheduler "
+            "(does it have a strength below 1?). Leave .restart(...) out."
+        )
 
 
 def _numbers(timesteps: Any) -> list[float]:

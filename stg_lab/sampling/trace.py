@@ -35,7 +35,7 @@ from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import pipeline_settings
-from stg_lab.sampling.span import place_of_step, span
+from stg_lab.sampling.span import begun, check_restart, span
 from stg_lab.seams import Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
 
@@ -70,6 +70,7 @@ class Trace:
         self._predictions: dict[str, Tensor] = {}
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
+        self._asked = 1.0  # the CFG scale that the call asked for; some pipelines change theirs on the way
         self._memory: dict[Any, Any] = {}
         self._weak = WeakPasses(passes or Passes())
         self._rounds: Rounds | None = None
@@ -125,7 +126,7 @@ class Trace:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
         self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
-            self._check_first(step)
+            self._offset, self._steps = begun(self.guidance, self.pipe, step.timestep, (self._offset, self._steps))
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
@@ -199,38 +200,17 @@ class Trace:
         self._offset, self._steps = span(self.pipe)
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
         self._uncond = self.family.has_uncond(self.pipe)
+        self._asked = self.family.scale(self.pipe, call.denoiser)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._weak.begin(call.module, bool(self.guidance.weak))
         check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
-        self._check_restart()
+        check_restart(self.guidance, self.pipe, self._steps)
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
         self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
         if self.recorder is not None or self._sum.space == "x0":
             noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
-
-    def _check_restart(self) -> None:
-        every = len(self.pipe.scheduler.timesteps)
-        if self.guidance.restarts is not None and self._steps < every:
-            raise GuidanceError(
-                f"Restart goes back up a whole run, and this call takes only {self._steps} of the {every} steps of its scheduler "
-                "(does it have a strength below 1?). Leave .restart(...) out."
-            )
-
-    def _check_first(self, step: Step) -> None:
-        """The first step must be the one that was expected, or whatever counts steps has counted wrongly."""
-        found, expected = place_of_step(step.scheduler, step.timestep), float(self._timesteps[self._offset])  # type: ignore[index]
-        if found is None or float(step.timestep) == expected:
-            return
-        every = len(step.scheduler.timesteps)
-        if self.guidance != Guidance():
-            raise GuidanceError(
-                f"{type(self.pipe).__name__} begins at step {found} of the {every} that its scheduler has made, and its call does "
-                "not say so before (in a variable `timesteps`). Windows, schedules and noise levels cannot be told in time. "
-                "Record only: guidance=None."
-            )
-        self._offset, self._steps = found, every - found
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -273,7 +253,7 @@ class Trace:
 
     def _scales_by_frame(self) -> list[float] | None:
         by_frame = self._by_frame()
-        own = None if by_frame is None else by_frame(self.family.scale(self.pipe, self._component))
+        own = None if by_frame is None else by_frame(self._asked)
         return None if own is None else [float(s) for s in own[0].flatten()]
 
     def _guide(self, step: Step) -> Tensor:
@@ -342,8 +322,13 @@ class Trace:
             "run_step": self._step,
             "restart": self._round,
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
+            "guidance_scale": self._own_scale(),
         }
         self.recorder.write(coordinates, seen.x_t, seen.predictions)
+
+    def _own_scale(self) -> float:
+        """The pipeline's own CFG scale at this step."""
+        return self.family.scale(self.pipe, self._component) if UNCOND in self._predictions else 1.0
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
@@ -352,7 +337,7 @@ class Trace:
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
             "guidance_scales": self._scales_by_frame(),
-            "guidance_scale": self.family.scale(self.pipe, self._component) if self._uncond else 1.0,
+            "guidance_scale": self._asked if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
             **self.settings,
