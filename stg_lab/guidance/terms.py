@@ -286,7 +286,8 @@ class CFGpp(CFG):
         assert at.next_weight is not None
         if math.isnan(at.next_weight):
             raise GuidanceError(
-                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at."
+                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at. Give the "
+                f"scheduler final_sigmas_type='zero', or end {self} before that step: stop={at.step}/{at.steps}."
             )
         return self.scale_at(at.step, at.steps) * at.next_weight - 1
 

@@ -208,7 +208,8 @@ class Trace:
         restart = self.guidance.restarts
         check_restart(self.guidance, self.pipe, self._steps)
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
-        self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
+        for step in range(self._steps):  # a window in sigma, or CFG++, may find that the scheduler does not serve
+            self._sum.needed(self._moment(step=step))
         if self.recorder is not None or self._sum.space == "x0":
             noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
 
@@ -219,30 +220,19 @@ class Trace:
         branches = 1 + self._uncond + len(self._sum.weak) + 1
         self.recorder.check_space(self._rows, branches, tuple(shape))
 
-    def _moment(self, sample: Tensor | None = None) -> Moment:
-        """Where in the run the current step is, as far as its scheduler tells."""
-        scheduler, g = self.pipe.scheduler, self._sum
+    def _moment(self, sample: Tensor | None = None, step: int | None = None) -> Moment:
+        """Where in the run a step is, by default the current one, as far as its scheduler tells."""
+        step = self._step if step is None else step
+        at = Moment(step, self._steps, x_t=sample, memory=self._memory, by_frame=self._by_frame())
         try:
-            level = level_at(scheduler, self._offset + self._step, said=self.family.prediction_type)
+            level = level_at(self.pipe.scheduler, self._offset + step, said=self.family.prediction_type)
         except UnsupportedPipelineError:
-            if g.space == "x0" or self.recorder is not None:
+            if self._sum.space == "x0" or self.recorder is not None:
                 raise
-            # Enough for all that asks no noise level.
-            return Moment(self._step, self._steps, memory=self._memory, by_frame=self._by_frame())
+            return at  # enough for all that asks no noise level
         dims = self.family.layout.split(", ")
-        frame = {"frame": dims.index("frame")} if "frame" in dims else {}
-        one, by_frame = level.one_step, self._by_frame()
-        return Moment(
-            self._step,
-            self._steps,
-            level.noise,
-            level.next_weight,
-            one,
-            sample,
-            self._memory,
-            **frame,
-            by_frame=by_frame,
-        )
+        frame = dims.index("frame") if "frame" in dims else at.frame
+        return replace(at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step, frame=frame)
 
     def _by_frame(self) -> Callable[[float], Tensor] | None:
         """The CFG scale of each frame by the call's scale, where frames have their own."""
