@@ -5,6 +5,7 @@ frame. The truth is measured in the recorded predictions: guided = u + scale (c 
 """
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from kit.figures import films
 from kit.watch import branch
 from kit.zoo import STEPS, member
+from test_families import attached, tensor
 from test_figures import labels
 
 import stg_lab as lab
@@ -145,3 +147,63 @@ def test_explorers_say_how_the_scale_changes(svd, wan22):
     assert rows["cfg"].endswith("g 2 to 4 over the steps")
     vectors = {v["name"]: v for v in lab.widgets.guidance_explorer(recording).view["vectors"]}
     assert vectors["uncond"]["recorded"] == [4, 4, 2, 2]
+
+
+# ---- pipelines that do something else than CFG on the way ----
+
+
+def turning(one):
+    """Call arguments with which the pipeline rescales its prediction from step 1 on."""
+
+    def rescale(pipe, step, timestep, given):
+        pipe._guidance_rescale = 0.7
+        return given
+
+    return {**one.call, "callback_on_step_end": rescale}
+
+
+@pytest.fixture
+def ltx():
+    one = member("ltx")
+    one.call = turning(one)
+    return one
+
+
+def test_a_recording_says_from_where_on_it_is_no_cfg(ltx):
+    stock = tensor(ltx.stock())
+    with pytest.warns(UserWarning, match="from step 1 on LTXPipeline does not step with.*recording only") as told:
+        recorded, trace = attached(ltx)
+    assert len([w for w in told if "recording only" in str(w.message)]) == 1
+    assert trace.rebuilt is False
+    assert trace.recording.complete
+    assert torch.equal(recorded, stock)
+
+
+def test_guidance_is_not_put_in_the_place_of_something_else(ltx):
+    told = "from step 1 on LTXPipeline does not step with.*Record only"
+    with pytest.raises(lab.GuidanceError, match=told):
+        attached(ltx, lab.STG(1.0, WEAK))
+    with (
+        pytest.warns(UserWarning, match="from step 1 on"),
+        pytest.raises(lab.GuidanceError, match="from step 2 on LTXPipeline does not step with"),
+    ):
+        attached(ltx, lab.STG(1.0, WEAK, start=2 / STEPS))
+
+
+def test_guidance_that_ends_before_is_left_alone(ltx):
+    with pytest.warns(UserWarning, match="from step 1 on"):
+        _, trace = attached(ltx, lab.STG(1.0, WEAK, stop=1 / STEPS))
+    assert trace.recording.complete
+    c, u, p, guided = (branch(trace.recording, name, 0) for name in ("cond", "uncond", "skip", "guided"))
+    assert torch.equal(guided, u + 3.0 * (c - u) + (c - p))
+
+
+@pytest.mark.parametrize("guidance", [None, lab.STG(1.0, lab.skip([1], part="attention"))])
+def test_a_scale_that_changes_is_still_cfg(guidance, wan22):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*does not step with")
+        _, trace = attached(member("cogvideox"), guidance, use_dynamic_cfg=True, guidance_scale=6.0)
+        assert trace.rebuilt
+        with lab.attach(wan22.pipe, guidance=guidance) as trace:
+            wan22.stock(**WAN)
+        assert trace.rebuilt

@@ -55,8 +55,8 @@ class Trace:
         self.pipe, self.family = pipe, family_of(pipe)
         self.guidance = as_guidance(guidance)
         self.recorder, self.settings = recorder, dict(settings or {})
-        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit; None before
-        #: the first step.
+        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit, at every step
+        #: so far; None before the first one.
         self.rebuilt: bool | None = None
         self._keep: Any = None  # the temporary folder, if there is one
         self._recording: Recording | None = None
@@ -127,6 +127,7 @@ class Trace:
         self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
             self._offset, self._steps = begun(self.guidance, self.pipe, step.timestep, (self._offset, self._steps))
+        if not self._round:  # else it is a step of our own
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
@@ -199,6 +200,7 @@ class Trace:
         self._timesteps = scheduler.timesteps
         self._offset, self._steps = span(self.pipe)
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
+        self.rebuilt = None
         self._uncond = self.family.has_uncond(self.pipe)
         self._asked = self.family.scale(self.pipe, call.denoiser)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
@@ -248,32 +250,47 @@ class Trace:
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
-        # Where CFG acts in full the pipeline's own scale is in force: Wan 2.2 may have another for its second transformer.
-        scale = g.cfg_scale(at)
-        stock = not g.has_cfg or (g.plain_cfg and scale == g.cfg_scale())
-        acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
-        rules = any(t.rules for t in g.terms)
-        if not acts and not rules and not g.phi and stock:
-            return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
+        if self._stands_aside(at):
+            return step.model_output  # the pipeline's own bits
         own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        guided = combine(g, self._predictions, at, cfg_scale=own if stock else None)
+        guided = combine(g, self._predictions, at, cfg_scale=own if self._own_cfg(at) else None)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
+    def _own_cfg(self, at: Moment) -> bool:
+        """Whether the pipeline's own scale is in force: where CFG acts in full. Wan 2.2 may have another for its second
+        transformer."""
+        g = self._sum
+        return not g.has_cfg or (g.plain_cfg and g.cfg_scale(at) == g.cfg_scale())
+
+    def _stands_aside(self, at: Moment) -> bool:
+        """Whether nothing of ours acts at a step."""
+        g = self._sum
+        acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
+        return not acts and not any(t.rules for t in g.terms) and not g.phi and self._own_cfg(at)
+
     def _check_rebuilt(self, step: Step) -> None:
-        """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
-        self._check_uncond()
+        """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there.
+
+        Asked at every step, for pipelines may change what they do on the way. After the first step it is an error only where
+        something was to be put there.
+        """
+        first, told = self._step == 0, self.rebuilt is False
+        if first:
+            self._check_uncond()
         own = self.family.scales(self.pipe, self._component)
         expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._offset + self._step)
-        self.rebuilt = torch.equal(expected, step.model_output)
-        if self.rebuilt:
+        same = same_bits(expected, step.model_output)
+        self.rebuilt = same and not told
+        if same:
             return
         problem = (
-            f"{type(self.pipe).__name__} does not step with u + scale (c - u) of the predictions that the lab recorded "
-            "(is another guidance at work inside the call?)"
+            f"{'' if first else f'from step {self._step} on '}{type(self.pipe).__name__} does not step with u + scale (c - u) of "
+            "the predictions that the lab recorded (is another guidance at work inside the call?)"
         )
-        if self.guidance != Guidance():
+        if self.guidance != Guidance() and (first or not self._stands_aside(self._moment(step.sample))):
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
-        warnings.warn(f"{problem}; recording only.", stacklevel=2)
+        if not told:
+            warnings.warn(f"{problem}; recording only.", stacklevel=2)
 
     def _check_uncond(self) -> None:
         """A pipeline may have a scale above 1 and no unconditional prediction: distilled models take it as an input."""
@@ -357,6 +374,11 @@ class Trace:
 
     def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
         return self._to_host(x, predicted=predicted)()
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two predictions are equal; where a run has come to NaN, it is in both."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def repeats(weak: Weak) -> str:
