@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.pipelines import SMALL, Rig, tiny_wan
 from kit.vectors import UNIT, branches
-from kit.watch import branch, passes
+from kit.watch import branch, captured, passes
+from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab.families.noise import level_at, noise_level
@@ -180,6 +181,27 @@ def test_a_stochastic_sampler_is_refused(tiny):
     rig.pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
     with pytest.raises(lab.GuidanceError, match=r"CFG\+\+ needs a sampler"):
         rig.sample(lab.CFGpp(0.6))
+
+
+@pytest.mark.parametrize("name", ["cosmos", "allegro"])
+def test_a_run_that_ends_where_its_last_step_starts_is_refused_before_the_denoiser_runs(name):
+    """final_sigmas_type="sigma_min", as Cosmos has it, repeats the last noise level."""
+    one = member(name)
+    if name == "allegro":
+        one.pipe.scheduler = EulerDiscreteScheduler(final_sigmas_type="sigma_min")
+    call = {k: v for k, v in one.arguments({}).items() if k != "guidance_scale"}
+    told = r"step 2 ends at the noise level it starts at.*final_sigmas_type='zero'.*stop=2/3"
+    with captured(one.pipe) as calls:
+        with pytest.raises(lab.GuidanceError, match=told):
+            lab.plan(one.pipe, lab.CFGpp(0.6), **call)
+        with pytest.raises(lab.GuidanceError, match=told):
+            lab.sample(one.pipe, guidance=lab.CFGpp(0.6), **call)
+        assert len(calls) == 0
+        with pytest.raises(lab.GuidanceError, match=told), lab.attach(one.pipe, guidance=lab.CFGpp(0.6)):
+            one.stock(guidance_scale=3.0)
+        assert len(calls) == 1  # the call that was about to be made
+    run = lab.sample(one.pipe, guidance=lab.CFGpp(0.6, stop=2 / 3), **call)  # as the message says
+    assert run.recording.complete
 
 
 def test_a_step_that_stays_at_its_noise_level_is_refused_and_harms_no_other_guidance():

@@ -97,8 +97,8 @@ def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
     Returns:
         `(vector, step)`: CFG's scale in diffusers' convention for `uncond` (1 is off), and the weight of every weak model's
         vector (0 is off); and phi of the rescaling. Terms that start from `uncond` or from CFG's result are told as the same
-        sum of vectors away from `cond`. Rules, orthogonalization and scales of single frames (SVD) are not in such
-        a scale: with them, these scales do not rebuild the recorded prediction.
+        sum of vectors away from `cond`. Rules, orthogonalization and scales of single frames (of SVD, the last one's is
+        told) are not in such a scale: with them, these scales do not rebuild the recorded prediction.
 
     Raises:
         RecordingError: the recording has no guidance vector.
@@ -106,13 +106,19 @@ def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
     names = [name for name in vector_names(recording) if name != GUIDED]
     kept = recording.settings.get("guidance")
     own = Guidance.from_dict(kept, parse) if kept else Guidance()
-    if not own.has_cfg:  # then CFG, if any, was the pipeline's own
-        plain = max(float(recording.settings.get("guidance_scale") or 1), 1.0)
-        own = replace(own, terms=(CFG(plain), *own.terms))
-    columns = [_weights(own, _moment(recording, k), recording) for k in range(recording.steps)]
+    columns = [_weights(_in_force(own, recording, k), _moment(recording, k), recording) for k in range(recording.steps)]
     scales = [[column.get(name, 0.0) + float(name == UNCOND) for column in columns] for name in names]
     coords = {name: value for name, value in labels(recording).items() if name in ("step", "sigma")}
     return xr.DataArray(scales, coords | {"vector": names}, ("vector", "step"), "scale"), own.phi
+
+
+def _in_force(guidance: Guidance, recording: Recording, k: int) -> Guidance:
+    """A run's guidance with the scale that the pipeline itself had at step k, unless the guidance had another one there."""
+    full = guidance.cfg_scale()
+    if guidance.has_cfg and not (guidance.plain_cfg and guidance.cfg_scale(_moment(recording, k)) == full):
+        return guidance
+    own = CFG(max(float(recording.ds.guidance_scale[k]), 1.0))
+    return replace(guidance, terms=(own, *(t for t in guidance.terms if t.weak_model is not None)))
 
 
 def _weights(guidance: Guidance, at: Moment, recording: Recording) -> dict[str, float]:

@@ -184,9 +184,9 @@ class Family:
         """The CFG scale that the running call uses with this denoiser."""
         return float(pipe.guidance_scale) if self.has_uncond(pipe) else 1.0
 
-    def scales(self, pipe: Any, denoiser: str) -> Any:
-        """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
-        return self.scale(pipe, denoiser)
+    def scales(self, pipe: Any, denoiser: str, scale: float | None = None) -> Any:
+        """The scale as the pipeline multiplies with it, or would with another `scale`; a tensor where frames have their own."""
+        return self.scale(pipe, denoiser) if scale is None else scale
 
     def asked_scale(self, call: Mapping[str, Any]) -> float:
         """The CFG scale `u + scale (c - u)` that a call will use, by its `scale_argument`; 1 for none."""

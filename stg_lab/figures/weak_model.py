@@ -11,6 +11,7 @@ from stg_lab.figures.shown import caption, check_place, final, lettered, one_ste
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
 from stg_lab.recording import Recording, recording_of
+from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
 
@@ -64,7 +65,6 @@ def _rows(
     source: Run | Recording, recording: Recording, baseline: Run | Recording | None, step: int, sample: int
 ) -> list[tuple[str, np.ndarray]]:
     """Label and clip `(frame, height, width, 3)` of each row."""
-    scale = recording.settings["guidance_scale"]
     rows = [("conditional", one_step(source, COND, step, sample))]
     if UNCOND in recording.branches:
         rows.append(("unconditional", one_step(source, UNCOND, step, sample)))
@@ -72,12 +72,13 @@ def _rows(
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
             rows.append((f"weak model: {described(words)}", one_step(source, name, step, sample)))
     if UNCOND in recording.branches:
-        cfg = combine_cfg(recording.prediction(COND), recording.prediction(UNCOND), scale)  # lazy: one step is read
-        rows.append((f"CFG {scale:g}", one_step(source, cfg, step, sample)))
+        cond, uncond = (recording.prediction(name) for name in (COND, UNCOND))  # lazy: one step is read
+        cfg = combine_cfg(cond, uncond, own_scale(recording, step))
+        rows.append((f"CFG {scale_text(recording, step)}", one_step(source, cfg, step, sample)))
     if recording.weak:
         rows.append((f"guided: {recording.settings['guidance_text']}", one_step(source, GUIDED, step, sample)))
     if baseline is not None:
-        rows.append((f"final video, CFG {scale:g} alone", final(baseline, sample)))
+        rows.append((f"final video, CFG {scale_text(recording)} alone", final(baseline, sample)))
     if recording.complete:
         label = recording.settings["guidance_text"] if not recording.weak else "guided"
         rows.append((f"final video, {label}", final(source, sample)))

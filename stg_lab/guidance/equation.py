@@ -34,7 +34,7 @@ def combine(
         guidance: the sum.
         predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
         at: which step it is.
-        cfg_scale: the CFG scale in force at this step, where it is not the sum's own; a tensor where frames have their own.
+        cfg_scale: the CFG scale in force at this step, where it is not the sum's own; an array where frames have their own.
         own: the pipeline's own prediction, which the given frames keep; by default they keep that of `cond`.
 
     Returns:
@@ -50,7 +50,8 @@ def combine(
         return _guided(guidance, predictions, at, cfg_scale)
     whole = 1 * (predictions[COND] if own is None else own)  # a copy, of whatever kind of array
     only = {name: _stepped(p, at) for name, p in predictions.items()}
-    then = replace(at, x_t=_stepped(at.x_t, at), given=0)
+    scales = None if at.by_frame is None else lambda scale: _stepped(at.by_frame(scale), at)  # type: ignore[misc]
+    then = replace(at, x_t=_stepped(at.x_t, at), by_frame=scales, given=0)
     whole[at.stepped] = _guided(guidance, only, then, _stepped(cfg_scale, at))
     return whole
 
@@ -78,13 +79,14 @@ def _guided(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_
 
 def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: Any) -> Any:
     cond = predictions[COND]
-    scale = g.cfg_scale(at) if cfg_scale is None else cfg_scale
+    scale, share = _cfg(g, at) if cfg_scale is None else (cfg_scale, 1)
     off = isinstance(scale, int | float) and scale == 1
     alone = cond if off else combine_cfg(cond, _branch(predictions, UNCOND), scale)
     acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
     for key, term in acting:
         if isinstance(term, CFG) and not term.plain:
-            alone = alone + term.weight(at) * _vector(g, term, predictions, at, key, alone)
+            weight = term.weight(at) * share if term.by_frame else term.weight(at)
+            alone = alone + weight * _vector(g, term, predictions, at, key, alone)
     vectors = {key: _vector(g, t, predictions, at, key, alone) for key, t in acting if not isinstance(t, CFG)}
     if g.orthogonalized is not None:
         vectors = _orthogonalized(g, vectors, at)
@@ -94,6 +96,24 @@ def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: A
     if g.phi and guided is not cond:
         guided = rescale(guided, cond, g.phi, g.per)
     return guided
+
+
+def _cfg(g: Guidance, at: Moment) -> tuple[Any, Any]:
+    """The scale of the plain CFG terms at a step, and what the weights of the other ones are multiplied by there.
+
+    Where frames have scales of their own, it is CFG as a whole that has them, and each term does its share of it.
+    """
+    plain = g.cfg_scale(at)
+    if at.by_frame is None:
+        return plain, 1
+    whole = 1.0 + sum(t.weight(at) for t in g.terms if isinstance(t, CFG) and t.by_frame and t.active(at))
+    if whole == 1:
+        return plain, 1
+    frames = at.by_frame(whole)
+    if plain == whole:
+        return frames, 1  # there are no other ones
+    share = (frames - 1) / (whole - 1)
+    return plain if plain == 1 else 1 + (plain - 1) * share, share
 
 
 def _vector(g: Guidance, term: Term, predictions: Mapping[str, Any], at: Moment, key: int, alone: Any) -> Any:

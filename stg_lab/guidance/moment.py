@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Moment:
         x_t: the latents before the step, for guidance in x0 space.
         frame: which dimension of the predictions counts the frames.
         given: how many first frames were given to the pipeline and are not stepped; what is predicted there is thrown away.
+        by_frame: where frames have CFG scales of their own (SVD): those of a call with some scale, shaped to multiply
+            predictions.
         memory: what methods with a momentum carry from step to step; a new run brings a new one.
     """
 
@@ -38,6 +40,7 @@ class Moment:
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     frame: int = FRAME
     given: int = 0
+    by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
 
     @property
     def stepped(self) -> tuple[slice, ...]:

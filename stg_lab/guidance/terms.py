@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.guidance.moment import Moment
@@ -221,9 +221,15 @@ class CFG(Term):
         start, stop: shares of the steps between which it acts; outside, the scale is 1.
         sigma: (low, high), acts where low < sigma <= high: the guidance interval of Kynkaanniemi et al. 2024.
 
+    In pipelines whose frames have scales of their own (SVD) it is the last frame's, as in their call; where it acts, the
+    others rise to it from the call's `min_guidance_scale`, whatever its rules and schedule.
+
     Raises:
         GuidanceError: scale below 1, or no proper window.
     """
+
+    #: Whether frames may have scales of their own.
+    by_frame: ClassVar[bool] = True
 
     def _check_scale(self, scale: float) -> None:
         super()._check_scale(scale)
@@ -257,7 +263,11 @@ class CFGpp(CFG):
     Args:
         scale: lambda, 0 to 1, or a schedule as in `CFG`; 0 is the unconditional sampler, 1 the strongest that interpolates.
         start, stop, sigma: the part of the run where it acts, as in `CFG`; outside, the prediction is the conditional one.
+
+    It is the same for all frames, also in pipelines whose CFG scale is not.
     """
+
+    by_frame: ClassVar[bool] = False
 
     def _check_scale(self, scale: float) -> None:
         if not 0 <= scale <= 1:
@@ -276,7 +286,8 @@ class CFGpp(CFG):
         assert at.next_weight is not None
         if math.isnan(at.next_weight):
             raise GuidanceError(
-                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at."
+                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at. Give the "
+                f"scheduler final_sigmas_type='zero', or end {self} before that step: stop={at.step}/{at.steps}."
             )
         return self.scale_at(at.step, at.steps) * at.next_weight - 1
 

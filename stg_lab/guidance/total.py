@@ -164,6 +164,7 @@ class Guidance:
         """
         for term in self.terms:
             term.check(at)
+            term.active(at)  # its weight, too, may be one that the sampler does not have
         running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
         return {name: model for name, model in self.weak.items() if name in running}
 

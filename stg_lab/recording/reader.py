@@ -6,6 +6,7 @@ import html
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
+from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
@@ -35,8 +37,9 @@ class Recording:
             - `prediction (step, branch, sample, channel, frame, y, x)`: what each branch predicted from them; NaN where a
               branch was not computed at a step,
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
-            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
-              `run_step`, the scheduler's own step, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+            - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
+              `caption` and `seed` for each sample;
+              `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
@@ -139,21 +142,12 @@ class Recording:
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
             at = self._moment(k, guidance, memory)
-            slices.append(combine(guidance, arrays, at, cfg_scale=self._own_scales(guidance, at)))
+            own = own_scale(self, k) if asks_for_own(self, guidance, at) else None
+            slices.append(combine(guidance, arrays, at, cfg_scale=own))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
-
-    def _own_scales(self, guidance: Guidance, at: Moment) -> Any:
-        """The run's own CFG scales by frame (SVD), where a guidance asks for just them; else None."""
-        scales = self.settings.get("guidance_scales")
-        if not scales or not guidance.has_cfg or not guidance.plain_cfg:
-            return None
-        own = self.settings["guidance_scale"]
-        if guidance.cfg_scale() != own or guidance.cfg_scale(at) != own:
-            return None
-        return np.array(scales, np.float32)[None, None, :, None, None]
 
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""
@@ -168,6 +162,7 @@ class Recording:
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
             memory=memory,
             given=self.given_frames,
+            by_frame=partial(by_frame, self) if has_frames(self) else None,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:
@@ -371,7 +366,12 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     whole, finished = (int(v) for v in ds[PROGRESS].values)
     _check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
-    unsaid = {"run_step": np.arange(steps, dtype=float), "noise": ds.sigma.values}
+    scale = ds.attrs["settings"].get("guidance_scale") or 1.0
+    unsaid = {
+        "run_step": np.arange(steps, dtype=float),
+        "noise": ds.sigma.values,
+        "guidance_scale": np.full(steps, float(scale)),
+    }
     for name, otherwise in LATER_COORDS.items():
         values = ds[name].values if name in ds else np.full(steps, otherwise)
         ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)

@@ -227,7 +227,8 @@ class Forked(Trace):
     def _begin(self, call: Coming) -> None:
         super()._begin(call)
         recorded = self._source.ds.timestep.values[: self._first + 1]
-        here = np.array([float(t) for t in self.pipe.scheduler.timesteps[: self._first + 1]])
+        mine = self.pipe.scheduler.timesteps[self._offset :]
+        here = np.array([float(t) for t in mine[: self._first + 1]])
         if self._steps != self._source.planned or not np.allclose(here, recorded, rtol=1e-4):
             raise RecordingError(
                 f"{type(self.pipe.scheduler).__name__} makes {self._steps} steps, and not those of {self._source.path.name}. "
@@ -248,6 +249,9 @@ class Forked(Trace):
         x_t, predictions = self._recorded_x_t(), self._recorded_predictions()
         arrays = {name: lambda array=array: array for name, array in predictions.items()}
         return Seen(self._step, self._steps, 0, level, lambda: x_t, arrays)
+
+    def _own_scale(self) -> float:
+        return float(self._source.ds.guidance_scale[self._step]) if self._handing else super()._own_scale()
 
     def _show(self) -> None:
         if self._step > self._first:  # one more than the step that is done

@@ -288,6 +288,11 @@ def planned(
     check_weak(total, family, family.denoisers(pipe))
     call = stock_arguments(pipe) | dict(arguments)
     shape = family.latent_shape(pipe, call)
+    if shape is None and not family.pipelines:
+        raise CallError(
+            f"{type(pipe).__name__} is of no family that the lab knows, so how many steps it takes and how large its latents are "
+            "turn out as it runs. Make a short run instead, for example with num_inference_steps=2."
+        )
     if shape is None:
         raise CallError(
             "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."

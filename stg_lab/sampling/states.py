@@ -43,7 +43,7 @@ class State:
     """One state of a run, inside the pipeline's own call.
 
     Attributes:
-        step: of the scheduler's run, from 0.
+        step: of the run, from 0.
         level: its noise level.
         x_t, cond, uncond: `(sample, channel, frame, y, x)`, float32; no `uncond` without CFG.
         at: the pipeline's own call that gave `cond`; weak passes repeat it.
@@ -265,6 +265,14 @@ class _States(Trace):
         return self._step in self.wanted and not self._round
 
     # ---- what the seams call ----
+
+    def _begin(self, call: Coming) -> None:
+        super()._begin(call)
+        if max(self.wanted) >= self._steps:
+            raise CallError(
+                f"step {max(self.wanted)} is out of range: this call takes {self._steps} steps, 0 to {self._steps - 1}. Type for "
+                f"example step={self._steps // 2}."
+            )
 
     def before_call(self, call: Coming) -> None:
         super().before_call(call)

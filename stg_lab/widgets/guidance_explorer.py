@@ -13,6 +13,7 @@ from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
 from stg_lab.recording import check_number, recording_of
+from stg_lab.recording.scales import has_frames, scale_text
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
@@ -218,6 +219,8 @@ def _note(recording: Recording, count: int, shrink: int) -> str:
     total = recording.ds.sizes["sample"]
     if count < total:
         said.append(f"the first {count} of {total} samples, so that the page stays small; budget=... holds more")
+    if has_frames(recording):
+        said.append(f"the run's CFG scale is {scale_text(recording)}; the slider sets one for all frames")
     if shrink > 1:
         said.append(f"pictures at 1/{shrink} of their size; budget=... shows them larger")
     return "; ".join(said)
