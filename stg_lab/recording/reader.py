@@ -19,7 +19,7 @@ from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
-from stg_lab.x0 import OneStep
+from stg_lab.x0 import OneStep, limit_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,6 +88,9 @@ class Recording:
     def x0(self, branch: str | xr.DataArray = COND) -> xr.DataArray:
         """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
 
+        The model's own. Where the run's scheduler limits it before the step (DDIM with `clip_sample`, `thresholding`), the
+        attribute `limited_by_the_scheduler` says how.
+
         Args:
             branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
 
@@ -98,11 +101,15 @@ class Recording:
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
-        return (
-            step(self.ds.x_t.astype(np.float32), prediction)
-            .transpose(*dims)
-            .rename(f"x0 of {prediction.name if branch is prediction else branch}")
-        )
+        x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
+        limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
+        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+
+    @property
+    def x0_limit(self) -> str:
+        """How the run's scheduler limited x0 in its steps, such as "clip_sample=True: to [-1, 1]"; "" where it did not."""
+        scheduler = self.settings.get("scheduler") or {}
+        return limit_of(scheduler.get("class", ""), scheduler)
 
     def delta(self, weak: str = "skip") -> xr.DataArray:
         """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.
@@ -274,6 +281,7 @@ class Recording:
             "samples": "; ".join(
                 f"{c or '(no caption)'} (seed {d})" for c, d in zip(self.captions, self._seeds, strict=True)
             ),
+            **({"x0": f"the model's own; the scheduler limits it ({self.x0_limit})"} if self.x0_limit else {}),
             "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
             "opened from": self.opened_from or str(self.path),
         }

@@ -29,7 +29,7 @@ from stg_lab.guidance import (
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_scales, check_weak
+from stg_lab.sampling.checks import check_scales, check_weak, tell_limit
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
@@ -205,6 +205,8 @@ class Trace:
         self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
         if self.recorder is not None:
             noise_level(scheduler, self._timesteps[0], self.family.prediction_type)
+        if self.recorder is not None or self._on_step is not None or self._sum.space == "x0":
+            tell_limit(scheduler)
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
