@@ -183,7 +183,7 @@ def recordings(tmp_path):
     pipe.set_progress_bar_config(disable=True)
     made = {}
     for seed, name in enumerate("abcd"):
-        call = dict(prompt="a red seven moving left", num_inference_steps=1, record=tmp_path / f"{name}.zarr")
+        call = {"prompt": "a red seven moving left", "num_inference_steps": 1, "record": tmp_path / f"{name}.zarr"}
         run = lab.sample(pipe, seed=seed, **call)
         np.save(tmp_path / f"{name}.npy", run.video[0])
         made[name] = float(run.recording.ds.final.values.var())
