@@ -124,8 +124,16 @@ def test_a_float16_recording_says_that_it_is_not_exact(tiny, euler):
     with pytest.warns(UserWarning, match="float16, so this fork starts near"):
         forked = lab.fork(half, 2)
     assert forked.recording.settings["fork_exact"] is False
-    assert forked.recording.ds.x_t.dtype == np.float16
-    apart = np.linalg.norm(forked.output.frames - euler.output.frames) / np.linalg.norm(euler.output.frames)
+    assert forked.recording.record_dtype == "float16"
+    assert torch.equal(forked.output.frames, euler.output.frames)  # x_t is exact, and Euler remembers nothing
+
+
+def test_a_scheduler_with_a_memory_has_nearly_the_history_it_had_from_a_float16_recording():
+    rig = Rig(tiny_wan("unipc"), SMALL)
+    full, half = rig.sample(OWN), rig.sample(OWN, record_dtype="float16")
+    with pytest.warns(UserWarning, match="float16, so this fork starts near the recorded run"):
+        forked = lab.fork(half, 2)
+    apart = torch.linalg.norm(forked.output.frames - full.output.frames) / torch.linalg.norm(full.output.frames)
     assert 0 < apart < 5e-3
 
 

@@ -176,6 +176,56 @@ def test_one_video_has_no_interval_and_pairs_need_partners(folder):
             metrics.evaluate([film], against=against, paired=True, resamples=5)
 
 
+@pytest.fixture
+def recordings(tmp_path):
+    """Recordings by name, with latents of a variance of one's choice, and arrays of the same videos, which have none."""
+    pipe = lab.load("digits-joint")
+    pipe.set_progress_bar_config(disable=True)
+    made = {}
+    for seed, name in enumerate("abcd"):
+        call = {"prompt": "a red seven moving left", "num_inference_steps": 1, "record": tmp_path / f"{name}.zarr"}
+        run = lab.sample(pipe, seed=seed, **call)
+        np.save(tmp_path / f"{name}.npy", run.video[0])
+        made[name] = float(run.recording.ds.final.values.var())
+    return tmp_path, made
+
+
+def paired(root, mine, against):
+    return metrics.evaluate(
+        [root / name for name in mine], against=[root / name for name in against], paired=True, judge=True, resamples=20
+    )
+
+
+def test_pairs_are_of_the_same_place_whatever_videos_lack(recordings):
+    root, variance = recordings
+    table = paired(root, ["a.npy", "b.zarr", "c.zarr", "d.zarr"], ["a.zarr", "c.zarr", "b.npy", "d.zarr"])
+    row = table["latent_variance"]
+    assert (row.value.count, row.reference.count, row.difference.count) == (3, 3, 2)
+    assert row.value.value == pytest.approx(np.mean([variance[n] for n in "bcd"]), rel=1e-5)
+    assert row.reference.value == pytest.approx(np.mean([variance[n] for n in "acd"]), rel=1e-5)
+    assert row.difference.value == pytest.approx((variance["b"] - variance["c"]) / 2, rel=1e-5)
+    told = "2 of 4 pairs from the difference in latent_variance, where a video has none"
+    assert told in table.left_out
+    assert f"left out: {told}" in str(table)
+    assert table["flicker"].difference.count == 4
+    for name in ("digit", "all three"):
+        assert table[f"caption_accuracy: {name}"].difference.count == 2
+    table.save(root / "t.csv")
+    rows = {row["metric"]: row for row in csv.DictReader((root / "t.csv").open())}
+    assert rows["latent_variance"]["difference_count"] == "2"
+
+
+def test_without_a_whole_pair_there_is_no_difference(recordings):
+    root, variance = recordings
+    table = paired(root, ["a.zarr", "b.npy"], ["a.npy", "b.zarr"])
+    row = table["latent_variance"]
+    assert row.difference is None
+    assert row.value.value == pytest.approx(variance["a"], rel=1e-5)
+    assert row.reference.value == pytest.approx(variance["b"], rel=1e-5)
+    assert any("2 of 2 pairs from the difference in latent_variance" in reason for reason in table.left_out)
+    table.save(root / "t.json")
+
+
 @pytest.mark.parametrize(
     ("captions", "says"),
     [

@@ -264,7 +264,14 @@ def test_chunks_are_those_that_zarr_itself_writes(tmp_path):
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(place, mode="r+", use_consolidated=False)
         group["x_t"][0], group["prediction"][0], group["final"][...] = x_t, np.stack(predictions), x_t
-        later = {"run_step": np.nan, "restart": 0.0, "next_weight": np.nan, "noise": np.nan, "guidance_scale": np.nan}
+        later = {
+            "run_step": np.nan,
+            "restart": 0.0,
+            "next_weight": np.nan,
+            "noise": np.nan,
+            "guidance_scale": np.nan,
+            "x0_kept": 0.0,
+        }
         for name, value in {**LEVEL, **later}.items():
             group[name][0] = value
         group["progress"][:] = [1, 1]

@@ -121,6 +121,52 @@ def test_pipelines_in_memory_are_not_kept_alive_and_their_names_not_used_again()
     assert str(lab.checkpoint(second)) == names[1]
 
 
+@pytest.fixture(scope="module")
+def changed(folder):
+    """Two pipelines of one folder; the second was changed after it was loaded."""
+    as_saved, other = lab.load(folder), lab.load(folder)
+    randomise(other.transformer, seed=9)
+    return as_saved, other
+
+
+def test_two_pipelines_of_one_folder_are_two_weak_models_since_one_may_have_been_changed(tiny, changed):
+    a, b = (lab.checkpoint(pipe) for pipe in changed)
+    assert a != b
+    assert a == lab.checkpoint(changed[0])
+    assert hash(a) == hash(lab.checkpoint(changed[0]))
+    guidance = lab.STG(0.5, a) + lab.STG(0.25, b) + lab.STG(0.25, lab.checkpoint(changed[0]))
+    assert list(guidance.weak) == [str(a), str(b)]
+    with captured(tiny.pipe) as calls:
+        recording = tiny.sample(lab.CFG(4) + guidance, num_inference_steps=1).recording
+    _, args, kwargs = calls.made[0]
+    for weak, pipe in zip((a, b), changed, strict=True):
+        assert torch.equal(branch(recording, str(weak), 0), predict(pipe.transformer, args, kwargs))
+    c, u, p, q, guided = (branch(recording, name, 0) for name in ("cond", "uncond", str(a), str(b), "guided"))
+    assert torch.allclose(guided, u + 4 * (c - u) + 0.75 * (c - p) + 0.25 * (c - q), atol=1e-5)
+
+
+def test_a_recording_of_a_pipeline_in_memory_says_where_it_came_from_and_is_not_made_again_from_there(
+    tiny, changed, folder
+):
+    weak = lab.checkpoint(changed[1])
+    recording, _ = recorded(tiny, weak)
+    assert recording.weak == {"checkpoint": str(weak)}
+    assert parse(str(weak)) == weak
+    assert weak.loaded_from == str(folder)
+    assert str(folder) in weak.words
+    same = recording.reweight(lab.CFG(4) + lab.STG(0.5, lab.checkpoint(changed[1])))
+    assert abs(same - recording.prediction("guided")).max() < 1e-5
+    with pytest.raises(lab.GuidanceError, match="was not recorded in this run"):
+        recording.reweight(lab.STG(0.5, lab.checkpoint(folder)))
+    with passes(tiny.pipe) as count, pytest.raises(lab.GuidanceError) as caught:
+        lab.rerun(recording, tiny.pipe)
+    assert len(count) == 0
+    assert "no file can bring back" in str(caught.value)
+    assert f"If it was as loaded from {folder}: lab.checkpoint({str(folder)!r})" in str(caught.value)
+    again = lab.rerun(recording, tiny.pipe, guidance=lab.CFG(4) + lab.STG(0.5, weak))
+    assert torch.equal(branch(again.recording, "checkpoint", 1), branch(recording, "checkpoint", 1))
+
+
 REFUSED = {
     "the main model itself": (lambda tiny, other: tiny.pipe, "is the main model itself.*Give another pipeline"),
     "a model of another kind": (

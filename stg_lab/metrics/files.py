@@ -114,7 +114,8 @@ def evaluate(
             with a line a video, in order, or .json with a list of them or a table by file name. A recording brings its own.
         judge: the videos are of the digits world.
         videomae: folder or repository id of VideoMAE's weights.
-        paired: video i of both sides was made from the same seed, so differences are taken video by video.
+        paired: video i of both sides was made from the same seed, so differences are taken video by video. Pairs of which one
+            video has no value of a metric (no latents, no caption, too few frames) are left out of its difference and told.
         resamples, seed: of the bootstrap.
 
     Raises:
@@ -156,12 +157,21 @@ def _rows(mine: Measured, other: Measured | None, paired: bool, options: dict[st
         theirs = finite(beside)
         if not len(theirs):
             yield Row(name, interval(value, **options))
-        elif paired and len(finite(np.subtract(values, beside))):
-            apart = bootstrap(finite(np.subtract(values, beside)), **options)
-            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
-        else:
-            apart = difference(value, theirs, **options)
-            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+            continue
+        apart = _paired(mine, name, values, beside, options) if paired else difference(value, theirs, **options)
+        yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+
+
+def _paired(
+    mine: Measured, name: str, values: list[float], beside: list[float], options: dict[str, Any]
+) -> Interval | None:
+    """The mean difference over the pairs where both videos have a value; None where there is no such pair."""
+    apart = finite(np.subtract(values, beside))
+    if len(apart) < len(values):
+        mine.leave_out(
+            f"{len(values) - len(apart)} of {len(values)} pairs from the difference in {name}, where a video has none"
+        )
+    return bootstrap(apart, **options) if len(apart) else None
 
 
 def _share(values: ndarray, **_: Any) -> Interval:

@@ -15,13 +15,15 @@ import numpy as np
 from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.half import predicted
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
 from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
-from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
+from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
+from stg_lab.recording.whole import check_whole
 from stg_lab.recording.writer import add_preview
-from stg_lab.x0 import OneStep
+from stg_lab.x0 import OneStep, limit_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,9 +46,11 @@ class Recording:
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
         planned: how many steps the run was to have.
+        record_dtype: "float32" or "float16", in which predictions were kept; see `lab.sample`.
         opened_from: what was given to `lab.open`, such as the name of a recording that ships; "" where a run made it.
     """
 
+    record_dtype = "float32"
     opened_from = ""
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
@@ -96,6 +100,9 @@ class Recording:
     def x0(self, branch: str | xr.DataArray = COND) -> xr.DataArray:
         """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
 
+        The model's own. Where the run's scheduler limits it before the step (DDIM with `clip_sample`, `thresholding`), the
+        attribute `limited_by_the_scheduler` says how.
+
         Args:
             branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
 
@@ -106,11 +113,15 @@ class Recording:
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
-        return (
-            step(self.ds.x_t.astype(np.float32), prediction)
-            .transpose(*dims)
-            .rename(f"x0 of {prediction.name if branch is prediction else branch}")
-        )
+        x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
+        limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
+        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+
+    @property
+    def x0_limit(self) -> str:
+        """How the run's scheduler limited x0 in its steps, such as "clip_sample=True: to [-1, 1]"; "" where it did not."""
+        scheduler = self.settings.get("scheduler") or {}
+        return limit_of(scheduler.get("class", ""), scheduler)
 
     def delta(self, weak: str = "skip") -> xr.DataArray:
         """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.
@@ -275,6 +286,7 @@ class Recording:
             "samples": "; ".join(
                 f"{c or '(no caption)'} (seed {d})" for c, d in zip(self.captions, self._seeds, strict=True)
             ),
+            **({"x0": f"the model's own; the scheduler limits it ({self.x0_limit})"} if self.x0_limit else {}),
             "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
             "opened from": self.opened_from or str(self.path),
         }
@@ -351,10 +363,12 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
             IncompleteRecordingWarning,
             stacklevel=2,
         )
-    preview = preview_of(ds)
+    preview, dtype = preview_of(ds), ds.prediction.dtype.name
+    if ds[X0_KEPT].any():
+        ds["prediction"] = predicted(ds.x0_sample, ds.x0_prediction, ds[X0_KEPT] == 1, ds.x_t, ds.prediction)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
     recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
-    recording.opened_from = given
+    recording.record_dtype, recording.opened_from = dtype, given
     return recording
 
 
@@ -364,7 +378,7 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
     whole, finished = (int(v) for v in ds[PROGRESS].values)
-    _check_whole(path, ds, whole, bool(finished))
+    check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
     scale = ds.attrs["settings"].get("guidance_scale") or 1.0
     unsaid = {
@@ -379,17 +393,3 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
     return ds, whole, bool(finished)
-
-
-def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None:
-    """Every array and every chunk that the writer counted must be there; a missing chunk would read as NaN, silently."""
-    absent = [name for name in ("x_t", "prediction", "final", "branch", "step", *STEP_COORDS) if name not in ds]
-    if absent:
-        raise RecordingError(f"{path} is damaged: {', '.join(absent)} is gone.")
-    zeros = ".0" * ds.final.ndim
-    chunks = [f"x_t/c.{k}{zeros}" for k in range(whole)]
-    chunks += [f"prediction/c.{k}.{b}{zeros}" for k in range(whole) for b in range(ds.sizes["branch"])]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
-    chunks += [f"final/c{zeros}"] if finished else []
-    all_there(path, iter(chunks))

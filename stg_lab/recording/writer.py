@@ -12,8 +12,20 @@ import numpy as np
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
 from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.half import keeps_x0, kept
+from stg_lab.recording.layout import (
+    FORMAT,
+    LATENT_DIMS,
+    LATER_COORDS,
+    MARK,
+    PLAIN,
+    PREVIEW,
+    PROGRESS,
+    STEP_COORDS,
+    X0_KEPT,
+)
 from stg_lab.recording.previews import preview_arrays
+from stg_lab.x0 import OneStep
 
 DTYPES = ("float32", "float16")
 
@@ -23,7 +35,8 @@ class Recorder:
 
     Args:
         path: folder to make, usually ending in `.zarr`.
-        dtype: "float32" (exact) or "float16" (half the size, three digits).
+        dtype: "float32" (exact), or "float16": little more than half the size. x_t and the final latents are exact there too;
+            predictions and x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
         overwrite: replace an earlier recording there; anything that is no recording is never replaced.
 
     Raises:
@@ -67,7 +80,8 @@ class Recorder:
             shutil.rmtree(self.path)
         plan = self._plan(shape, samples, preview)
         with _explained(self, "laid out"):
-            self._arrays = lay_out(self.path, plan, {MARK: FORMAT, "settings": dict(settings)})
+            mark = {MARK: FORMAT if self._half else PLAIN}
+            self._arrays = lay_out(self.path, plan, {**mark, "settings": dict(settings)})
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -85,11 +99,13 @@ class Recorder:
                 f"{self.path} holds all its {self.steps} steps. One recording keeps one pipeline call: "
                 "open another lab.attach(...) for the next call."
             )
-        k = self.written
+        k, step = self.written, OneStep(level["x0_sample"], level["x0_prediction"])
+        level = {**level, X0_KEPT: float(self._half and keeps_x0(step))}
         with _explained(self, f"written at step {k}"):
             self._arrays["x_t"].write(x_t, k)
             for b, name in enumerate(self._branches):
-                self._arrays["prediction"].write(predictions.get(name, np.nan), k, b)
+                prediction = predictions.get(name, np.nan)
+                self._arrays["prediction"].write(kept(step, x_t, prediction) if self._half else prediction, k, b)
             for name in STEP_COORDS:
                 self._arrays[name].write(level[name], k)
             for name, otherwise in LATER_COORDS.items():
@@ -110,16 +126,20 @@ class Recorder:
     def started(self) -> bool:
         return bool(self._arrays)
 
+    @property
+    def _half(self) -> bool:
+        return self.dtype == np.float16
+
     def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
         dtype, branches = self.dtype.name, len(self._branches)
         level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
         return {
-            "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
+            "x_t": Planned(("step", *dims), (n, *shape), "float32", chunks=(1, *shape), fill=nan),
             "prediction": Planned(
                 ("step", "branch", *dims), (n, branches, *shape), dtype, chunks=(1, 1, *shape), fill=nan
             ),
-            "final": Planned(dims, shape, dtype, fill=nan),
+            "final": Planned(dims, shape, "float32", fill=nan),
             PROGRESS: Planned.of("progress_field", np.zeros(2, np.int64), coordinate=False),
             "step": Planned.of("step", np.arange(n)),
             "branch": Planned.of("branch", np.array(self._branches, object)),
@@ -145,9 +165,10 @@ def known_dtype(name: str) -> np.dtype:
 
 
 def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any) -> int:
-    """Size of a recording's arrays: x_t and every branch at every step, and the final latents. On disk they are compressed a
-    little, and a few kilobytes of metadata and coordinates come with them."""
-    return (steps * (branches + 1) + 1) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    """Size of a recording's arrays: x_t at every step and the final latents, in float32, and every branch at every step. On disk
+    they are compressed a little, and a few kilobytes of metadata and coordinates come with them."""
+    latents, predictions = (steps + 1) * np.dtype(np.float32).itemsize, steps * branches * np.dtype(dtype).itemsize
+    return (latents + predictions) * int(np.prod(shape))
 
 
 def free_bytes(path: Path) -> int:
@@ -159,7 +180,7 @@ def check_space(path: Path, needed: int, dtype: Any) -> None:
     """Raise `RecordingError` where a recording of this size does not fit."""
     free = free_bytes(path)
     if needed > free:
-        smaller = "record_dtype='float16' (half the size), " if np.dtype(dtype).itemsize > 2 else ""
+        smaller = "record_dtype='float16' (little more than half the size), " if np.dtype(dtype).itemsize > 2 else ""
         raise RecordingError(
             f"recording this run to {path} takes {size_text(needed)}, but only {size_text(free)} are free there. Choose another "
             f"place with record='some/folder.zarr', {smaller}fewer steps or frames, or record=False."

@@ -43,7 +43,7 @@ def attach(
         pipe: a stock diffusers pipeline.
         guidance: terms to add; None only records.
         record: True for a temporary folder, a path to keep the recording, False for none. One recording keeps one call.
-        record_dtype: "float32" or "float16".
+        record_dtype: "float32" or "float16"; see `sample`.
         overwrite: replace an earlier recording at `record`.
         settings: plain values to keep in the recording beside what is known anyway.
         passes: how weak passes are made, see `Passes`; None for what is best.

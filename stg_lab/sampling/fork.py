@@ -71,7 +71,7 @@ def fork(
     Returns:
         A `Run`. Its recording holds all steps, those before `step` as they were recorded, and says `fork_step`,
         `forked_from`, `forked_guidance` and `fork_exact` in its settings. `fork_exact` is False where a float16 recording was
-        forked: its states are rounded.
+        forked: what its scheduler is handed is rounded.
 
     Raises:
         CallError: the step is out of range, the recording has rounds of Restart, or it does not hold its call.
@@ -84,7 +84,7 @@ def fork(
     recording = recording_of(source)
     if _checked_step(recording, step) and not is_exact(recording):
         warnings.warn(
-            f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
+            f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
             stacklevel=2,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
@@ -92,8 +92,8 @@ def fork(
 
 
 def is_exact(recording: Recording) -> bool:
-    """Whether a recording's states are what the sampler had, not rounded."""
-    return bool(recording.ds.x_t.dtype == np.float32)
+    """Whether a recording's states and predictions are what the sampler had, not rounded."""
+    return recording.record_dtype == "float32"
 
 
 def sampled_on(
@@ -123,7 +123,7 @@ def sampled_on(
     arguments = pipeline_arguments(pipe, family, wanted, seed, given)
     settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
-    dtype = record_dtype or str(recording.ds.x_t.dtype)
+    dtype = record_dtype or recording.record_dtype
 
     def again() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}

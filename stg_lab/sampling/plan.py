@@ -21,6 +21,7 @@ from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
+from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.reuse import Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
@@ -148,9 +149,12 @@ class Plan:
 
     @property
     def buffer_bytes(self) -> int:
-        """What recording takes of main memory: x_t and all branches of one step in float32, and one of them on its way to the
-        disk."""
-        return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * (len(self.branches) + 2)
+        """What recording takes of main memory, at most: x_t and all branches of each step that is on its way to a slow disk, and of
+        the one that waits to be handed over, in float32; and one array being encoded, before and after."""
+        if self.place is None:
+            return 0
+        steps = min(AHEAD + 1, len(self.steps))
+        return int(np.prod(self.shape)) * WIDE * (steps * (len(self.branches) + 1) + 2)
 
     @property
     def recording_bytes(self) -> int:

@@ -29,7 +29,7 @@ from stg_lab.guidance import (
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_scales, check_weak
+from stg_lab.sampling.checks import check_scales, check_weak, tell_limit
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
@@ -214,6 +214,8 @@ class Trace:
             self._sum.needed(self._moment(step=step))
         if self.recorder is not None or self._sum.space == "x0":
             noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
+        if self.recorder is not None or self._on_step is not None or self._sum.space == "x0":
+            tell_limit(scheduler)
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -226,7 +228,10 @@ class Trace:
         """Where in the run a step is, by default the current one, as far as its scheduler tells."""
         step = self._step if step is None else step
         dims = self.family.layout.split(", ")
-        frames: dict[str, Any] = {"given": self.family.given_frames(self.pipe, at_step=True), "by_frame": self._by_frame()}
+        frames: dict[str, Any] = {
+            "given": self.family.given_frames(self.pipe, at_step=True),
+            "by_frame": self._by_frame(),
+        }
         if "frame" in dims:
             frames["frame"] = dims.index("frame")
         at = Moment(step, self._steps, x_t=sample, memory=self._memory, **frames)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from stg_lab.families import Family
 
-#: Pipelines that were never saved, numbered so that two of them are two weak models: "memory-1", "memory-2", ...
+#: Pipelines that were given as objects, numbered so that two of them are two weak models: "memory-1", "memory-2", ... Where they
+#: were loaded from does not tell them apart, since what was loaded may have been changed (a LoRA, a fine-tune).
 _in_memory: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _numbers = itertools.count(1)
 
@@ -31,10 +32,12 @@ class Checkpoint(Weak):
     """A weak model that is another model: an earlier training step, a smaller one, or the same one without a fine-tune.
 
     It gets exactly the arguments of the main model's pass, so it must speak the same latents and the same text embeddings.
-    A recording names it by where it was loaded from.
+    A recording names it by its source. A pipeline in memory has a number of its own instead, whatever it was loaded from: its
+    weights may not be those of any file, so no file stands in for it when a recording is made again.
 
     Args:
         source: an embedded name, a folder or a repository id as for `lab.load`, or a pipeline that is loaded already.
+        loaded_from: of a pipeline in memory, where it came from; filled in, and only told.
         prompt: as in `lab.skip`.
 
     Raises:
@@ -47,6 +50,7 @@ class Checkpoint(Weak):
     example_text: ClassVar[str] = "checkpoint:path/to/earlier"
 
     source: str
+    loaded_from: str = field(default="", kw_only=True)
     pipe: Any = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -56,13 +60,15 @@ class Checkpoint(Weak):
             object.__setattr__(self, "source", os.fspath(given))
         elif hasattr(given, "components"):
             object.__setattr__(self, "pipe", given)
-            object.__setattr__(self, "source", _named(given))
+            object.__setattr__(self, "source", _numbered(given))
+            object.__setattr__(self, "loaded_from", str(given.config.get("_name_or_path") or ""))
         else:
             raise GuidanceError(f"checkpoint needs a name, a folder or a pipeline, got {given!r}. Type {self.example}.")
 
     @property
     def words(self) -> str:
-        return f"another checkpoint: {self.source}{self._under_prompt()}"
+        origin = f", loaded from {self.loaded_from}" if self.loaded_from else ""
+        return f"another checkpoint: {self.source}{origin}{self._under_prompt()}"
 
     def module(self, at: Pass) -> nn.Module:
         other = self._denoiser(at.component, at.denoiser)
@@ -75,8 +81,11 @@ class Checkpoint(Weak):
         if self.pipe is not None:
             return getattr(self.pipe, component, None)
         if re.fullmatch(r"memory-\d+", self.source):
+            origin = self.loaded_from
+            unchanged = f" If it was as loaded from {origin}: lab.checkpoint({origin!r})." if origin else ""
             raise GuidanceError(
                 f"{self} was a pipeline in memory, which no file can bring back. Give the pipeline again: lab.checkpoint(pipe)."
+                f"{unchanged}"
             )
         return _loaded(self.source, component, main.dtype)
 
@@ -105,10 +114,7 @@ class Checkpoint(Weak):
         yield {}  # nothing is intercepted: the module is another one
 
 
-def _named(pipe: Any) -> str:
-    where = pipe.config.get("_name_or_path")
-    if where:
-        return str(where)
+def _numbered(pipe: Any) -> str:
     if pipe not in _in_memory:
         _in_memory[pipe] = f"memory-{next(_numbers)}"
     return _in_memory[pipe]

@@ -142,7 +142,7 @@ class ForkExplorer(Stepped, Working):
         self.forks.append(run)
         self._places.append((place, folder))
         exact = run.recording.settings["fork_exact"]
-        note = "" if exact else "from a float16 recording: near its state, not exactly from it"
+        note = "" if exact else "from a float16 recording: near its run, not exactly from it"
         self._add(job, said | {"until": None, "note": note}, self._final(run))
         job.tell(status="done")
 
