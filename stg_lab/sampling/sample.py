@@ -86,11 +86,12 @@ def call_settings(
 ) -> dict[str, Any]:
     """What a recording keeps of the call that made it."""
     given = arguments.get("generator")
-    own = given if isinstance(given, list) else [given] * (family.samples(dict(arguments)) == 1)
+    lone = [] if given is None or family.samples(dict(arguments)) > 1 else [given]
+    own = given if isinstance(given, list) else lone
     return {
         "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
         "seed": seed,
-        **({"generator_seeds": [g.initial_seed() for g in own]} if seed is None and all(own) and own else {}),
+        **({"generator_seeds": [g.initial_seed() for g in own]} if seed is None and own else {}),
         "captions": captions(family, dict(arguments)),
         "guidance_given": wanted is not None,
     }
