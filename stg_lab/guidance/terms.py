@@ -258,7 +258,8 @@ class CFGpp(CFG):
 
     On a sampler whose step is `x' = A' x0 + B' eps` this is CFG with another scale at every step,
     `strength * A' B / (A' B - A B')`, where A, B are the signal and noise levels before and A', B' after the step.
-    Samplers that take another kind of step (multistep, stochastic) are refused.
+    Those are Euler's and, at eta=0, DDIM's. Samplers that take another kind of step (multistep, stochastic, x0 clipped) are
+    refused.
 
     Args:
         scale: lambda, 0 to 1, or a schedule as in `CFG`; 0 is the unconditional sampler, 1 the strongest that interpolates.
@@ -278,7 +279,7 @@ class CFGpp(CFG):
         if at.next_weight is None:
             raise GuidanceError(
                 "CFG++ needs a sampler that steps from one noise level to the next with x0 and noise alone, such as "
-                "FlowMatchEulerDiscreteScheduler; this one does not, or the noise levels of the step are not known."
+                "FlowMatchEulerDiscreteScheduler, or DDIMScheduler that does not clip x0; this one does not, or the noise levels of the step are not known."
             )
 
     def weight(self, at: Moment) -> float:

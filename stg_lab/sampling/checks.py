@@ -10,7 +10,7 @@ from torch import nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
-from stg_lab.guidance import Guidance, Probe, number
+from stg_lab.guidance import CFGpp, Guidance, Probe, number
 from stg_lab.weak import Weak
 from stg_lab.x0 import limit_of
 
@@ -69,3 +69,13 @@ def tell_limit(scheduler: Any) -> None:
             f"pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {option}=False).",
             stacklevel=2,
         )
+
+
+def check_eta(guidance: Guidance, eta: float | None) -> None:
+    """CFG++ knows where DDIM steps without fresh noise, and only then.
+
+    Raises:
+        GuidanceError: the call's `eta` is above 0.
+    """
+    if eta and any(isinstance(term, CFGpp) for term in guidance.terms):
+        raise GuidanceError(f"CFG++ needs DDIM without fresh noise, and the call says eta={eta:g}. Call it with eta=0.")

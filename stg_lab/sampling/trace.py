@@ -29,7 +29,7 @@ from stg_lab.guidance import (
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_scales, check_weak, tell_limit
+from stg_lab.sampling.checks import check_eta, check_scales, check_weak, tell_limit
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
@@ -259,6 +259,7 @@ class Trace:
         g, at = self._sum, self._moment(step.sample)
         if self._stands_aside(at):
             return step.model_output  # the pipeline's own bits
+        check_eta(g, step.rest.get("eta"))
         own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
         guided = combine(g, self._predictions, at, cfg_scale=own if self._own_cfg(at) else None, own=step.model_output)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
