@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FORMAT = 1  # raised when an older reader could no longer make sense of a recording
 MARK = "stg_lab_recording"  # root attribute that holds FORMAT
+ID = "stg_lab_id"  # root attribute that tells a recording or sweep from a later one in its place
 
 LATENT_DIMS = ("channel", "frame", "y", "x")
 STEP_COORDS = ("timestep", "sigma", "x0_sample", "x0_prediction")
