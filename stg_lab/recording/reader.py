@@ -6,6 +6,7 @@ import html
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
-from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
+from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep
 
@@ -358,12 +359,11 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
 
 
 def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
+    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: _due(path, ds))
+    whole, finished = _progress(ds)
     # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
-    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks=None)
-    for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
+    for name in ("x_t", "prediction", "final"):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    whole, finished = (int(v) for v in ds[PROGRESS].values)
-    _check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
     unsaid = {"run_step": np.arange(steps, dtype=float), "noise": ds.sigma.values}
     for name, otherwise in LATER_COORDS.items():
@@ -372,18 +372,29 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
-    return ds, whole, bool(finished)
+    return ds, whole, finished
 
 
-def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None:
-    """Every array and every chunk that the writer counted must be there; a missing chunk would read as NaN, silently."""
+def _progress(ds: xr.Dataset) -> tuple[int, bool]:
+    """How many whole steps there are, and whether the run ended by itself."""
+    whole, finished = (int(v) for v in ds[PROGRESS].values)
+    return whole, bool(finished)
+
+
+def _due(path: Path, ds: xr.Dataset) -> Iterator[str]:
+    """The files of every chunk that the writer counted.
+
+    Raises:
+        RecordingError: a whole array is gone.
+    """
     absent = [name for name in ("x_t", "prediction", "final", "branch", "step", *STEP_COORDS) if name not in ds]
     if absent:
         raise RecordingError(f"{path} is damaged: {', '.join(absent)} is gone.")
+    whole, finished = _progress(ds)
     zeros = ".0" * ds.final.ndim
-    chunks = [f"x_t/c.{k}{zeros}" for k in range(whole)]
-    chunks += [f"prediction/c.{k}.{b}{zeros}" for k in range(whole) for b in range(ds.sizes["branch"])]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
-    chunks += [f"final/c{zeros}"] if finished else []
-    all_there(path, iter(chunks))
+    for k in range(whole):
+        yield f"x_t/c.{k}{zeros}"
+        yield from (f"prediction/c.{k}.{b}{zeros}" for b in range(ds.sizes["branch"]))
+        yield from (f"{name}/c.{k}" for name in (*STEP_COORDS, *LATER_COORDS) if name in ds)
+    if finished:
+        yield f"final/c{zeros}"
