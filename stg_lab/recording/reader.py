@@ -38,6 +38,8 @@ class Recording:
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
             - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
               `run_step`, the scheduler's own step, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+            - the attribute `settings`, as JSON text, so that xarray's own exports take it along: `ds.to_netcdf(...)`, or
+              `ds.astype("float32").to_netcdf(...)` of a float16 recording, since netCDF has no such numbers.
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
@@ -49,7 +51,8 @@ class Recording:
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
-        self.settings: dict[str, Any] = ds.attrs["settings"]
+        settings = ds.attrs["settings"]
+        self.settings: dict[str, Any] = json.loads(settings) if isinstance(settings, str) else settings
         self._preview = preview
 
     @property
@@ -353,6 +356,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
         )
     preview = preview_of(ds)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
+    ds.attrs["settings"] = json.dumps(ds.attrs["settings"])  # as text, since netCDF's attributes hold no dicts
     recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
     recording.opened_from = given
     return recording
