@@ -217,6 +217,24 @@ def test_another_model_is_told_at_the_first_step(tiny, euler):
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_fork_does_not_take_the_place_of_its_own_source(tiny, tmp_path, monkeypatch, overwrite):
+    """It would be read after it was replaced: both would be lost. Refused before anything is computed, however it is named."""
+    run = tiny.sample(OWN, record=tmp_path / "source.zarr")
+    before = run.recording.ds.compute()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "source.zarr")
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "source.zarr", "source.zarr", "./link.zarr"):
+        with (
+            passes(tiny.pipe) as made,
+            pytest.raises(lab.CallError, match=r"is the recording that is forked.*source-fork.zarr"),
+        ):
+            lab.fork(run, 2, OTHER, record=place, overwrite=overwrite)
+        assert made == []
+    assert lab.open("source.zarr").ds.identical(before)
+    assert lab.fork(run, 2, OTHER, record="source-fork.zarr").recording.complete
+
+
 def test_a_fork_is_not_made_again_as_if_it_were_a_run(tiny, euler):
     forked = lab.fork(euler, 2, OTHER)
     with pytest.raises(lab.CallError, match=r"forked from .* at step 2.*lab\.fork\("):

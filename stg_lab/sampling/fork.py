@@ -74,7 +74,8 @@ def fork(
         forked: its states are rounded.
 
     Raises:
-        CallError: the step is out of range, the recording has rounds of Restart, or it does not hold its call.
+        CallError: the step is out of range, the recording has rounds of Restart, it does not hold its call, or `record` is
+            its own place.
         GuidanceError: the guidance does not fit the pipeline, or its Restart begins before the step.
         RecordingError: the recording is of another model, scheduler or seed.
         UnsupportedPipelineError: recorded latents are not what this family's pipelines have at `scheduler.step`.
@@ -111,6 +112,7 @@ def sampled_on(
     """`fork` without its warning, for who tells it in another way."""
     recording = recording_of(source)
     step = _checked_step(recording, step)
+    _check_not_itself(recording, record)
     given, own, seed = recorded_call(recording)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
     family = family_of(pipe)
@@ -155,6 +157,15 @@ def _checked_step(recording: Recording, step: int) -> int:
             f"Type for example step={recording.steps // 2}."
         )
     return int(step)
+
+
+def _check_not_itself(recording: Recording, record: Any) -> None:
+    """A fork reads its source to the end, and keeps what lies before the step: it cannot take the source's place."""
+    if isinstance(record, str | Path) and Path(record).resolve() == recording.path.resolve():
+        raise CallError(
+            f"record={str(record)!r} is the recording that is forked, and a fork reads it on the way: overwrite=True would cost "
+            f"both. Give the fork a name of its own, such as record={f'{recording.path.stem}-fork.zarr'!r}."
+        )
 
 
 def _check_family(family: Family, pipe: Any) -> None:
