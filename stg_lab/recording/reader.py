@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
+from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
@@ -293,21 +293,6 @@ class Recording:
         return [str(v) for v in self.ds.seed.values] if "seed" in self.ds.coords else ["?"] * self.ds.sizes["sample"]
 
 
-def recording_of(source: Any) -> Recording:
-    """The recording behind a run, or the recording itself.
-
-    Raises:
-        CallError: neither.
-        RecordingError: the run was not recorded.
-    """
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(
-            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
-        )
-    return recording
-
-
 def check_number(what: str, number: int, count: int) -> int:
     """The number of a step or sample of a recording.
 
@@ -328,7 +313,7 @@ def is_recording(path: Path) -> bool:
     return has_mark(path, MARK)
 
 
-def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
+def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recording:
     """Open a recording. No model, no GPU and no torch are needed from here on.
 
     Args:

@@ -17,7 +17,7 @@ from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
@@ -41,7 +41,7 @@ ROUNDED = 5e-3
 
 
 def fork(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     step: int,
     guidance: Guidance | Term | Any | None = None,
     *,
@@ -60,7 +60,7 @@ def fork(
     fork of a float32 recording is the recorded run, bit for bit, on the same machine.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         step: the first step that is guided anew, from 0. At 0 this is sampling anew.
         guidance: the whole sum from there on, CFG among it; None for the recorded one. Its schedules and windows count the
             steps of the whole run.
@@ -82,14 +82,15 @@ def fork(
 
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
-    recording = recording_of(source)
+    given: Run | Recording = as_source(source)
+    recording = recording_of(given)
     if _checked_step(recording, step) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
             stacklevel=2,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
-    return sampled_on(source, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
+    return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
 
 
 def is_exact(recording: Recording) -> bool:
