@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     except LabError as error:
         print(f"stg-lab {options.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stg-lab: stopped; what was recorded so far is kept.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(" ".join(["stg-lab: stopped.", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return 130
 
 

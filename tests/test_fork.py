@@ -196,8 +196,8 @@ def test_a_step_that_is_not_there_is_told(euler, step):
 
 
 def test_what_is_no_recording_is_told():
-    with pytest.raises(lab.CallError, match="Run or a Recording, got str"):
-        lab.fork("run.zarr", 1)
+    with pytest.raises(lab.CallError, match=r"Run or a Recording, .*got int"):
+        lab.fork(7, 1)
 
 
 def test_a_layer_that_is_not_there_is_told_before_any_pass(tiny, euler):
@@ -223,6 +223,24 @@ def test_another_model_is_told_at_the_first_step(tiny, euler):
     with passes(rig.pipe) as made, pytest.raises(lab.RecordingError, match="cond at step 0 is not the one"):
         lab.fork(euler.recording, 3, OTHER, pipe=rig.pipe)
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_fork_does_not_take_the_place_of_its_own_source(tiny, tmp_path, monkeypatch, overwrite):
+    """It would be read after it was replaced: both would be lost. Refused before anything is computed, however it is named."""
+    run = tiny.sample(OWN, record=tmp_path / "source.zarr")
+    before = run.recording.ds.compute()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "source.zarr")
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "source.zarr", "source.zarr", "./link.zarr"):
+        with (
+            passes(tiny.pipe) as made,
+            pytest.raises(lab.CallError, match=r"is the recording that is forked.*source-fork.zarr"),
+        ):
+            lab.fork(run, 2, OTHER, record=place, overwrite=overwrite)
+        assert made == []
+    assert lab.open("source.zarr").ds.identical(before)
+    assert lab.fork(run, 2, OTHER, record="source-fork.zarr").recording.complete
 
 
 def test_a_fork_is_not_made_again_as_if_it_were_a_run(tiny, euler):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from kit.watch import captured
 
 import stg_lab as lab
@@ -132,6 +133,16 @@ def test_settings_say_how_the_run_was_made(rec):
     assert s["scheduler"]["shift"] == 3.0
     assert set(s["versions"]) >= {"python", "torch", "diffusers", "transformers", "xarray", "zarr", "numpy"}
     assert s["versions"]["torch"] == torch.__version__
+
+
+def test_xarrays_own_exports_take_a_recording_with_its_settings(rec, tmp_path):
+    rec.ds.to_netcdf(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc") as back:
+        assert json.loads(back.attrs["settings"]) == rec.settings == lab.open(rec.path).settings
+        for name in ("x_t", "prediction", "final", "sigma", "caption", "branch", "seed"):
+            np.testing.assert_array_equal(back[name].values, rec.ds[name].values)
+    rec.x0("cond").to_netcdf(tmp_path / "x0.nc")
+    assert isinstance(rec.settings, dict)
 
 
 def test_arguments_that_a_file_cannot_hold_are_marked(tiny):

@@ -17,7 +17,7 @@ import xarray as xr
 
 from stg_lab.analysis.vectors import at_step, change_of_pixels, labels, vector_names
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.weak import parse
 from stg_lab.x0 import OneStep
@@ -25,7 +25,7 @@ from stg_lab.x0 import OneStep
 NOISY = "x_t"
 
 
-def gram(recording: Recording) -> xr.Dataset:
+def gram(recording: Source) -> xr.Dataset:
     """Means and covariances of the conditional prediction and all guidance vectors at every step.
 
     They say the deviation and the length of any weighted sum of them: with weights w over the rows (1 for `cond`), the
@@ -39,6 +39,7 @@ def gram(recording: Recording) -> xr.Dataset:
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     means, covariances = [], []
     for k in range(recording.steps):
         cond, vectors = at_step(recording, k)
@@ -57,7 +58,7 @@ def gram(recording: Recording) -> xr.Dataset:
     return xr.Dataset(data, coords | {"row": names, "column": names})
 
 
-def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink: int = 1) -> xr.DataArray:
+def mixing_pictures(recording: Source, *, samples: int | None = None, shrink: int = 1) -> xr.DataArray:
     """Decoded pictures that add up to the one-step prediction of any guidance, unclipped.
 
     With weights w (CFG of scale g: g - 1) and the factor f of rescaling, the picture is
@@ -75,6 +76,7 @@ def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink:
     Raises:
         RecordingError: no guidance vector, or this recording has no preview of its latents.
     """
+    recording = recording_of(recording)
     names = [name for name in vector_names(recording) if name != GUIDED]
     keep = [vector_names(recording).index(name) for name in names]
     a, b = recording.ds.x0_sample.values, recording.ds.x0_prediction.values
@@ -91,7 +93,7 @@ def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink:
     return xr.DataArray(np.stack(steps, 1), {"row": [NOISY, COND, *names]}, dims, "pictures")
 
 
-def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
+def recorded_scales(recording: Source) -> tuple[xr.DataArray, float]:
     """The scales that a run used at each step, and how far it rescaled.
 
     Returns:
@@ -103,6 +105,7 @@ def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     names = [name for name in vector_names(recording) if name != GUIDED]
     kept = recording.settings.get("guidance")
     own = Guidance.from_dict(kept, parse) if kept else Guidance()

@@ -10,7 +10,7 @@ from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def weak_model(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     baseline: Run | Recording | None = None,
     step: int | None = None,
@@ -34,7 +34,7 @@ def weak_model(
     videos of (f) CFG alone and (g) CFG + STG from the same seed.
 
     Args:
-        source: a run or a recording that holds a weak model.
+        source: a run, a recording, or the path or name of one, that holds a weak model.
         baseline: the same call with CFG alone, for row (f). A run samples it when it is not given; a recording cannot, and
             leaves the row out.
         step: which step, from 0; by default a third of the way, where shapes begin to stand.
@@ -49,13 +49,14 @@ def weak_model(
         RecordingError: the step or sample is out of range, or a recording without a model cannot be decoded.
         CallError: a width or a number of frames that cannot be.
     """
-    recording = recording_of(source)
+    shown: Run | Recording = as_source(source)
+    recording = recording_of(shown)
     inches(width)
     check_frames(frames)
     step = check_place(recording, step, sample)
-    if baseline is None and isinstance(source, Run):
-        baseline = source.baseline
-    rows = _rows(source, recording, baseline, step, sample)
+    if baseline is None and isinstance(shown, Run):
+        baseline = shown.baseline
+    rows = _rows(shown, recording, baseline, step, sample)
     labels = lettered([label for label, _ in rows])
     strips = [Strip(label, (clip,)) for label, (_, clip) in zip(labels, rows, strict=True)]
     return draw(Film(caption(recording, step, sample), strips), width, frames)

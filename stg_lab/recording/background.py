@@ -151,7 +151,10 @@ class BackgroundRecorder:
     ) -> None:
         """Write what was handed over and end the thread. A failure that the sampler has not met yet is raised, unless
         something else is on its way up."""
-        self._behind.__exit__(kind, error, trace)
+        try:
+            self._behind.__exit__(kind, error, trace)
+        finally:
+            self._recorder.give_up()
 
     def _write(self, level: Mapping[str, float], x_t: Awaited, predictions: Mapping[str, Awaited]) -> None:
         """In the thread."""

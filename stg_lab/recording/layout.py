@@ -5,6 +5,7 @@ from __future__ import annotations
 FORMAT = 2  # raised when an older reader could no longer make sense of a recording
 PLAIN = 1  # of recordings that every reader makes sense of: `prediction` holds the predictions themselves
 MARK = "stg_lab_recording"  # root attribute that holds FORMAT
+ID = "stg_lab_id"  # root attribute that tells a recording or sweep from a later one in its place
 
 X0_KEPT = "x0_kept"
 LATENT_DIMS = ("channel", "frame", "y", "x")

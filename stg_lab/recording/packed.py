@@ -36,7 +36,7 @@ def recordings() -> list[str]:
 
 
 def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
-    """Where the folder of a recording lies, and what must live as long as it is read.
+    """Where the folder of a recording lies, as an absolute path, and what must live as long as it is read.
 
     Args:
         path: a folder, a packed file, or one of `recordings()`.
@@ -53,7 +53,7 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = Path(path)
+    path = Path(path).absolute()
     if path.suffix != ".zip" or not path.is_file():
         return path, keep
     unpacked = Unpacked(path)

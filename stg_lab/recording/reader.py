@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
+from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.half import predicted
@@ -21,7 +21,7 @@ from stg_lab.recording.packed import place
 from stg_lab.recording.previews import preview_of
 from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
 from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
-from stg_lab.recording.whole import check_whole
+from stg_lab.recording.whole import due, progress
 from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep, limit_of
 
@@ -42,6 +42,8 @@ class Recording:
             - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
               `caption` and `seed` for each sample;
               `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+            - the attribute `settings`, as JSON text, so that xarray's own exports take it along: `ds.to_netcdf(...)`, or
+              `ds.astype("float32").to_netcdf(...)` of a float16 recording, since netCDF has no such numbers.
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
@@ -55,7 +57,8 @@ class Recording:
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
-        self.settings: dict[str, Any] = ds.attrs["settings"]
+        settings = ds.attrs["settings"]
+        self.settings: dict[str, Any] = json.loads(settings) if isinstance(settings, str) else settings
         self._preview = preview
 
     @property
@@ -302,21 +305,6 @@ class Recording:
         return [str(v) for v in self.ds.seed.values] if "seed" in self.ds.coords else ["?"] * self.ds.sizes["sample"]
 
 
-def recording_of(source: Any) -> Recording:
-    """The recording behind a run, or the recording itself.
-
-    Raises:
-        CallError: neither.
-        RecordingError: the run was not recorded.
-    """
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(
-            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
-        )
-    return recording
-
-
 def check_number(what: str, number: int, count: int) -> int:
     """The number of a step or sample of a recording.
 
@@ -337,7 +325,7 @@ def is_recording(path: Path) -> bool:
     return has_mark(path, MARK)
 
 
-def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
+def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recording:
     """Open a recording. No model, no GPU and no torch are needed from here on.
 
     Args:
@@ -367,18 +355,18 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     if ds[X0_KEPT].any():
         ds["prediction"] = predicted(ds.x0_sample, ds.x0_prediction, ds[X0_KEPT] == 1, ds.x_t, ds.prediction)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
+    ds.attrs["settings"] = json.dumps(ds.attrs["settings"])  # as text, since netCDF's attributes hold no dicts
     recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
     recording.record_dtype, recording.opened_from = dtype, given
     return recording
 
 
 def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
+    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: due(path, ds))
+    whole, finished = progress(ds)
     # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
-    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks=None)
-    for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
+    for name in ("x_t", "prediction", "final"):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    whole, finished = (int(v) for v in ds[PROGRESS].values)
-    check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
     scale = ds.attrs["settings"].get("guidance_scale") or 1.0
     unsaid = {
@@ -392,4 +380,4 @@ def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
     ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
-    return ds, whole, bool(finished)
+    return ds, whole, finished

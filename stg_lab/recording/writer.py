@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
 from stg_lab.recording.half import keeps_x0, kept
 from stg_lab.recording.layout import (
     FORMAT,
+    ID,
     LATENT_DIMS,
     LATER_COORDS,
     MARK,
@@ -37,7 +40,9 @@ class Recorder:
         path: folder to make, usually ending in `.zarr`.
         dtype: "float32" (exact), or "float16": little more than half the size. x_t and the final latents are exact there too;
             predictions and x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
-        overwrite: replace an earlier recording there; anything that is no recording is never replaced.
+        overwrite: replace an earlier recording there; anything that is no recording is never replaced. The earlier one stays
+            until the first step of the new one is on disk: the new one lies beside it up to then, and takes its place by two
+            renames.
 
     Raises:
         RecordingExistsError: the place is taken.
@@ -45,8 +50,9 @@ class Recorder:
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
-        self.path, self.dtype = Path(path), known_dtype(dtype)
+        self.path, self.dtype = Path(path).absolute(), known_dtype(dtype)
         self.steps, self.written = 0, 0
+        self._id = uuid.uuid4().hex
         self._branches: tuple[str, ...] = ()
         self._arrays: dict[str, ChunkFiles] = {}
         self._replace = _claim(self.path, overwrite)
@@ -76,12 +82,11 @@ class Recorder:
         """
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
-        if self._replace:
-            shutil.rmtree(self.path)
         plan = self._plan(shape, samples, preview)
         with _explained(self, "laid out"):
-            mark = {MARK: FORMAT if self._half else PLAIN}
-            self._arrays = lay_out(self.path, plan, {**mark, "settings": dict(settings)})
+            place = self._beside("coming") if self._replace else self.path
+            mark = {MARK: FORMAT if self._half else PLAIN, ID: self._id}
+            self._arrays = lay_out(place, plan, {**mark, "settings": dict(settings)})
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -111,7 +116,13 @@ class Recorder:
             for name, otherwise in LATER_COORDS.items():
                 self._arrays[name].write(level.get(name, otherwise), k)
             self._arrays[PROGRESS].write([k + 1, 0])
+            self._take_place()
         self.written += 1
+
+    def give_up(self) -> None:
+        """After the last write, whatever ended it: what was to replace an earlier recording goes where it has no whole step."""
+        if self._replace and self.started:
+            shutil.rmtree(self._beside("coming"), ignore_errors=True)
 
     def finish(self, final: np.ndarray | None) -> None:
         """Mark the recording complete; `final` is the sample after the last step, like x_t."""
@@ -129,6 +140,33 @@ class Recorder:
     @property
     def _half(self) -> bool:
         return self.dtype == np.float16
+
+    @property
+    def replacing(self) -> bool:
+        """Whether an earlier recording still lies in the place that this one is to take."""
+        return self._replace
+
+    def _beside(self, what: str) -> Path:
+        """A folder beside the recording's own, on the same disk, that no other run uses."""
+        return self.path.with_name(f".{self.path.name}.{what}-{self._id}")
+
+    def _take_place(self) -> None:
+        """Put the new recording in the place of the earlier one, if there is one."""
+        if not self._replace:
+            return
+        earlier = self._beside("replaced")
+        if self.path.exists():
+            os.replace(self.path, earlier)
+        try:
+            os.replace(self._beside("coming"), self.path)
+        except OSError:
+            if earlier.exists():
+                os.replace(earlier, self.path)
+            raise
+        for files in self._arrays.values():
+            files.moved(self.path)
+        self._replace = False
+        shutil.rmtree(earlier, ignore_errors=True)
 
     def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
@@ -250,7 +288,7 @@ class _explained:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError) and not isinstance(error, RecordingError):
             r = self._recorder
-            raise RecordingError(
-                f"{r.path} could not be {self._what}: {error.strerror or error}. "
-                f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
-            ) from error
+            kept = f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
+            if r.replacing:
+                kept = "The earlier recording there is as it was."
+            raise RecordingError(f"{r.path} could not be {self._what}: {error.strerror or error}. {kept}") from error

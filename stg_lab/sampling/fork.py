@@ -17,7 +17,7 @@ from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
@@ -41,7 +41,7 @@ ROUNDED = 5e-3
 
 
 def fork(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     step: int,
     guidance: Guidance | Term | Any | None = None,
     *,
@@ -60,7 +60,7 @@ def fork(
     fork of a float32 recording is the recorded run, bit for bit, on the same machine.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         step: the first step that is guided anew, from 0. At 0 this is sampling anew.
         guidance: the whole sum from there on, CFG among it; None for the recorded one. Its schedules and windows count the
             steps of the whole run.
@@ -74,21 +74,23 @@ def fork(
         forked: what its scheduler is handed is rounded.
 
     Raises:
-        CallError: the step is out of range, the recording has rounds of Restart, or it does not hold its call.
+        CallError: the step is out of range, the recording has rounds of Restart, it does not hold its call, or `record` is
+            its own place.
         GuidanceError: the guidance does not fit the pipeline, or its Restart begins before the step.
         RecordingError: the recording is of another model, scheduler or seed.
         UnsupportedPipelineError: recorded latents are not what this family's pipelines have at `scheduler.step`.
 
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
-    recording = recording_of(source)
+    given: Run | Recording = as_source(source)
+    recording = recording_of(given)
     if _checked_step(recording, step) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
             stacklevel=2,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
-    return sampled_on(source, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
+    return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
 
 
 def is_exact(recording: Recording) -> bool:
@@ -111,6 +113,7 @@ def sampled_on(
     """`fork` without its warning, for who tells it in another way."""
     recording = recording_of(source)
     step = _checked_step(recording, step)
+    _check_not_itself(recording, record)
     given, own, seed = recorded_call(recording)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
     family = family_of(pipe)
@@ -155,6 +158,15 @@ def _checked_step(recording: Recording, step: int) -> int:
             f"Type for example step={recording.steps // 2}."
         )
     return int(step)
+
+
+def _check_not_itself(recording: Recording, record: Any) -> None:
+    """A fork reads its source to the end, and keeps what lies before the step: it cannot take the source's place."""
+    if isinstance(record, str | Path) and Path(record).resolve() == recording.path.resolve():
+        raise CallError(
+            f"record={str(record)!r} is the recording that is forked, and a fork reads it on the way: overwrite=True would cost "
+            f"both. Give the fork a name of its own, such as record={f'{recording.path.stem}-fork.zarr'!r}."
+        )
 
 
 def _check_family(family: Family, pipe: Any) -> None:

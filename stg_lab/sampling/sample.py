@@ -17,7 +17,7 @@ from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
 from stg_lab.reuse import Passes
-from stg_lab.sampling.attach import traced
+from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
@@ -117,11 +117,14 @@ def made(
             check_space(plan.place, plan.recording_bytes, plan.record_dtype)
     with traced(trace, record, record_dtype, overwrite):
         output = pipe(**arguments)
-    recording = None if trace.recorder is None else trace.recording
-    run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
-    decoded = arguments.get("output_type") != "latent"  # whoever asks for latents does not want to wait for a decoder
-    if recording is not None and recording.complete and not recording.has_preview and decoded:
-        recording.fit_preview(run.video)
+    with telling(trace):  # decoding takes its time and memory, too
+        recording = None if trace.recorder is None else trace.recording
+        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
+        decoded = (
+            arguments.get("output_type") != "latent"
+        )  # whoever asks for latents does not want to wait for a decoder
+        if recording is not None and recording.complete and not recording.has_preview and decoded:
+            recording.fit_preview(run.video)
     return run
 
 

@@ -68,7 +68,7 @@ class LiveRun(Sampled, Working):
         """
         if self.run is not None:
             return self.run.recording
-        if not self._place.exists():
+        if not self.told or not self._place.exists():  # what lies there before may be replaced
             raise RecordingError("no step of this run is done yet. widget.wait() waits for the whole run.")
         return opened(self._place, self._folder)
 
@@ -184,7 +184,7 @@ def live_run(
         "weak": {name: described(model) for name, model in weak.items()},
     }
     folder = TemporaryFolder() if record is True else None
-    place = Path(record) if folder is None else Path(folder.path) / "run.zarr"  # type: ignore[arg-type]
+    place = Path(record).absolute() if folder is None else Path(folder.path) / "run.zarr"  # type: ignore[arg-type]
     widget = LiveRun(pipe, guidance, folder, place, {"seed": seed, **call}, view)
     widget.begin()
     return widget
