@@ -141,7 +141,7 @@ def test_older_readers_refuse_float16_recordings_alone(tmp_path):
 def test_a_float16_recording_that_lost_what_tells_the_two_apart_is_damaged(tmp_path):
     write(tmp_path / "half.zarr", levels("epsilon"))
     shutil.rmtree(tmp_path / "half.zarr" / X0_KEPT)
-    with pytest.raises(lab.RecordingError, match="half.zarr is damaged: x0_kept is gone"):
+    with pytest.raises(lab.RecordingError, match=r"half\.zarr is damaged: x0_kept is gone"):
         lab.open(tmp_path / "half.zarr")
 
 
