@@ -18,8 +18,8 @@ def without_caption(at: Pass) -> tuple[tuple, dict[str, Any]]:
     if known is not None and all(_kind(_given(at, place)) == _kind(value) for place, value in known.items()):
         return _changed(at, known)
     args, kwargs = at.family.without_caption(at.pipe, at.args, at.kwargs)
-    whole: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
-    new = {place: value for place, value in whole.items() if value is not _given(at, place)}
+    whole: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    new = {place: value for place, value in whole if value is not _given(at, place)}
     at.memory[without_caption, at.component] = new
     return args, kwargs
 
