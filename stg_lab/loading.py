@@ -37,6 +37,12 @@ def embedded() -> list[str]:
     return sorted(p.name for p in whole if (p / "model_index.json").is_file())
 
 
+def folder_of(name: str | os.PathLike[str]) -> Path:
+    """Where an embedded model or a local folder lies; of a repository id, a place that is not there."""
+    text = os.fspath(name)
+    return models_folder() / text if text in embedded() else Path(text)
+
+
 def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """A stock diffusers pipeline, unchanged, from an embedded name, a local folder or a repository id.
 
@@ -54,8 +60,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         ModelNotFoundError: the name is none of the three, or the repository cannot be reached and is not in the cache.
         UnsafeModelError: the model has pickled weights alone, or classes of its own.
     """
-    text = os.fspath(name)
-    folder = models_folder() / text if text in embedded() else Path(text)
+    text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():
         import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
 

@@ -1,6 +1,8 @@
 """Another checkpoint as the weak model (Autoguidance)."""
 
 import gc
+import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from kit.watch import branch, captured, denoisers, left_behind, passes
 
 import stg_lab as lab
 from stg_lab.weak import parse
+
+checkpoint = importlib.import_module("stg_lab.weak.checkpoint")  # as a name it is the weak model itself
 
 STEPS = 2
 
@@ -80,6 +84,60 @@ def test_a_saved_model_is_loaded_in_the_main_models_dtype_with_what_its_class_ke
     recording, calls = recorded(main, lab.checkpoint(folder))
     for step, (_, args, kwargs) in enumerate(calls[::2]):
         assert torch.equal(branch(recording, "checkpoint", step), predict(oracle, args, kwargs))
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What checkpoints have loaded, in order."""
+    made = []
+
+    def load(source, **kwargs):
+        made.append(source)
+        return lab.load(source, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    return made
+
+
+def test_a_folder_that_was_trained_on_is_loaded_anew_and_one_that_was_not_is_not(tiny, loads, tmp_path):
+    place = tmp_path / "early"
+    model = tiny_wan()
+    weak = lab.checkpoint(place)
+    for seed in (11, 12):
+        randomise(model.transformer, seed=seed)
+        model.save_pretrained(place)
+        for _ in range(2):
+            recording, calls = recorded(tiny, weak)
+            _, args, kwargs = calls[0]
+            assert torch.equal(branch(recording, "checkpoint", 0), predict(model.transformer, args, kwargs))
+    assert loads == [str(place)] * 2
+
+
+def test_a_run_keeps_the_weights_that_it_began_with(tiny, tmp_path):
+    place = tmp_path / "early"
+    model = tiny_wan()
+    randomise(model.transformer, seed=11)
+    model.save_pretrained(place)
+    expected, _ = recorded(tiny, lab.checkpoint(place))
+
+    def save_another(seen):
+        if not seen.step:
+            randomise(model.transformer, seed=12)
+            model.save_pretrained(place)
+
+    recording, _ = recorded(tiny, lab.checkpoint(place), on_step=save_another)
+    for step in range(STEPS):
+        assert torch.equal(branch(recording, "checkpoint", step), branch(expected, "checkpoint", step))
+    assert not torch.equal(
+        branch(recorded(tiny, lab.checkpoint(place))[0], "checkpoint", 0), branch(expected, "checkpoint", 0)
+    )
+
+
+def test_few_denoisers_stay_loaded(tiny, loads, folder, tmp_path):
+    places = [shutil.copytree(folder, tmp_path / str(n)) for n in range(checkpoint.KEPT + 1)]
+    for place in (*places, places[0], places[0], places[-1]):
+        tiny.sample(lab.Probe(lab.checkpoint(place)), num_inference_steps=1)
+    assert loads == [str(place) for place in (*places, places[0])]
 
 
 def test_both_transformers_of_wan_2_2_have_their_own_weak_model(wan22, tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
+from stg_lab.weak.caption import without_caption
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
 
@@ -44,6 +45,7 @@ class Pass:
         prediction: what it predicted, `(batch, channel, frame, y, x)` or the family's own layout.
         step, steps: which step of how many.
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
+        memory: what weak passes of one run keep for later ones.
     """
 
     family: Family
@@ -56,6 +58,7 @@ class Pass:
     step: int
     steps: int
     piece: tuple[int, int] = (0, 1)
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:
         """The part of the call's batch that the weak pass is about."""
@@ -358,7 +361,7 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
 
     args, kwargs = (at.args, at.kwargs)
     if weak.prompt == "none":
-        args, kwargs = at.family.without_caption(at.pipe, at.args, at.kwargs)
+        args, kwargs = without_caption(at)
     module = uncompiled(weak.module(at))
     with changed_modules() as changed, weak.perturb(at) as hits, plain_around(changed, module), torch.no_grad():
         prediction = at.family.prediction(module.forward(*args, **kwargs))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 import re
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.loading import load
+from stg_lab.loading import folder_of, load
 from stg_lab.weak.base import Hits, Pass, Weak
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 #: were loaded from does not tell them apart, since what was loaded may have been changed (a LoRA, a fine-tune).
 _in_memory: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _numbers = itertools.count(1)
+
+Version = tuple[tuple[str, int, int], ...]
+KEPT = 4  # denoisers that stay loaded
+_kept: dict[tuple[str, str, Any], tuple[Version, Any]] = {}
+_loading = threading.Lock()
+#: What each source was when a run last began with it. A run keeps the weights that it began with, whatever is saved meanwhile.
+_versions: dict[str, Version] = {}
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,9 +94,13 @@ class Checkpoint(Weak):
                 f"{self} was a pipeline in memory, which no file can bring back. Give the pipeline again: lab.checkpoint(pipe)."
                 f"{unchanged}"
             )
-        return _loaded(self.source, component, main.dtype)
+        if self.source not in _versions:
+            _versions[self.source] = _version(self.source)
+        return _loaded(self.source, component, main.dtype, _versions[self.source])
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
+        if self.pipe is None:
+            _versions[self.source] = _version(self.source)
         other, mine = self._denoiser(component, denoiser), type(denoiser).__name__
         if type(other) is not type(denoiser):
             theirs = f"no {component}" if other is None else f"a {type(other).__name__} there"
@@ -126,7 +137,23 @@ def _setting(denoiser: Any, name: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-@functools.lru_cache(maxsize=4)
-def _loaded(source: str, component: str, dtype: Any) -> Any:
-    """The denoiser alone, in the main model's dtype with what its class keeps in float32; the rest is let go."""
-    return getattr(load(source, dtype=dtype), component, None)
+def _loaded(source: str, component: str, dtype: Any, version: Version) -> Any:
+    """The denoiser alone, in the main model's dtype with what its class keeps in float32; the rest is let go. Of each source the
+    newest version is kept, of the few sources that were used last."""
+    key = source, component, dtype
+    with _loading:
+        held, module = _kept.pop(key, (None, None))
+        if held != version:
+            del module  # the old weights need not be there beside the new ones
+            module = getattr(load(source, dtype=dtype), component, None)
+        while len(_kept) >= KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = version, module
+        return module
+
+
+def _version(source: str) -> Version:
+    """Names, sizes and times of a saved model's files, which are others when it has been trained on and saved again."""
+    folder = folder_of(source)
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return tuple((str(file), (about := file.stat()).st_size, about.st_mtime_ns) for file in files)
