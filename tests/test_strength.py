@@ -5,6 +5,7 @@ import re
 import textwrap
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from kit.zoo import Member, Still, member, picture
 from test_families import attached, tensor
 
 import stg_lab as lab
+from stg_lab.families.running import running
 from stg_lab.sampling.ablate import ablate
 
 STEPS, TAKEN = 8, 4
@@ -178,3 +180,16 @@ def test_a_pipeline_that_does_not_say_where_it_begins_is_recorded_only():
     assert torch.equal(recorded, tensor(one.stock()))
     with pytest.raises(lab.GuidanceError, match=r"Hidden begins at step 4 of the 8 .*Record only: guidance=None"):
         attached(one, lab.CFG(3.0, stop=0.5))
+
+
+def test_looking_into_a_running_call_keeps_nothing_of_it():
+    class Calling:
+        def __call__(self):
+            latents, timesteps = torch.zeros(3), [2, 1]
+            kept = weakref.ref(latents)
+            assert running(self, "timesteps") == {"timesteps": [2, 1]}
+            assert latents is kept()
+            del latents
+            return kept() is None, timesteps
+
+    assert Calling()() == (True, [2, 1])

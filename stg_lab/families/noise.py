@@ -70,11 +70,7 @@ def noise_level(scheduler: Any, timestep: Tensor | float, said: str = "") -> Noi
         UnsupportedPipelineError: a scheduler whose x0 the lab does not know.
     """
     said = said or _prediction_type(scheduler)  # first: a scheduler that is not known may not even count its steps
-    if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
-        raise UnsupportedPipelineError(
-            f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
-            "Take more steps."
-        )
+    _check_number(scheduler, timestep)  # before it is looked for
     return level_at(scheduler, step_index(scheduler, timestep), timestep, said)
 
 
@@ -82,6 +78,7 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None,
     """The noise level at which step `index` of the scheduler's run starts; see `noise_level`."""
     kind, prediction = type(scheduler).__name__, said or _prediction_type(scheduler)
     timestep = float(scheduler.timesteps[index] if timestep is None else timestep)
+    _check_number(scheduler, timestep)
     if kind in ALPHA_SCHEDULERS:
         alpha = float(scheduler.alphas_cumprod[int(timestep)])
         sigma, now = math.sqrt((1 - alpha) / alpha) if alpha else math.inf, process(prediction, alpha=alpha)
@@ -102,6 +99,14 @@ def _alpha_after(scheduler: Any, timestep: int) -> float | None:
         return None
     after = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
     return float(scheduler.alphas_cumprod[after] if after >= 0 else scheduler.final_alpha_cumprod)
+
+
+def _check_number(scheduler: Any, timestep: Tensor | float) -> None:
+    if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
+        raise UnsupportedPipelineError(
+            f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
+            "Take more steps."
+        )
 
 
 def _prediction_type(scheduler: Any) -> str:
