@@ -188,7 +188,7 @@ def test_a_step_that_is_not_there_is_told(euler, step):
 
 
 def test_what_is_no_recording_is_told():
-    with pytest.raises(lab.CallError, match="Run or a Recording, .*got int"):
+    with pytest.raises(lab.CallError, match=r"Run or a Recording, .*got int"):
         lab.fork(7, 1)
 
 
