@@ -42,7 +42,8 @@ def animate(
     """Write the moving version of a figure: every clip at once, under its label, with a line that fills as time passes.
 
     Args:
-        source: a figure of `lab.figures` that shows clips; or a run, a recording, or the path or name of one, which stands for its `weak_model` figure.
+        source: a figure of `lab.figures` that shows clips; or a run, a recording, or the path or name of one, which stands for
+            its `weak_model` figure.
         path: a stem, for `stem.mp4` and `stem.gif`; or a path that ends in .mp4 or .gif, for that one alone.
         fps: frames per second.
         hold: seconds that the last frame stays before the clips begin again.
