@@ -437,7 +437,7 @@ def test_a_kill_between_chunks_leaves_whole_steps(tmp_path):
         for _ in range(2):
             recorder.write(level, np.ones((1, 1, 1, 1, 1)), {"cond": np.ones((1, 1, 1, 1, 1))})
     """
-    for at in (11 + 2, 11 + 5, 11 + 11):  # a prediction, a coordinate and the progress of the second step
+    for at in (13 + 2, 13 + 5, 13 + 13):  # a prediction, a coordinate and the progress of the second step
         place = tmp_path / f"killed-{at}.zarr"
         assert run_python(code, PLACE=str(place), AT=str(at)).returncode == -signal.SIGKILL
         with pytest.warns(lab.IncompleteRecordingWarning, match="1 of 2"):
