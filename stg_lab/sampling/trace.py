@@ -169,8 +169,6 @@ class Trace:
         """What must be entered around the pipeline's call, beside the seams."""
         return contextlib.nullcontext()
 
-    # ---- their parts ----
-
     def _repeating(self, branches: tuple[str, ...]) -> list[tuple[int, dict[Weak, str]]]:
         """For each of the branches that a call computes, its place in the batch and the weak models that repeat it now, each
         with its name."""
