@@ -99,13 +99,18 @@ def _parser() -> _Parser:
     evaluate = commands.add_parser(
         "evaluate", help="measure videos, and compare them with others, with 95 %% intervals"
     )
-    evaluate.add_argument("videos", nargs="*", metavar="VIDEOS", help="files, folders, patterns, recordings (.zarr)")
+    evaluate.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEOS",
+        help="files, folders, patterns, recordings (.zarr, or names that ship); of a folder with recordings these alone",
+    )
     evaluate.add_argument(
         "--against",
         action="append",
         default=[],
         metavar="REFERENCE",
-        help="reference videos; may be given several times",
+        help="reference videos, likewise; may be given several times",
     )
     evaluate.add_argument(
         "--captions", type=Path, metavar="FILE", help="what each video was to show: .txt, a line a video, or .json"
