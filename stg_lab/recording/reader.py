@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mea
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
-from stg_lab.recording.packed import place
+from stg_lab.recording.packed import as_text, place
 from stg_lab.recording.previews import preview_of
 from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
 from stg_lab.recording.writer import add_preview
@@ -337,7 +336,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     Raises:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
-    given = os.fspath(path)
+    given = as_text(path)
     path, keep = place(path, keep)
     with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)
