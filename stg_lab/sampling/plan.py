@@ -27,6 +27,7 @@ from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
+from stg_lab.sampling.values import check_names
 from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
@@ -268,6 +269,7 @@ def plan(
     """
     family = family_of(pipe)
     given = {k: v for k, v in call.items() if k not in ("seed", "overwrite")}
+    check_names(pipe, given, plan)
     wanted = None if guidance is None else as_guidance(guidance, pipe, given)
     arguments = pipeline_arguments(pipe, family, wanted, call.get("seed"), given)
     return planned(pipe, family, wanted, arguments, record, record_dtype, passes)
