@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stg_lab.errors import RecordingError
+from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
@@ -60,6 +60,12 @@ class Run:
     def baseline(self) -> Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise CallError(
+            "a Run holds its pipeline and cannot be pickled or copied. What was made lies in its recording: send run.recording.path "
+            "and type lab.open(path) there; run.video is a plain array."
+        )
 
     def __repr__(self) -> str:
         how = self.guidance or "the pipeline alone"

@@ -216,7 +216,7 @@ def fork_explorer(source: Run | Recording, pipe: Any = None, *, sample: int = 0,
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
-    can_fork(recording_of(source))
+    can_fork(source)
     return ForkExplorer(source, pipe if pipe is not None else getattr(source, "pipe", None), fps, sample=sample)
 
 
