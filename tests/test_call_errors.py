@@ -160,6 +160,8 @@ def test_plan_and_ablate_suggest_their_own_arguments(tiny):
     with no_compute(tiny.pipe):
         with pytest.raises(lab.CallError, match=r"Did you mean 'guidance'.*lab.plan itself takes"):
             lab.plan(tiny.pipe, guidnace=lab.CFG(4), **call)
+        with pytest.raises(lab.CallError, match=r"Did you mean 'seed'"):
+            lab.plan(tiny.pipe, sed=1, **call)
         with pytest.raises(lab.CallError, match=r"Did you mean 'layers'.*lab.ablate itself takes"):
             lab.ablate(tiny.pipe, layrs=[1], **call)
 

@@ -36,7 +36,10 @@ def check_names(pipe: Any, given: Mapping[str, Any], of: Callable[..., Any] | No
             continue
         twin = next((t for same in SAME if name in same for t in same if t in allowed), None)
         hint = f" Did you mean {twin!r}?" if twin else did_you_mean(name, [*own, *allowed])
-        ours = f" lab.{of.__name__} itself takes: {', '.join(own)}." if of is not None else ""
+        ours = ""
+        if of is not None:
+            room = "widgets." if ".widgets." in of.__module__ else ""
+            ours = f" lab.{room}{of.__name__} itself takes: {', '.join(own)}."
         raise CallError(
             f"{type(pipe).__name__} takes no argument {name!r}.{hint} It takes: {', '.join(allowed)}.{ours}"
         )
