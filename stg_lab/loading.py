@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,15 @@ def folder_of(name: str | os.PathLike[str]) -> Path:
     return models_folder() / text if text in embedded() else Path(text)
 
 
+def pipeline_name(name: str | os.PathLike[str]) -> str:
+    """Class of an embedded or local model's pipeline, without loading it; "" where only loading tells."""
+    try:
+        index = json.loads((folder_of(name) / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
+
+
 def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """A stock diffusers pipeline, unchanged, from an embedded name, a local folder or a repository id.
 
@@ -60,6 +70,11 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         ModelNotFoundError: the name is none of the three, or the repository cannot be reached and is not in the cache.
         UnsafeModelError: the model has pickled weights alone, or classes of its own.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ModelNotFoundError(
+            f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
+            f"got {name!r}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
+        )
     text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():
         import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)

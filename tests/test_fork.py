@@ -276,3 +276,17 @@ def test_what_is_seen_is_what_is_recorded(tiny):
             np.testing.assert_array_equal(one.x0(branch), run.recording.x0(branch).isel(step=k).values)
     with pytest.raises(lab.GuidanceError, match=r"no branch 'skp' at step 0.*Did you mean 'skip'"):
         seen[0].x0("skp")
+
+
+def test_a_fork_takes_what_the_file_could_not_hold(tiny):
+    with torch.no_grad():
+        embeds, negative = tiny.pipe.encode_prompt("a red one growing", max_sequence_length=8, device="cpu")
+    texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
+    run = tiny.sample(OWN, prompt=None, **texts)
+    recording = lab.open(run.recording.path)
+    with pytest.raises(lab.CallError, match="prompt_embeds, negative_prompt_embeds could not be kept"):
+        lab.fork(recording, 2, pipe=tiny.pipe)
+    with pytest.raises(lab.CallError, match=r"takes no 'prompt_embed'. Did you mean 'prompt_embeds'\?.*lab.rerun"):
+        lab.fork(recording, 2, pipe=tiny.pipe, prompt_embed=embeds)
+    assert same_everywhere(lab.fork(recording, 2, pipe=tiny.pipe, **texts).recording, recording)
+    assert same_everywhere(lab.fork(run, 2).recording, recording)  # a run has them at hand

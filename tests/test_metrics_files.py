@@ -129,6 +129,45 @@ def test_the_table_holds_what_the_functions_say(clips, folder):
     assert table.clips == table.reference_clips == 8
 
 
+def test_a_distance_of_few_videos_has_no_interval(folder):
+    table = metrics.evaluate([folder / "clips.npy"], against=[folder / "bytes.npz"], judge=True, resamples=20)
+    distance = table["frechet_distance: judge"].value
+    assert np.isnan([distance.low, distance.high]).all()
+    assert "too few clips" in str(distance)
+    assert any("16 videos or more on either side, got 8 and 8" in reason for reason in table.left_out)
+    assert 1 <= table["vendi_score: judge"].value.low <= table["vendi_score: judge"].value.high <= 8
+
+
+def test_intervals_of_a_distance_hold_no_impossible_value(tmp_path):
+    video = world.render(world.draw(32, seed=5, split="test")).numpy()
+    np.save(tmp_path / "a.npy", video[:16])
+    np.save(tmp_path / "b.npy", video[16:])
+    table = metrics.evaluate([tmp_path / "a.npy"], against=[tmp_path / "b.npy"], judge=True, resamples=50)
+    for name in ("judge", "texture"):
+        distance = table[f"frechet_distance: {name}"].value
+        assert 0 <= distance.low <= distance.high
+
+
+def test_a_folder_with_recordings_is_measured_by_these(copy, clips, capsys):
+    (copy.parent / "stg.mp4").write_bytes(mp4(clips[1][:4]))
+    write_gif(clips[1][:4], copy.parent / "both.gif")
+    assert read.find([copy.parent]) == [copy]
+    table = metrics.evaluate([copy.parent], resamples=5)
+    assert table.clips == lab.open(copy).ds.sizes["sample"]
+    assert any(reason.startswith("both.gif, stg.mp4 beside the recordings in") for reason in table.left_out)
+    assert len(read.find([copy.parent / "stg.mp4"])) == 1  # a film that is named counts
+
+
+def test_recordings_that_ship_go_by_their_names(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("stg_lab.recording.packed.data_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(read, "data_folder", lambda kind: tmp_path)
+    lab.pack(copy, tmp_path / "shipped_run.zarr.zip")
+    table = metrics.evaluate([copy], against=["shipped_run"], resamples=5)
+    assert table.clips == table.reference_clips == lab.open(copy).ds.sizes["sample"]
+    with pytest.raises(MetricError, match=r"Did you mean 'shipped_run'\?.*recordings that ship"):
+        metrics.evaluate([copy], against=["shiped_run"], resamples=5)
+
+
 def test_textures_see_a_blur_that_the_answers_features_overlook():
     clips = [world.render(world.draw(150, seed=s, split="test")).numpy() for s in (1, 2)]
     soft = ndimage.gaussian_filter(clips[0], (0, 0, 0.7, 0.7, 0))

@@ -298,6 +298,13 @@ class Family:
         """Call arguments that this very checkpoint was made for, where the stock defaults would not fit it."""
         return {}
 
+    def check_call(self, pipe: Any, call: Mapping[str, Any]) -> None:
+        """Refuse a call that this family's models cannot work with, by what was given and `defaults`.
+
+        Raises:
+            CallError: there is such an argument.
+        """
+
     # ---- what a call will do, from all its arguments (the pipeline's own defaults among them), before it is made ----
 
     def samples(self, call: Mapping[str, Any]) -> int:

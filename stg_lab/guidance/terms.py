@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import APG, Magnitude, Rule, Tangential, ZeroStar
 from stg_lab.guidance.scales import number, schedule
@@ -39,7 +40,7 @@ class WeakModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Term:
+class Term(Arithmetic):
     """One guidance vector with its weight and the part of the run where it acts; use `CFG`, `STG` or `Probe`.
 
     A term acts at step k of n when `start * n <= k < stop * n` and, where `sigma=(low, high)` is given, the step starts at a
@@ -98,7 +99,14 @@ class Term:
             GuidanceError: the list of scales is not as long as the run, or the callable gave no proper scale.
         """
         if callable(self.scale):
-            scale = float(self.scale(step / steps))
+            given = self.scale(step / steps)
+            try:
+                scale = float(given)
+            except (TypeError, ValueError):
+                raise GuidanceError(
+                    f"the schedule of {self} gave {given!r} at step {step} of {steps}. It takes the share of the steps done and "
+                    "gives a number, for example lambda done: 2 * (1 - done)."
+                ) from None
             self._check_scale(scale)
             return scale
         if isinstance(self.scale, tuple):
@@ -151,6 +159,10 @@ class Term:
     def rescale(self, phi: float, *, per: str = "sample") -> Guidance:
         """See `Guidance.rescale`."""
         return self._alone().rescale(phi, per=per)
+
+    def orthogonalize(self, *, loses: str = "temporal", per: str = "sample") -> Guidance:
+        """See `Guidance.orthogonalize`, which needs a sum of two."""
+        return self._alone().orthogonalize(loses=loses, per=per)
 
     def in_x0(self) -> Guidance:
         """See `Guidance.in_x0`."""

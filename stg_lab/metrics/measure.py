@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
-from stg_lab.metrics.read import Clip, clips
+from stg_lab.metrics.read import Clip, clips, passed_over
 from stg_lab.metrics.table import METRICS
 
 #: Metrics that need more than one frame or more than a few pixels; where a video has fewer, they are left out.
@@ -79,6 +79,8 @@ def measure(
     """
     told = None if captions is None else read_captions(captions)
     found = Measured()
+    for reason in passed_over(places):
+        found.leave_out(reason)
     for clip in clips(places):
         caption = clip.caption if told is None else _caption(told, clip, found.count, captions)
         try:

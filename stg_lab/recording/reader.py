@@ -17,7 +17,7 @@ from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_gu
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.half import predicted
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
-from stg_lab.recording.packed import place
+from stg_lab.recording.packed import as_text, place
 from stg_lab.recording.previews import preview_of
 from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
 from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
@@ -338,7 +338,7 @@ def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recordi
     Raises:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
-    given = os.fspath(path)
+    given = as_text(path)
     path, keep = place(path, keep)
     with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)

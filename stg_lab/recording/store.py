@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+#: What opens a folder, by the root attribute that says what it is.
+OPENS = {"stg_lab_recording": "lab.open", "stg_lab_ablation": "lab.open_ablation"}
+
+
 class IncompleteRecordingWarning(UserWarning):
     """The run behind a recording or an ablation was cut off; what is whole is there."""
 
@@ -42,7 +46,9 @@ def opening(path: Path, kind: str, mark: str, maker: str) -> Iterator[None]:
     if not path.exists():
         raise RecordingError(f"there is no {name} at {path}. Make one with {maker}(..., record={str(path)!r}).")
     if not has_mark(path, mark):
-        raise RecordingError(f"{path} is not {kind} of the lab (no zarr.json with {mark!r} in it).")
+        other = next((opens for m, opens in OPENS.items() if m != mark and has_mark(path, m)), "")
+        hint = f" It opens with {other}(...)." if other else ""
+        raise RecordingError(f"{path} is not {kind} of the lab (no zarr.json with {mark!r} in it).{hint}")
     try:
         yield
     except RecordingError:

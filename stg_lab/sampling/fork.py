@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError
+from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError, did_you_mean
 from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
@@ -23,7 +24,7 @@ from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.run import Run
-from stg_lab.sampling.sample import call_settings, made, own_scale, recorded_call, sample
+from stg_lab.sampling.sample import call_settings, lost_arguments, made, own_scale, recorded_call, sample
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.states import SAME_STATE, hands_over
 from stg_lab.sampling.trace import Trace
@@ -51,6 +52,7 @@ def fork(
     overwrite: bool = False,
     passes: Passes | None = None,
     on_step: Callable[[Seen], None] | None = None,
+    **again: Any,
 ) -> Run:
     """Sample on from exactly the recorded state at a step, under another guidance.
 
@@ -67,6 +69,8 @@ def fork(
         pipe: the pipeline; None for the run's own, or the one that the recording names.
         record, overwrite, passes, on_step: as for `sample`; the steps before are copied, `on_step` hears of the later ones.
         record_dtype: "float32" or "float16"; None for the source's own.
+        **again: arguments of the recorded call that its file could not hold, such as a large `image`, given once more. A `Run`
+            has its own at hand.
 
     Returns:
         A `Run`. Its recording holds all steps, those before `step` as they were recorded, and says `fork_step`,
@@ -83,14 +87,14 @@ def fork(
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
     given: Run | Recording = as_source(source)
-    recording = recording_of(given)
-    if _checked_step(recording, step) and not is_exact(recording):
+    recording, again = recording_of(given), _given_again(given, again)
+    if _checked_step(recording, step, again) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
             stacklevel=2,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
-    return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
+    return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, again=again, **options)
 
 
 def is_exact(recording: Recording) -> bool:
@@ -109,12 +113,14 @@ def sampled_on(
     overwrite: Any = False,
     passes: Passes | None = None,
     on_step: Callable[[Seen], None] | None = None,
+    again: Mapping[str, Any] | None = None,
 ) -> Run:
     """`fork` without its warning, for who tells it in another way."""
     recording = recording_of(source)
-    step = _checked_step(recording, step)
+    known = _given_again(source, again or {})
+    step = _checked_step(recording, step, known)
     _check_not_itself(recording, record)
-    given, own, seed = recorded_call(recording)
+    given, own, seed = recorded_call(recording, known)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
     family = family_of(pipe)
     _check_family(family, pipe)
@@ -128,21 +134,25 @@ def sampled_on(
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
     dtype = record_dtype or recording.record_dtype
 
-    def again() -> Run:
+    def baseline() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}
         alone = CFG(own_scale(pipe, family, wanted, arguments))
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=dtype, **call)
 
-    return made(trace, wanted, arguments, passes, again, record=record, record_dtype=dtype, overwrite=overwrite)
+    return made(trace, wanted, arguments, passes, baseline, record=record, record_dtype=dtype, overwrite=overwrite)
 
 
-def can_fork(recording: Recording) -> None:
+def can_fork(source: Run | Recording, again: Mapping[str, Any] | None = None) -> None:
     """Whether a recording can be forked, as far as it says so itself.
+
+    Args:
+        again: arguments of its call that are given once more.
 
     Raises:
         CallError: it has rounds of Restart, or it does not hold its call.
     """
-    recorded_call(recording)
+    recording = recording_of(source)
+    recorded_call(recording, _given_again(source, again or {}))
     if (recording.ds.restart.values > 0).any():
         raise CallError(
             f"{recording.path.name} has rounds of Restart, which go back up on the way, so it has no one history to sample on "
@@ -150,8 +160,20 @@ def can_fork(recording: Recording) -> None:
         )
 
 
-def _checked_step(recording: Recording, step: int) -> int:
-    can_fork(recording)
+def _given_again(source: Run | Recording, again: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file could not hold of a call: as given once more, or as a run still has it."""
+    lost, own = lost_arguments(recording_of(source)), getattr(source, "call", {})
+    if other := [name for name in again if name not in lost]:
+        options = [*lost, *(n for n in inspect.signature(fork).parameters if n != "again")]
+        raise CallError(
+            f"a fork makes the recorded call again, so it takes no {other[0]!r}.{did_you_mean(other[0], options)} "
+            "For another call type lab.rerun(recording, pipe, ...)."
+        )
+    return {name: own[name] for name in lost if name in own} | dict(again)
+
+
+def _checked_step(recording: Recording, step: int, again: Mapping[str, Any]) -> int:
+    can_fork(recording, again)
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
         raise CallError(
             f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "

@@ -28,6 +28,7 @@ from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
+from stg_lab.sampling.values import check_names
 from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
@@ -249,8 +250,10 @@ def plan(
     pipe: Any,
     guidance: Guidance | Term | Any | None = None,
     *,
+    seed: int | None = None,
     record: bool | str | Path = True,
     record_dtype: str = "float32",
+    overwrite: bool = False,
     passes: Passes | None = None,
     **call: Any,
 ) -> Plan:
@@ -264,16 +267,16 @@ def plan(
     Args:
         pipe: a stock diffusers pipeline.
         guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`; None for the pipeline's own.
-        record, record_dtype, passes: as in `lab.sample`.
+        seed, record, record_dtype, overwrite, passes: as in `lab.sample`.
         **call: as in `lab.sample`.
 
     Raises:
         CallError, GuidanceError, UnsupportedPipelineError: what `lab.sample` would raise before it computes.
     """
     family = family_of(pipe)
-    given = {k: v for k, v in call.items() if k not in ("seed", "overwrite")}
-    wanted = None if guidance is None else as_guidance(guidance, pipe, given)
-    arguments = pipeline_arguments(pipe, family, wanted, call.get("seed"), given)
+    check_names(pipe, call, plan)
+    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
+    arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     return planned(pipe, family, wanted, arguments, record, record_dtype, passes)
 
 

@@ -85,6 +85,12 @@ class Run:
             write_gif(self.video, path, fps=fps)
         return path
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise CallError(
+            "a Run holds its pipeline and cannot be pickled or copied. What was made lies in its recording: send run.recording.path "
+            "and type lab.open(path) there; run.video is a plain array."
+        )
+
     def __repr__(self) -> str:
         how = self.guidance or "the pipeline alone"
         if self.call.get("output_type") == "latent" and "video" not in self.__dict__:

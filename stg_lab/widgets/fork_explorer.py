@@ -217,7 +217,7 @@ def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: i
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     given: Run | Recording = as_source(source)
-    can_fork(recording_of(given))
+    can_fork(given)
     return ForkExplorer(given, pipe if pipe is not None else getattr(given, "pipe", None), fps, sample=sample)
 
 

@@ -22,6 +22,7 @@ from stg_lab.sampling import sample
 from stg_lab.sampling.calls import captions, pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.temporary import TemporaryFolder
+from stg_lab.sampling.values import check_names
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 from stg_lab.widgets.base import Sampled, module, style
@@ -167,8 +168,9 @@ def live_run(
     if {"on_step", "passes"} & call.keys():
         raise CallError("a live run looks on itself. Use lab.sample(..., on_step=...) for a look of your own.")
     family = family_of(pipe)
-    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     sampled = {name: value for name, value in call.items() if name not in ("record_dtype", "overwrite")}
+    check_names(pipe, sampled, live_run)
+    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, sampled)
     if wanted is not None:
         check_weak(wanted, family, family.denoisers(pipe))
