@@ -150,12 +150,9 @@ class Plan:
 
     @property
     def buffer_bytes(self) -> int:
-        """What recording takes of main memory, at most: x_t and all branches of each step that is on its way to a slow disk, and of
-        the one that waits to be handed over, in float32; and one array being encoded, before and after."""
-        if self.place is None:
-            return 0
-        steps = min(AHEAD + 1, len(self.steps))
-        return int(np.prod(self.shape)) * WIDE * (steps * (len(self.branches) + 1) + 2)
+        """What recording takes of main memory where the disk is slow: all arrays of the steps on their way, and two being encoded."""
+        arrays = min(AHEAD + 1, len(self.steps)) * (len(self.branches) + 1) + 2
+        return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * arrays
 
     @property
     def recording_bytes(self) -> int:
@@ -297,8 +294,8 @@ def planned(
     shape = family.latent_shape(pipe, call)
     if shape is None and not family.pipelines:
         raise CallError(
-            f"{type(pipe).__name__} is of no family that the lab knows, so how many steps it takes and how large its latents are "
-            "turn out as it runs. Make a short run instead, for example with num_inference_steps=2."
+            f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
+            "runs. Make a short run instead, for example with num_inference_steps=2."
         )
     if shape is None:
         raise CallError(
