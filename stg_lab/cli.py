@@ -31,10 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except LabError as error:
-        print(f"stg-lab {options.command}: {error}", file=sys.stderr)
+        told = str(error)
+        if hasattr(options, "overwrite"):
+            told = told.replace("overwrite=True", "--overwrite")  # what to type here, not in Python
+        print(f"stg-lab {options.command}: {told}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stg-lab: stopped; what was recorded so far is kept.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(" ".join(["stg-lab: stopped.", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return 130
 
 
@@ -48,12 +51,17 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     demo = commands.add_parser(
-        "demo", help="sample with CFG and with CFG + STG from the same seeds, and show everything that happened"
+        "demo",
+        help="sample with CFG and with CFG + STG from the same seeds, and show everything that happened",
+        description="Sample with CFG and with CFG + STG from the same seeds, and show everything that happened. Text to video: "
+        "models that start from a picture (digits-i2v) are not for the demo.",
     )
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write into (default: %(default)s)")
     demo.add_argument("--overwrite", action="store_true", help="replace what an earlier demo wrote there")
     demo.add_argument(
-        "--model", default="digits-joint", help="embedded name, folder or repository id (default: %(default)s)"
+        "--model",
+        default="digits-joint",
+        help="a text-to-video model: embedded name, folder or repository id (default: %(default)s)",
     )
     demo.add_argument(
         "--prompt", action="append", help="what to show; may be given several times (default: four captions)"
@@ -91,13 +99,18 @@ def _parser() -> _Parser:
     evaluate = commands.add_parser(
         "evaluate", help="measure videos, and compare them with others, with 95 %% intervals"
     )
-    evaluate.add_argument("videos", nargs="*", metavar="VIDEOS", help="files, folders, patterns, recordings (.zarr)")
+    evaluate.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEOS",
+        help="files, folders, patterns, recordings (.zarr, or names that ship); of a folder with recordings these alone",
+    )
     evaluate.add_argument(
         "--against",
         action="append",
         default=[],
         metavar="REFERENCE",
-        help="reference videos; may be given several times",
+        help="reference videos, likewise; may be given several times",
     )
     evaluate.add_argument(
         "--captions", type=Path, metavar="FILE", help="what each video was to show: .txt, a line a video, or .json"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_lab.errors import RecordingExistsError
+from stg_lab.errors import CallError, RecordingExistsError
 from stg_lab.guidance import CFG, STG
-from stg_lab.loading import load
-from stg_lab.sampling import sample
+from stg_lab.loading import embedded, load, pipeline_name
+from stg_lab.sampling import plan, sample
 from stg_lab.sheets import contact_sheet
 from stg_lab.videos import mp4, write_gif
 from stg_lab.weak import parse
@@ -40,18 +41,45 @@ def run_demo(
         LabError: one of the arguments is wrong; nothing has been computed then.
     """
     guidance = CFG(cfg) + STG(stg, parse(weak))  # a wrong weak model is told before the model is loaded
-    if not overwrite and (out / "run.zarr").exists():
+    wanted = {"CFG": (CFG(cfg), out / "baseline.zarr"), "CFG + STG": (guidance, out / "run.zarr")}
+    if not overwrite and any(path.exists() for _, path in wanted.values()):
         raise RecordingExistsError(f"{out} already holds a demo. Add --overwrite, or choose another --out.")
+    _check_text_to_video(model, pipeline_name(model))
     pipe = load(model)
+    _check_text_to_video(model, type(pipe).__name__)
     common: dict[str, Any] = {
         "prompt": prompts, "seed": seed, "num_inference_steps": steps, "overwrite": overwrite,
     }  # fmt: skip
+    for total, path in wanted.values():  # what is wrong with the second run is told before the first is made
+        plan(pipe, total, record=path, **common)
     runs = {}
-    for name, wanted, path in (("CFG", CFG(cfg), "baseline.zarr"), ("CFG + STG", guidance, "run.zarr")):
+    for name, (total, path) in wanted.items():
         pipe.set_progress_bar_config(desc=f"{name:<9}", leave=True)
-        runs[name] = sample(pipe, guidance=wanted, record=out / path, **common)
+        runs[name] = sample(pipe, guidance=total, record=path, **common)
     print("writing videos, figure and report ...")
     return _write(out, runs["CFG + STG"], runs["CFG"], f"CFG({cfg:g})")
+
+
+def _check_text_to_video(model: str, pipeline: str) -> None:
+    """Refuse a pipeline that starts from a picture.
+
+    Args:
+        pipeline: name of its class; "" where it is not known yet.
+    """
+    import diffusers
+
+    kind = getattr(diffusers, pipeline, None) if pipeline else None
+    if kind is None:
+        return
+    takes = inspect.signature(kind.__call__).parameters
+    if "prompt" in takes and ("image" not in takes or takes["image"].default is not inspect.Parameter.empty):
+        return
+    others = [name for name in embedded() if "i2v" not in name and not name.endswith(("-early", "-small"))]
+    raise CallError(
+        f"the demo is text to video, and {model} is a {pipeline}, which starts from a picture. Choose --model "
+        f"{' or '.join(others) or 'of a text-to-video pipeline'}; for this one type lab.sample(pipe, image=..., guidance=...) "
+        "in Python."
+    )
 
 
 def _write(out: Path, run: Run, baseline: Run, alone: str) -> dict[Path, str]:

@@ -14,6 +14,10 @@ class GuidanceError(LabError, ValueError):
     """A guidance that cannot be applied as asked."""
 
 
+class NoTermError(GuidanceError, TypeError):
+    """Something in a sum that is no term of one."""
+
+
 class NothingChangedError(GuidanceError):
     """A weak pass that came out equal to the pass that it was to weaken."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,9 @@ from stg_lab.shipped import data_folder
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 #: Packages whose errors are about reaching the hub; not all of them are `OSError`.
 NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
+
+#: How messages begin that would worry whoever loads a model, and should not.
+NEEDLESS = ("Expected types for vae", "Couldn't connect to the Hub", "`CLIPImageProcessor` requires torchvision")
 
 
 def models_folder() -> Path:
@@ -34,6 +38,21 @@ def embedded() -> list[str]:
     return sorted(p.name for p in whole if (p / "model_index.json").is_file())
 
 
+def folder_of(name: str | os.PathLike[str]) -> Path:
+    """Where an embedded model or a local folder lies; of a repository id, a place that is not there."""
+    text = os.fspath(name)
+    return models_folder() / text if text in embedded() else Path(text)
+
+
+def pipeline_name(name: str | os.PathLike[str]) -> str:
+    """Class of an embedded or local model's pipeline, without loading it; "" where only loading tells."""
+    try:
+        index = json.loads((folder_of(name) / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
+
+
 def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """A stock diffusers pipeline, unchanged, from an embedded name, a local folder or a repository id.
 
@@ -42,7 +61,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
 
     Args:
         name: one of `embedded()`, a folder with a `model_index.json`, or a repository id such as "genmo/mochi-1-preview".
-        **kwargs: for `DiffusionPipeline.from_pretrained`, for example `torch_dtype=torch.bfloat16`.
+        **kwargs: for `DiffusionPipeline.from_pretrained`, for example `dtype=torch.bfloat16`.
 
     Returns:
         Whatever class the model's `model_index.json` names. Move it with `.to("cuda")` as usual.
@@ -51,8 +70,12 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         ModelNotFoundError: the name is none of the three, or the repository cannot be reached and is not in the cache.
         UnsafeModelError: the model has pickled weights alone, or classes of its own.
     """
-    text = os.fspath(name)
-    folder = models_folder() / text if text in embedded() else Path(text)
+    if not isinstance(name, str | os.PathLike):
+        raise ModelNotFoundError(
+            f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
+            f"got {name!r}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
+        )
+    text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():
         import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
 
@@ -142,7 +165,7 @@ def _pickled(folder: Path) -> tuple[str, str] | None:
 @contextlib.contextmanager
 def _quiet(*, bars: bool) -> Iterator[None]:
     """No note that the VAE is not Wan's own: it is meant so; nor that there is no network: an error will say it, or the cache
-    has all that is needed.
+    has all that is needed; nor that pictures are resized without torchvision: they are, as well.
 
     Args:
         bars: whether to show progress bars; files that load in a blink need none.
@@ -151,16 +174,20 @@ def _quiet(*, bars: bool) -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     def drop(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("Expected types for vae", "Couldn't connect to the Hub"))
+        return not record.getMessage().startswith(NEEDLESS)
 
-    logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
+    loggers = [
+        logging.getLogger(name) for name in ("diffusers.pipelines.pipeline_utils", "transformers.utils.import_utils")
+    ]
     shown = [m for m in (diffusers_logging, transformers_logging) if not bars and m.is_progress_bar_enabled()]
-    logger.addFilter(drop)
+    for logger in loggers:
+        logger.addFilter(drop)
     for module in shown:
         module.disable_progress_bar()
     try:
         yield
     finally:
-        logger.removeFilter(drop)
+        for logger in loggers:
+            logger.removeFilter(drop)
         for module in shown:
             module.enable_progress_bar()

@@ -11,6 +11,7 @@ import functools
 import inspect
 import types
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,22 +75,28 @@ class Observer(Protocol):
         ...
 
 
-#: Observers that make calls of their own (Restart); while they do, nobody else listens.
-_alone: list[Observer] = []
+#: Whoever makes calls of its own here (a sweep, Restart), with the denoisers and the scheduler that it makes them with.
+_alone: ContextVar[tuple[tuple[Observer, tuple[Any, ...]], ...]] = ContextVar("alone", default=())
 
 
 @contextlib.contextmanager
-def alone(observer: Observer) -> Iterator[None]:
-    """Inside the `with` only this observer hears of calls and steps: it is making extra ones."""
-    _alone.append(observer)
+def alone(observer: Observer, pipe: Any, family: Family) -> Iterator[None]:
+    """Inside the `with` only this observer hears of calls and steps of the pipeline: it is making extra ones.
+
+    Observers of other pipelines go on listening, and so do those in other threads.
+    """
+    parts = (pipe.scheduler, *family.denoisers(pipe).values())
+    token = _alone.set((*_alone.get(), (observer, parts)))
     try:
         yield
     finally:
-        _alone.remove(observer)
+        _alone.reset(token)
 
 
-def _listens(observer: Observer) -> bool:
-    return not _alone or _alone[-1] is observer
+def _listens(observer: Observer, part: Any) -> bool:
+    """Whether an observer is to hear of what a denoiser or a scheduler does now."""
+    only = next((who for who, parts in reversed(_alone.get()) if any(one is part for one in parts)), observer)
+    return only is observer
 
 
 @contextlib.contextmanager
@@ -111,14 +118,14 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
 
 
 def _before_forward(name: str, observer: Observer, module: nn.Module, args: tuple, kwargs: dict) -> None:
-    if _listens(observer):
+    if _listens(observer, module):
         observer.before_call(Coming(name, module, args, kwargs))
 
 
 def _after_forward(
     name: str, family: Family, observer: Observer, module: nn.Module, args: tuple, kwargs: dict, output: Any
 ) -> None:
-    if _listens(observer):
+    if _listens(observer, module):
         observer.on_call(Call(name, module, args, kwargs, family.prediction(output)))
 
 
@@ -138,7 +145,7 @@ class _Step:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
-        given, listeners = bound.arguments, [o for o in self.observers if _listens(o)]
+        given, listeners = bound.arguments, [o for o in self.observers if _listens(o, self._scheduler)]
         if not self._family.takes_step(given):
             return self._inner(*args, **kwargs)
         named = ("model_output", "timestep", "sample")

@@ -2,11 +2,14 @@
 
 For every sampler of the field x0 is linear in both: `x0 = a * x_t + b * prediction`, where a and b depend on the noise
 level alone. The two numbers say everything, so a recording keeps them and needs no scheduler afterwards.
+
+Some samplers then limit x0 before they step on (`limit_of`). What the lab calls x0 is the model's own, before that.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,12 @@ PREDICTION_TYPES = {
     "sample": "predicts x0 itself",
     "sample_sigma": "x_t = x0 + sigma eps, predicts x0 itself (Cosmos)",
 }
+
+
+#: Schedulers that clamp x0 where their `clip_sample` is set; CogVideoX' have the setting and do nothing about it.
+CLAMPING = ("DDIMScheduler", "DDPMScheduler")
+#: Schedulers that pull x0 in by a quantile of it where their `thresholding` is set.
+THRESHOLDING = (*CLAMPING, "UniPCMultistepScheduler", "DPMSolverMultistepScheduler")
 
 
 @dataclass(frozen=True)
@@ -124,3 +133,21 @@ def noise_up(low: tuple[float, float], high: tuple[float, float]) -> tuple[float
         raise GuidanceError(f"noise leads from a low level to a higher one, not from (A, B) = {low} to {high}.")
     signal = a1 / a
     return signal, math.sqrt(max(b1 * b1 - signal * signal * b * b, 0.0))
+
+
+def limit_of(scheduler: str, config: Mapping[str, Any]) -> str:
+    """How a scheduler limits x0 before it steps on; "" where it takes the model's own.
+
+    Args:
+        scheduler: name of its class.
+        config: its configuration, such as a recording keeps in `settings["scheduler"]`.
+
+    >>> limit_of("DDIMScheduler", {"clip_sample": True, "clip_sample_range": 1.0})
+    'clip_sample=True: to [-1, 1]'
+    """
+    if scheduler in THRESHOLDING and config.get("thresholding"):
+        return f"thresholding=True: to the {config.get('dynamic_thresholding_ratio', 0.995):g} quantile of its size"
+    if scheduler in CLAMPING and config.get("clip_sample"):
+        end = config.get("clip_sample_range", 1.0)
+        return f"clip_sample=True: to [-{end:g}, {end:g}]"
+    return ""

@@ -257,6 +257,13 @@ def test_a_family_with_latents_of_its_own_goes_down_to_the_state_again(digits, t
     randomised.data.sub_(0.5)
 
 
+@pytest.mark.parametrize(("steps", "taken"), [(5, 2), (12, 10)])
+def test_the_step_that_nobody_names_lies_in_the_run(tiny, steps, taken):
+    call = {**tiny.call, "num_inference_steps": steps}
+    ds = lab.ablate(tiny.pipe, prompt=PROMPT, layers=[1], parts="block", progress=False, **call)
+    assert ds.step.values.tolist() == [taken]
+
+
 def test_a_state_brings_its_own_call(tiny, guided):
     with pytest.raises(lab.CallError, match="leave prompt, seed out"):
         lab.ablate(tiny.pipe, 2, PROMPT, seed=1, state=guided)

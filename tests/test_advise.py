@@ -107,6 +107,19 @@ def test_what_was_refused_or_changed_nothing_is_left_out_with_its_reason():
     assert "3 could not be judged" in str(advice)
 
 
+def test_what_the_model_does_not_have_is_not_counted():
+    ds = sweep(None, {}, {})
+    ds.nothing_changed[:, 2] = True
+    ds.weak[0] = ""
+    ds.why[0] = "asked for by name alone"
+    advice = lab.advise(ds)
+    assert advice.left_out["0 block joint"] == "asked for by name alone"
+    assert "1 could not be judged" in str(advice)
+    assert "1 could not be judged" in advice._repr_html_()
+    ds.nothing_changed[:] = False
+    assert "could not be judged" not in str(lab.advise(ds))
+
+
 def test_a_weak_model_that_misses_states_says_on_how_many_it_rests():
     ds = sweep({}, {})
     for name in SCORES:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from kit.pipelines import SMALL
+from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab import analysis
@@ -181,6 +182,17 @@ def test_pictures_and_covariances_rebuild_any_scales(rec, g, s, phi):
     own = guided.isel(step=2)
     np.testing.assert_allclose(factor * np.sqrt(variance), own.std(LATENT_DIMS), rtol=1e-5)
     np.testing.assert_allclose(factor * xr.dot(w, table["mean"], dim="row"), own.mean(LATENT_DIMS), atol=1e-5)
+
+
+def test_covariances_are_of_the_frames_that_are_stepped():
+    """Else the explorer would rescale by another factor than the run."""
+    guidance = lab.CFG(3) + lab.STG(1, WEAK)
+    rec = member("ltx-image").sample(guidance.rescale(1.0)).recording
+    table = analysis.gram(rec)
+    w = xr.DataArray([1.0, 2.0, 1.0], {"row": ["cond", "uncond", "skip"]}, "row")
+    variance = xr.dot(w, table.covariance, w.rename(row="column"), dim=("row", "column"))
+    factor = np.sqrt(table.covariance.sel(row="cond", column="cond") / variance)
+    np.testing.assert_allclose(factor * rec.reweight(guidance), rec.prediction("guided"), rtol=1e-4, atol=1e-5)
 
 
 def test_recorded_scales_rebuild_the_recorded_prediction(rec):

@@ -2,13 +2,17 @@
 
 import contextlib
 import copy
+import warnings
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
+from diffusers import DDIMScheduler, FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
 from kit.watch import denoisers, left_behind
+from kit.zoo import member
+from PIL import Image
 
 import stg_lab as lab
+from stg_lab.digits.i2v_pipeline import ImageArchitecture, build_i2v
 from stg_lab.errors import ModelNotFoundError, UnsupportedPipelineError
 
 
@@ -86,6 +90,31 @@ ERRORS = {
         {**OK, "prompt": ["a red seven moving left", "a red seven flying"]},
         "'flying' is not a motion",
     ),
+    "misspelt argument of the lab": (
+        {**OK, "guidnace": lab.CFG(4)},
+        r"Did you mean 'guidance'\?.*lab.sample itself takes: guidance, seed",
+    ),
+    "misspelt record": ({**OK, "recrod": True}, r"Did you mean 'record'\?"),
+    "misspelt seed": ({**OK, "sed": 1}, r"Did you mean 'seed'\?"),
+    "frames by another pipeline's name": ({**OK, "video_length": 9}, r"Did you mean 'num_frames'\?"),
+    "seed as text": ({**OK, "seed": "a"}, r"seed is one whole number, got 'a'. Type for example seed=0"),
+    "seed as a list": ({**OK, "seed": [1, 2]}, r"seed is one whole number, got \[1, 2\]"),
+    "seed as a fraction": ({**OK, "seed": 1.5}, "seed is one whole number, got 1.5"),
+    "no steps": ({**OK, "num_inference_steps": 0}, "num_inference_steps is a whole number from 1, got 0"),
+    "steps as text": ({**OK, "num_inference_steps": "24"}, "a whole number from 1, got '24'"),
+    "half a step": ({**OK, "num_inference_steps": 4.5}, "a whole number from 1, got 4.5"),
+    "prompt that is a number": ({**OK, "prompt": 7}, "prompt is text, or a list of texts for a batch, got 7"),
+    "prompts that are numbers": ({**OK, "prompt": ["a red one growing", 7]}, "prompt is text, or a list of texts"),
+    "negative prompt that is a number": ({**OK, "negative_prompt": 7}, "negative_prompt is text"),
+    "negative prompt outside the grammar": (
+        {**OK, "negative_prompt": "blurry, low quality"},
+        "negative_prompt: caption 'blurry, low quality'.*Or leave negative_prompt out",
+    ),
+    "callback that is none": ({**OK, "callback_on_step_end": 5}, "callback_on_step_end is a function.*got 5"),
+    "schedule of no numbers": (
+        {"guidance": lab.CFG(lambda done: "x")},
+        "gave 'x' at step 0 of 4.*gives a number, for example lambda done",
+    ),
     "unknown dtype": (
         {**OK, "record_dtype": "int8"},
         "record_dtype 'int8' is unknown; choose one of: float32, float16",
@@ -108,7 +137,65 @@ def test_attach_refuses_the_same_weak_models_at_once(tiny, case):
         pytest.fail("attach let it in")
 
 
+def test_a_scheduler_of_another_kind_is_refused_before_any_compute(tiny):
+    rig = tiny.copy()
+    rig.pipe.scheduler = DDIMScheduler()
+    with no_compute(rig.pipe), pytest.raises(lab.CallError, match=r"does not work with DDIMScheduler.*FlowMatchEuler"):
+        rig.sample(lab.CFG(4))
+
+
+def test_noise_that_no_seed_decides_is_told_once(tiny):
+    rig = tiny.copy()
+    rig.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
+    with pytest.warns(UserWarning, match=r"torch's global generator.*torch.manual_seed") as told:
+        rig.sample(lab.CFG(4), record=False)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny.sample(lab.CFG(4), record=False)
+
+
+def test_plan_and_ablate_suggest_their_own_arguments(tiny):
+    call = {"prompt": "a red seven moving left", **tiny.call}
+    with no_compute(tiny.pipe):
+        with pytest.raises(lab.CallError, match=r"Did you mean 'guidance'.*lab.plan itself takes"):
+            lab.plan(tiny.pipe, guidnace=lab.CFG(4), **call)
+        with pytest.raises(lab.CallError, match=r"Did you mean 'seed'"):
+            lab.plan(tiny.pipe, sed=1, **call)
+        with pytest.raises(lab.CallError, match=r"Did you mean 'layers'.*lab.ablate itself takes"):
+            lab.ablate(tiny.pipe, layrs=[1], **call)
+
+
+def test_a_picture_that_does_not_fit_is_refused_with_what_to_type():
+    pipe = build_i2v(ImageArchitecture((32, 32), (1, 1), 16, 32, 1))
+    for call, says in (
+        ({}, r"starts from a picture, and no image=.*32 x 32 pixels.*world.render"),
+        ({"image": [Image.new("L", (32, 32))]}, r"mode 'L'.*Type image=image.convert\('RGB'\)"),
+        ({"image": Image.new("RGBA", (32, 32))}, "mode 'RGBA'"),
+        ({"image": "a.png"}, r"got the text 'a.png'.*PIL.Image.open\('a.png'\)"),
+        ({"image": Image.new("RGB", (32, 32)), "guidance_scale": 3}, "Did you mean 'max_guidance_scale'"),
+    ):
+        with pytest.raises(lab.CallError, match=f"(?s){says}"):
+            lab.sample(pipe, guidance=lab.CFG(2), num_inference_steps=2, **call)
+
+
+def test_latte_has_places_for_one_length(monkeypatch):
+    one = member("latte")
+    length = one.pipe.transformer.config.video_length
+    with pytest.raises(lab.CallError, match=rf"places for videos of {length} frames.*Type video_length={length}"):
+        one.sample(None, video_length=length + 1)
+    with pytest.raises(lab.CallError, match=r"no argument 'num_frames'. Did you mean 'video_length'\?"):
+        one.sample(None, num_frames=length)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["digits-joint"]])
+def test_a_model_is_named_by_text(name):
+    with pytest.raises(ModelNotFoundError, match=r"named by text.*Type for example lab.load\('digits-joint'\)"):
+        lab.load(name)
+
+
 def test_the_empty_caption_is_allowed(tiny):
+    tiny.sample(lab.CFG(4), negative_prompt="", record=False, num_inference_steps=1)
     assert tiny.sample(lab.CFG(4), prompt="", record=False, num_inference_steps=1).captions == [""]
 
 

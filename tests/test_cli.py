@@ -72,6 +72,33 @@ def test_what_only_the_model_can_refuse_is_refused_likewise(arguments, says, tmp
     assert done.returncode == 2
     assert says in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "demo").exists()  # nothing was sampled, so the corrected call finds the place free
+
+
+def test_the_demo_is_text_to_video_and_says_so_before_it_loads(digits, monkeypatch, capsys):
+    monkeypatch.setattr("stg_lab.demo.load", lambda name: pytest.fail("the model was loaded"))
+    assert cli.main(["demo", "--model", "digits-i2v"]) == 2
+    assert "the demo is text to video, and digits-i2v is a StableVideoDiffusionPipeline" in capsys.readouterr().err
+    assert "text to video" in " ".join(stg_lab("demo", "--help").stdout.lower().split())
+
+
+@pytest.mark.parametrize("left", ["baseline.zarr", "run.zarr"])
+def test_what_is_left_of_a_demo_is_told_in_the_shells_words(left, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("stg_lab.demo.load", lambda name: pytest.fail("the model was loaded"))
+    (tmp_path / left).mkdir()
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "--overwrite" in told
+    assert "overwrite=True" not in told
+
+
+def test_hints_are_translated_for_the_shell(monkeypatch, capsys):
+    def refuse(**options):
+        raise lab.RecordingError("taken; pass overwrite=True to replace it.")
+
+    monkeypatch.setattr("stg_lab.demo.run_demo", refuse)
+    assert cli.main(["demo"]) == 2
+    assert "pass --overwrite to replace it" in capsys.readouterr().err
 
 
 def test_info_names_versions_device_and_models(digits, capsys):

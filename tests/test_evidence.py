@@ -65,6 +65,35 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.89 < np.mean(found) < 0.99
 
 
+@pytest.mark.parametrize("captions", [8, 64])
+@pytest.mark.parametrize("true", [0.9, 0.97, 0.99])
+def test_intervals_of_shares_near_one_hold_the_truth(captions, true):
+    """Right or not, with captions that are hard or easy: drawn from a beta-binomial distribution."""
+    rng, alike = np.random.default_rng(captions), 0.1
+    spread = (1 - alike) / alike
+    plain, found = [], []
+    for _ in range(200):
+        hard = rng.beta(true * spread, (1 - true) * spread, size=(captions, 1))
+        right = (rng.random((captions, PER_CAPTION)) < hard).astype(float).ravel()
+        for kept, e in ((plain, statistics.mean(right)), (found, statistics.share(right))):
+            kept.append(e.low <= true <= e.high)
+    assert np.mean(found) > 0.88
+    assert np.mean(found) >= np.mean(plain)
+    if true == 0.99 and captions == 8:  # what it is for: all of 32 are right in most draws
+        assert np.mean(plain) < 0.4
+
+
+def test_where_nothing_differs_one_video_more_still_might():
+    """The rule of three: 0 of n is compatible with about 3 / n."""
+    for n in (32, 256):
+        all_right = statistics.share(np.ones(n))
+        assert all_right.value == all_right.high == 1
+        assert 1 - all_right.low == pytest.approx(3 / n, rel=0.4)
+        same = difference(np.ones(n), np.ones(n), unit=1.0)
+        assert (same.value, same.low) == (0, pytest.approx(-same.high))
+        assert same.high == pytest.approx(3 / n, rel=0.4)
+
+
 def test_a_statistic_that_repetitions_shift_keeps_its_interval_around_it():
     values = RNG.normal(size=80)
     e = estimate(lambda index: float(len(np.unique(values[index]))), 80, resamples=200)
@@ -307,6 +336,20 @@ def test_coverage_is_that_of_the_metrics():
     assert made.coverage(made).value == 1.0
 
 
+def test_the_cosine_of_a_sum_is_that_of_the_summed_vectors():
+    rng = np.random.default_rng(3)
+    made = {name: rng.normal(size=(2, 5, 40)) * size for name, size in (("a", 1), ("b", 0.3), ("c", 2))}
+
+    def cosine(x, y):
+        return (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
+
+    pairs = {(x, y): cosine(made[x], made[y]) for x, y in (("a", "b"), ("a", "c"), ("c", "b"))}
+    norms = {name: np.sqrt((v**2).mean(-1)) for name, v in made.items()}
+    found = Vectors({}, pairs, norms, np.zeros(5))
+    assert np.allclose(found.of_sum(["a", "b"], "c"), cosine(made["a"] + made["b"], made["c"]))
+    assert np.allclose(found.of_sum(["b"], "c"), pairs["c", "b"])
+
+
 def test_as_varied_videos_cover_what_chance_lets_them_cover():
     """Captions far apart, four videos and four clips of each from one distribution: all but 1 in 35 clips are covered."""
     rng = np.random.default_rng(3)
@@ -388,7 +431,7 @@ class MadeUp:
         self.cells.add(Cell(self.who.name, guidance, steps).name)
         return self.made(f"{guidance}, {steps} steps")
 
-    def made(self, text, count=80):
+    def made(self, text, count=256):
         rng = np.random.default_rng(len(text))
         values = {n: self.rule(text, n) + self.noise * rng.normal(size=count) for n in scores.PER_VIDEO}
         features = rng.normal(size=(count, 3)) * 0.1 + self.rule(text, "distance")

@@ -124,8 +124,16 @@ def test_a_float16_recording_says_that_it_is_not_exact(tiny, euler):
     with pytest.warns(UserWarning, match="float16, so this fork starts near"):
         forked = lab.fork(half, 2)
     assert forked.recording.settings["fork_exact"] is False
-    assert forked.recording.ds.x_t.dtype == np.float16
-    apart = np.linalg.norm(forked.output.frames - euler.output.frames) / np.linalg.norm(euler.output.frames)
+    assert forked.recording.record_dtype == "float16"
+    assert torch.equal(forked.output.frames, euler.output.frames)  # x_t is exact, and Euler remembers nothing
+
+
+def test_a_scheduler_with_a_memory_has_nearly_the_history_it_had_from_a_float16_recording():
+    rig = Rig(tiny_wan("unipc"), SMALL)
+    full, half = rig.sample(OWN), rig.sample(OWN, record_dtype="float16")
+    with pytest.warns(UserWarning, match="float16, so this fork starts near the recorded run"):
+        forked = lab.fork(half, 2)
+    apart = torch.linalg.norm(forked.output.frames - full.output.frames) / torch.linalg.norm(full.output.frames)
     assert 0 < apart < 5e-3
 
 
@@ -188,8 +196,8 @@ def test_a_step_that_is_not_there_is_told(euler, step):
 
 
 def test_what_is_no_recording_is_told():
-    with pytest.raises(lab.CallError, match="Run or a Recording, got str"):
-        lab.fork("run.zarr", 1)
+    with pytest.raises(lab.CallError, match=r"Run or a Recording, .*got int"):
+        lab.fork(7, 1)
 
 
 def test_a_layer_that_is_not_there_is_told_before_any_pass(tiny, euler):
@@ -215,6 +223,24 @@ def test_another_model_is_told_at_the_first_step(tiny, euler):
     with passes(rig.pipe) as made, pytest.raises(lab.RecordingError, match="cond at step 0 is not the one"):
         lab.fork(euler.recording, 3, OTHER, pipe=rig.pipe)
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_fork_does_not_take_the_place_of_its_own_source(tiny, tmp_path, monkeypatch, overwrite):
+    """It would be read after it was replaced: both would be lost. Refused before anything is computed, however it is named."""
+    run = tiny.sample(OWN, record=tmp_path / "source.zarr")
+    before = run.recording.ds.compute()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "source.zarr")
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "source.zarr", "source.zarr", "./link.zarr"):
+        with (
+            passes(tiny.pipe) as made,
+            pytest.raises(lab.CallError, match=r"is the recording that is forked.*source-fork.zarr"),
+        ):
+            lab.fork(run, 2, OTHER, record=place, overwrite=overwrite)
+        assert made == []
+    assert lab.open("source.zarr").ds.identical(before)
+    assert lab.fork(run, 2, OTHER, record="source-fork.zarr").recording.complete
 
 
 def test_a_fork_is_not_made_again_as_if_it_were_a_run(tiny, euler):
@@ -250,3 +276,17 @@ def test_what_is_seen_is_what_is_recorded(tiny):
             np.testing.assert_array_equal(one.x0(branch), run.recording.x0(branch).isel(step=k).values)
     with pytest.raises(lab.GuidanceError, match=r"no branch 'skp' at step 0.*Did you mean 'skip'"):
         seen[0].x0("skp")
+
+
+def test_a_fork_takes_what_the_file_could_not_hold(tiny):
+    with torch.no_grad():
+        embeds, negative = tiny.pipe.encode_prompt("a red one growing", max_sequence_length=8, device="cpu")
+    texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
+    run = tiny.sample(OWN, prompt=None, **texts)
+    recording = lab.open(run.recording.path)
+    with pytest.raises(lab.CallError, match="prompt_embeds, negative_prompt_embeds could not be kept"):
+        lab.fork(recording, 2, pipe=tiny.pipe)
+    with pytest.raises(lab.CallError, match=r"takes no 'prompt_embed'. Did you mean 'prompt_embeds'\?.*lab.rerun"):
+        lab.fork(recording, 2, pipe=tiny.pipe, prompt_embed=embeds)
+    assert same_everywhere(lab.fork(recording, 2, pipe=tiny.pipe, **texts).recording, recording)
+    assert same_everywhere(lab.fork(run, 2).recording, recording)  # a run has them at hand

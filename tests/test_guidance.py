@@ -77,7 +77,9 @@ def test_terms_add_up_and_commute(seed):
     assert np.allclose(one(lab.STG(s, A) + lab.STG(r, A), b), one(lab.STG(s + r, A), b))
     assert np.allclose(one(lab.STG(s, A) + lab.CFG(g), b), one(lab.CFG(g) + lab.STG(s, A), b))
     assert np.allclose(one(lab.STG(s, A) + lab.STG(-s, A), b), b["cond"])
-    assert np.allclose(one(lab.CFG(g) + lab.CFG(r), b), one(lab.CFG(g + r - 1), b))
+    assert np.allclose(
+        one(Guidance((lab.CFG(g), lab.CFG(r))), b), one(lab.CFG(g + r - 1), b)
+    )  # as old recordings have it
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -297,6 +299,27 @@ def test_sums_are_values():
     assert (lab.CFG(4) + lab.STG(1, A).rescale(0.5)).phi == 0.5
 
 
+def test_sum_adds_terms_up():
+    assert sum([lab.CFG(4), lab.STG(1, A)]) == lab.CFG(4) + lab.STG(1, A)
+    assert sum([lab.CFG(4) + lab.STG(1, A)]) == lab.CFG(4) + lab.STG(1, A)
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        lab.CFG(4, stop=0.5) + lab.CFG(3, start=0.5),
+        lab.CFG(4, sigma=(0.5, 1)) + lab.CFG(3, sigma=(0.2, 0.5)),
+        lab.CFG(4, start=0.2) + lab.CFG(3, sigma=(0.2, 0.5)),  # they may or may not share a step
+        lab.CFG(4) + lab.CFG([1, 2, 3, 4]),
+        lab.CFG(4) + lab.CFG(3).apg(),
+        lab.CFG(4) + lab.CFG(1),
+    ],
+    ids=str,
+)
+def test_two_cfg_terms_may_share_the_run(total):
+    assert len(total.terms) == 2
+
+
 def test_adding_what_is_no_term_is_a_type_error():
     for other in (1.0, A, None, "CFG(4)"):
         with pytest.raises(TypeError):
@@ -317,6 +340,24 @@ def test_adding_what_is_no_term_is_a_type_error():
         (lambda: lab.CFG(2).rescale(0.5) + lab.CFG(2).rescale(0.7), "0.5 and 0.7"),
         (lambda: lab.CFG(2).rescale(0.5) + lab.CFG(2).rescale(0.5, per="batch"), "sample and batch"),
         (lambda: lab.CFG(2).restart(0.1, 0.2) + lab.CFG(2).restart(0.1, 0.3), "differ in Restart"),
+        (
+            lambda: lab.CFG(4) + lab.CFG(3),
+            r"act at the same steps: together they would be lab.CFG\(6\).*stop=0.5\) \+ lab.CFG\(3",
+        ),
+        (lambda: lab.CFG(4) + lab.STG(1, A) + lab.CFG(3, start=0.5), "act at the same steps"),
+        (lambda: lab.CFG(4) + lab.CFG(3, sigma=(0.2, 0.5)), "act at the same steps"),
+        (lambda: lab.CFG(4, sigma=(0.4, 1)) + lab.CFG(3, sigma=(0.2, 0.5)), "act at the same steps"),
+        (lambda: 2 * lab.STG(1, A), r"cannot be multiplied.*Type for example lab.STG\(2, weak\)"),
+        (lambda: np.float64(2) * lab.STG(1, A), "cannot be multiplied"),
+        (lambda: (lab.CFG(4) + lab.STG(1, A)) / 2, "multiplied or divided"),
+        (lambda: lab.CFG(4) - lab.STG(1, A), r"never subtracted.*lab.STG\(-1, weak\)"),
+        (lambda: -lab.STG(1, A), "never subtracted"),
+        (lambda: lab.CFG(4) + A, r"is a weak model.*Type lab.STG\(1, lab.skip"),
+        (lambda: A + lab.CFG(4), "is a weak model"),
+        (lambda: sum([lab.CFG(4), A]), "is a weak model"),
+        (lambda: lab.CFG(4).orthogonalize(), "needs one spatial and one temporal weak model"),
+        (lambda: lab.CFG(lambda done: "x").scale_at(0, 4), "gave 'x' at step 0 of 4.*for example lambda done"),
+        (lambda: lab.CFG(lambda done: None).scale_at(0, 4), "gave None at step 0"),
         (lambda: lab.CFG(2).rescale(0.5, per="frame"), "'sample' or 'batch', got 'frame'"),
         (lambda: lab.CFG("4"), "a number, a list with one for each step, or a function.*got '4'"),
         (lambda: lab.CFG(None), "got None"),

@@ -1,5 +1,7 @@
 """Equations 20 and 21: a scale for space and one for time, and vectors made orthogonal to each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from kit.watch import branch
 
 import stg_lab as lab
 from stg_lab.guidance import Moment, as_guidance, combine
+from stg_lab.x0 import one_step
 
 SPACE, TIME = (lab.skip([1], part="attention", axis=axis) for axis in ("spatial", "temporal"))
 NAMES = [str(SPACE), str(TIME)]
@@ -72,6 +75,42 @@ def test_frames_are_counted_along_the_dimension_that_the_moment_names(frame):
     ours = guided(guidance, swapped, frame=frame).swapaxes(2, frame)
     assert np.allclose(ours, guided(guidance, b))
     assert np.allclose(guided(guidance, swapped).swapaxes(2, frame), ours) == (frame == 2)
+
+
+@pytest.mark.parametrize("space", ["native", "x0"])
+@pytest.mark.parametrize("frame", [1, 2])
+@pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy])
+def test_given_frames_are_left_out_of_everything(frame, wrap, space):
+    """And keep the prediction that they had: the pipeline's own, where it is told, else that of cond."""
+    b = {name: x.swapaxes(2, frame) for name, x in predictions().items()}
+    rest = (slice(None),) * frame + (slice(1, None),)
+    given = (slice(None),) * frame + (slice(0, 1),)
+    guidance = replace(
+        (lab.STG(1, SPACE).apg(0, norm=1.0) + lab.STG(1, TIME)).orthogonalize().rescale(0.7), space=space
+    )
+    x_t = np.random.default_rng(2).standard_normal(b["cond"].shape)
+    at = {"frame": frame, "one_step": one_step("flow", sigma=0.7)}
+    expected = guided(guidance, {name: x[rest] for name, x in b.items()}, x_t=x_t[rest], **at)
+    ours = combine(
+        guidance,
+        {n: wrap(x.copy()) for n, x in b.items()},
+        Moment(0, 4, given=1, x_t=wrap(x_t), **at),
+        own=wrap(9 * x_t),
+    )
+    assert np.allclose(ours[rest], expected)
+    assert np.array_equal(ours[given], 9 * x_t[given])
+    alone = guided(guidance, b, given=1, x_t=x_t, **at)
+    assert np.allclose(alone[rest], expected)
+    assert np.array_equal(alone[given], b["cond"][given])
+    assert not np.allclose(guided(guidance, b, x_t=x_t, **at)[rest], expected)
+
+
+def test_scales_by_frame_are_those_of_the_frames_that_are_stepped():
+    b = {**predictions(), "uncond": np.zeros(SHAPE)}
+    scales = np.array([5.0, 2.0, 2.0, 2.0]).reshape(1, 1, 4, 1, 1)
+    ours = combine(as_guidance(lab.CFG(2)), b, Moment(0, 4, given=1), cfg_scale=scales)
+    assert np.array_equal(ours[:, :, 1:], 2 * b["cond"][:, :, 1:])
+    assert np.array_equal(ours[:, :, 0], b["cond"][:, :, 0])
 
 
 def test_frames_of_something_that_is_no_video_are_refused():

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import CogVideoXDDIMScheduler, DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.pipelines import SMALL, Rig, tiny_wan
 from kit.vectors import UNIT, branches
-from kit.watch import branch, passes
+from kit.watch import branch, captured, passes
+from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab.families.noise import level_at, noise_level
@@ -83,17 +84,26 @@ def test_the_last_step_is_plain_interpolation(b, strength, sigma):
     assert renoise_weight((1 - sigma, sigma), (1.0, 0.0)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_diffusers_ddim_steps_where_the_two_predictions_would(kind):
-    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False, set_alpha_to_one=False)
+@pytest.mark.parametrize("to_one", [True, False])
+@pytest.mark.parametrize("kind", [DDIMScheduler, CogVideoXDDIMScheduler])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_diffusers_ddim_steps_where_the_two_predictions_would(prediction, kind, to_one):
+    """With the weight that the lab reads off the scheduler itself; at every step, the last one too."""
+    scheduler = kind(
+        prediction_type=prediction,
+        clip_sample=False,
+        set_alpha_to_one=to_one,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
     scheduler.set_timesteps(6)
     rng = np.random.default_rng(0)
-    b = {name: rng.standard_normal((2, 3)) for name in ("cond", "uncond", "x_t")}
-    for t in scheduler.timesteps[:-1]:
-        alpha, after = (float(scheduler.alphas_cumprod[int(t) - lag]) for lag in (0, 1000 // 6))
-        weight = renoise_weight(*((math.sqrt(a), math.sqrt(1 - a)) for a in (alpha, after)))
-        one = torch.from_numpy(one_prediction(b, 0.6, weight))
-        written_out, _ = (ddim_epsilon if kind == "epsilon" else ddim_v)(b, 0.6, alpha, after)
+    alphas = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
+    end = 1.0 if to_one else float(scheduler.alphas_cumprod[0])
+    for t, alpha, after in zip(scheduler.timesteps, alphas, [*alphas[1:], end], strict=True):
+        b = {name: rng.standard_normal((2, 3)) for name in ("cond", "uncond", "x_t")}
+        one = torch.from_numpy(one_prediction(b, 0.6, noise_level(scheduler, t).next_weight))
+        written_out, _ = (ddim_epsilon if prediction == "epsilon" else ddim_v)(b, 0.6, alpha, after)
         x = scheduler.step(one, t, torch.from_numpy(b["x_t"])).prev_sample
         assert np.allclose(x.numpy(), written_out, rtol=1e-5, atol=1e-5)
 
@@ -182,6 +192,27 @@ def test_a_stochastic_sampler_is_refused(tiny):
         rig.sample(lab.CFGpp(0.6))
 
 
+@pytest.mark.parametrize("name", ["cosmos", "allegro"])
+def test_a_run_that_ends_where_its_last_step_starts_is_refused_before_the_denoiser_runs(name):
+    """final_sigmas_type="sigma_min", as Cosmos has it, repeats the last noise level."""
+    one = member(name)
+    if name == "allegro":
+        one.pipe.scheduler = EulerDiscreteScheduler(final_sigmas_type="sigma_min")
+    call = {k: v for k, v in one.arguments({}).items() if k != "guidance_scale"}
+    told = r"step 2 ends at the noise level it starts at.*final_sigmas_type='zero'.*stop=2/3"
+    with captured(one.pipe) as calls:
+        with pytest.raises(lab.GuidanceError, match=told):
+            lab.plan(one.pipe, lab.CFGpp(0.6), **call)
+        with pytest.raises(lab.GuidanceError, match=told):
+            lab.sample(one.pipe, guidance=lab.CFGpp(0.6), **call)
+        assert len(calls) == 0
+        with pytest.raises(lab.GuidanceError, match=told), lab.attach(one.pipe, guidance=lab.CFGpp(0.6)):
+            one.stock(guidance_scale=3.0)
+        assert len(calls) == 1  # the call that was about to be made
+    run = lab.sample(one.pipe, guidance=lab.CFGpp(0.6, stop=2 / 3), **call)  # as the message says
+    assert run.recording.complete
+
+
 def test_a_step_that_stays_at_its_noise_level_is_refused_and_harms_no_other_guidance():
     weight = renoise_weight((0.5, 0.5), (0.5, 0.5))
     b = {"cond": np.ones((1, 2)), "uncond": np.zeros((1, 2))}
@@ -190,3 +221,22 @@ def test_a_step_that_stays_at_its_noise_level_is_refused_and_harms_no_other_guid
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[0.8, 0.5, 0.5])
     assert math.isnan(level_at(scheduler, 1).next_weight)
+
+
+def test_latte_runs_under_cfgpp_where_ddim_adds_no_noise():
+    one = member("latte")
+    one.pipe.scheduler = DDIMScheduler(clip_sample=False)
+    call = {k: v for k, v in one.arguments({}).items() if k != "guidance_scale"}
+    recording = lab.sample(one.pipe, guidance=lab.CFGpp(0.6), **call).recording
+    ds, alphas = recording.ds, one.pipe.scheduler.alphas_cumprod.double()
+    states = np.concatenate([ds.x_t.values, ds.final.values[None]]).astype(np.float64)
+    ends = [*(float(alphas[int(t)]) for t in ds.timestep.values), 1.0]
+    for k in range(recording.steps):
+        b = {name: branch(recording, name, k).double().numpy() for name in ("cond", "uncond")}
+        ahead, _ = ddim_epsilon({**b, "x_t": states[k]}, 0.6, ends[k], ends[k + 1])
+        assert np.allclose(ahead, states[k + 1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(lab.GuidanceError, match=r"eta=0\.5. Call it with eta=0"):
+        lab.sample(one.pipe, guidance=lab.CFGpp(0.6), eta=0.5, **call)
+    one.pipe.scheduler = DDIMScheduler(clip_sample=True)
+    with pytest.raises(lab.GuidanceError, match=r"CFG\+\+ needs a sampler.*does not clip x0"):
+        lab.sample(one.pipe, guidance=lab.CFGpp(0.6), **call)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from kit.pipelines import SMALL, Rig, tiny_wan
+from kit.zoo import ZOO, member
 
 import stg_lab as lab
+from stg_lab.families import family_of
 from stg_lab.guidance import Guidance, as_guidance
 from stg_lab.weak import parse
 
@@ -92,3 +94,73 @@ def test_momentum_begins_anew_in_every_run(tiny):
     with lab.attach(tiny.pipe, guidance=guidance):
         again = [tiny.stock(guidance_scale=4.0) for _ in range(2)]
     assert all(np.array_equal(first, frames) for frames in again)
+
+
+#: One of everything that asks for more than differences of predictions, at the CFG scale that all families here work with.
+ASKING = {
+    "rescale": (lab.CFG(3) + lab.STG(1, WEAK)).rescale(0.7),
+    "rescale in x0": (lab.CFG(3) + lab.STG(1, WEAK)).rescale(0.7).in_x0(),
+    "apg": lab.CFG(3).apg(0) + lab.STG(1, WEAK).apg(0.5, norm=3.0),
+    "apg in x0": (lab.CFG(3).apg(0, norm=3.0) + lab.STG(1, WEAK)).in_x0(),
+    "zero star": lab.CFG(3).zero_star(0) + lab.STG(1, WEAK).zero_star(0),
+    "tangential": lab.CFG(3).tangential() + lab.STG(1, WEAK).tangential(),
+    "magnitude": lab.CFG(3).magnitude(1.0) + lab.STG(1, WEAK).magnitude(0.5),
+    "orthogonal": (lab.CFG(3) + lab.STG(1, SPACE) + lab.STG(2, TIME)).orthogonalize(),
+}
+GIVEN = ("wan-5b-image", "ltx-image")  # pipelines that throw away what is predicted for their first frame
+
+
+class Stop(Exception):
+    """Ends a run."""
+
+
+def first_guided(one, guidance):
+    """What a run steps with at its first step; there it ends."""
+    seen = []
+
+    def stop(step):
+        seen.append(step.predictions["guided"]())
+        raise Stop
+
+    with pytest.raises(Stop):
+        one.sample(guidance, record=False, on_step=stop)
+    return seen[0]
+
+
+def apart(a, b):
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_every_family_steps_with_what_one_recording_says_of_each_guidance(name):
+    """At the first step, where every run starts from the same latents."""
+    one = member(name)
+    still = family_of(one.pipe).still  # pictures, in which nothing is temporal
+    probes = lab.CFG(3) + lab.Probe(WEAK)
+    recording = one.sample(probes if still else probes + lab.Probe(SPACE) + lab.Probe(TIME)).recording
+    asking = {n: g for n, g in ASKING.items() if not (still and n == "orthogonal")}
+    off = {n: apart(recording.reweight(g).isel(step=0).values, first_guided(one, g)) for n, g in asking.items()}
+    assert max(off.values()) < 1e-5, off
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_given_frame_is_no_part_of_what_guidance_asks_for(name):
+    """At every step, also where one step asks for those before."""
+    one = member(name)
+    momentum = {"apg with momentum": lab.CFG(3).apg(0.2, norm=3.0, momentum=-0.5).in_x0() + lab.STG(1, WEAK)}
+    off = {}
+    for n, guidance in (ASKING | momentum).items():
+        recording = one.sample(guidance).recording
+        assert recording.given_frames == 1
+        assert (recording.prediction("guided").isel(frame=0) == 0).all()
+        assert (recording.reweight(guidance).isel(frame=0) == 0).all()
+        off[n] = apart(recording.reweight(guidance).values, recording.prediction("guided").values)
+    assert max(off.values()) < 1e-5, off
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_rescaling_in_full_gives_the_deviation_of_cond_over_the_frames_that_are_stepped(name):
+    recording = member(name).sample((lab.CFG(3) + lab.STG(1, WEAK)).rescale(1.0)).recording
+    over = ("channel", "frame", "y", "x")
+    guided, cond = (recording.prediction(b).isel(frame=slice(1, None)).std(over) for b in ("guided", "cond"))
+    assert np.allclose(guided, cond, rtol=1e-5)

@@ -1,6 +1,7 @@
 """What only pipelines that are given a picture have: an input beside the latents, and a frame that is not predicted."""
 
 import copy
+import functools
 import types
 
 import pytest
@@ -67,6 +68,56 @@ def test_what_is_predicted_for_the_given_frame_reaches_no_other():
 
     one.pipe.scheduler.step = garbled
     assert torch.equal(tensor(one.stock()), stock)
+
+
+def garbling(one, value):
+    """The denoiser predicts something else for the given frame, in every pass."""
+    tokens = 2 * 4 if one.name == "wan-5b-image" else 4 * 8  # of a frame
+
+    def garble(module, args, output):
+        output = output.clone()
+        output[:, :tokens] += value
+        return output
+
+    return one.pipe.transformer.proj_out.register_forward_hook(garble)
+
+
+@pytest.mark.parametrize("name", ["wan-5b-image", "ltx-image"])
+def test_nor_under_a_guidance_that_asks_for_lengths_and_deviations(name):
+    guidance = (lab.CFG(3).apg(0, norm=3.0) + lab.STG(1, lab.skip([1])).zero_star(0)).rescale(0.7)
+    one, runs = member(name), []
+    for value in (0.0, 7.0):
+        hook = garbling(one, value)
+        runs.append(one.sample(guidance))
+        hook.remove()
+    plain, garbled = runs
+    assert torch.equal(tensor(garbled.output.frames), tensor(plain.output.frames))
+    assert garbled.recording.ds.prediction.equals(plain.recording.ds.prediction)
+
+
+def stepped_with(one, guidance):
+    """What the scheduler was handed for the given frame, step by step."""
+    kept, step = [], one.pipe.scheduler.step
+
+    @functools.wraps(step)
+    def keep(model_output, *args, **kwargs):
+        kept.append(model_output[:, :, :1].clone())
+        return step(model_output, *args, **kwargs)
+
+    one.pipe.scheduler.step = keep
+    try:
+        with lab.attach(one.pipe, guidance=guidance):
+            one.stock(guidance_scale=3.0, num_inference_steps=2)
+    finally:
+        del one.pipe.scheduler.step
+    return kept
+
+
+def test_the_given_frame_keeps_the_pipelines_own_prediction():
+    one = member("wan-5b-image")
+    own, guided = stepped_with(one, None), stepped_with(one, WEAK.rescale(0.7))
+    assert torch.equal(own[0], guided[0])
+    assert own[0].abs().sum() > 0
 
 
 def test_the_cross_attention_that_is_skipped_is_that_of_text_and_picture():

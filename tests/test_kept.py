@@ -1,7 +1,5 @@
 """What weak models keep: waves with known answers, and a shipped recording."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,16 +12,23 @@ ANGLE = 2 * np.pi * np.arange(16) / 16
 COARSE, FINE, OTHER = np.cos(2 * ANGLE), np.cos(6 * ANGLE), np.sin(6 * ANGLE)
 
 
+class Drawn(lab.Recording):
+    """A recording of one step whose decoder is the identity."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+        self.ds = xr.Dataset(coords={"x": range(16), "step": [0], "branch": [*pictures]})
+
+    def x0(self, branch):
+        return xr.DataArray(self.pictures[branch][None], dims=("step", "sample", "frame", "y", "x", "colour"))
+
+    def preview(self, latents, *, clip):
+        return latents
+
+
 def drawn(**waves):
-    """A recording of one step whose decoder is the identity: a wave along x, 3 frames of 16 x 16, three colours."""
-    pictures = {name: np.broadcast_to(wave[:, None], (1, 3, 16, 16, 3)) for name, wave in waves.items()}
-    return SimpleNamespace(
-        branches=[*waves],
-        steps=1,
-        ds=xr.Dataset(coords={"x": range(16), "step": [0]}),
-        x0=lambda branch: xr.DataArray(pictures[branch][None], dims=("step", "sample", "frame", "y", "x", "colour")),
-        preview=lambda latents, clip: latents,
-    )
+    """A wave along x for each branch, 3 frames of 16 x 16, three colours."""
+    return Drawn({name: np.broadcast_to(wave[:, None], (1, 3, 16, 16, 3)) for name, wave in waves.items()})
 
 
 def test_each_band_is_judged_by_itself():

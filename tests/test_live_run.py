@@ -105,6 +105,7 @@ def test_nobody_else_samples_with_the_pipeline_meanwhile():
         ({"guidance": lab.STG(1, lab.skip([9]))}, lab.GuidanceError, "layer"),
         ({"record": False}, lab.CallError, "always recorded"),
         ({"steps": 3}, lab.CallError, "takes no argument 'steps'"),
+        ({"guidnace": lab.CFG(2)}, lab.CallError, r"Did you mean 'guidance'.*lab.widgets.live_run itself takes"),
         ({"on_step": print}, lab.CallError, "looks on itself"),
     ],
 )

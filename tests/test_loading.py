@@ -83,11 +83,11 @@ def test_what_the_user_says_goes_to_diffusers_unchanged(monkeypatch, saved):
     given = []
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda place, **kwargs: given.append(kwargs))
     lab.load(saved)
-    lab.load(saved, use_safetensors=None, torch_dtype=torch.bfloat16, trust_remote_code=True)
+    lab.load(saved, use_safetensors=None, dtype=torch.bfloat16, trust_remote_code=True)
     lab.load("owner/name", revision="main")
     assert given == [
         {"use_safetensors": True},
-        {"use_safetensors": None, "torch_dtype": torch.bfloat16, "trust_remote_code": True},
+        {"use_safetensors": None, "dtype": torch.bfloat16, "trust_remote_code": True},
         {"use_safetensors": True, "revision": "main"},
     ]
 
@@ -166,3 +166,9 @@ def test_a_name_that_no_repository_can_have(monkeypatch):
     with pytest.raises(ModelNotFoundError, match=r"'own er/na me' is no repository id \(owner/name\)") as caught:
         lab.load("own er/na me")
     told(caught.value)
+
+
+def test_loading_an_embedded_model_says_nothing():
+    """In a process of its own: libraries say some things once."""
+    told = run_python("import stg_lab as lab; [lab.load(name) for name in lab.embedded()]")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")

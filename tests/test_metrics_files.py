@@ -129,6 +129,45 @@ def test_the_table_holds_what_the_functions_say(clips, folder):
     assert table.clips == table.reference_clips == 8
 
 
+def test_a_distance_of_few_videos_has_no_interval(folder):
+    table = metrics.evaluate([folder / "clips.npy"], against=[folder / "bytes.npz"], judge=True, resamples=20)
+    distance = table["frechet_distance: judge"].value
+    assert np.isnan([distance.low, distance.high]).all()
+    assert "too few clips" in str(distance)
+    assert any("16 videos or more on either side, got 8 and 8" in reason for reason in table.left_out)
+    assert 1 <= table["vendi_score: judge"].value.low <= table["vendi_score: judge"].value.high <= 8
+
+
+def test_intervals_of_a_distance_hold_no_impossible_value(tmp_path):
+    video = world.render(world.draw(32, seed=5, split="test")).numpy()
+    np.save(tmp_path / "a.npy", video[:16])
+    np.save(tmp_path / "b.npy", video[16:])
+    table = metrics.evaluate([tmp_path / "a.npy"], against=[tmp_path / "b.npy"], judge=True, resamples=50)
+    for name in ("judge", "texture"):
+        distance = table[f"frechet_distance: {name}"].value
+        assert 0 <= distance.low <= distance.high
+
+
+def test_a_folder_with_recordings_is_measured_by_these(copy, clips, capsys):
+    (copy.parent / "stg.mp4").write_bytes(mp4(clips[1][:4]))
+    write_gif(clips[1][:4], copy.parent / "both.gif")
+    assert read.find([copy.parent]) == [copy]
+    table = metrics.evaluate([copy.parent], resamples=5)
+    assert table.clips == lab.open(copy).ds.sizes["sample"]
+    assert any(reason.startswith("both.gif, stg.mp4 beside the recordings in") for reason in table.left_out)
+    assert len(read.find([copy.parent / "stg.mp4"])) == 1  # a film that is named counts
+
+
+def test_recordings_that_ship_go_by_their_names(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("stg_lab.recording.packed.data_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(read, "data_folder", lambda kind: tmp_path)
+    lab.pack(copy, tmp_path / "shipped_run.zarr.zip")
+    table = metrics.evaluate([copy], against=["shipped_run"], resamples=5)
+    assert table.clips == table.reference_clips == lab.open(copy).ds.sizes["sample"]
+    with pytest.raises(MetricError, match=r"Did you mean 'shipped_run'\?.*recordings that ship"):
+        metrics.evaluate([copy], against=["shiped_run"], resamples=5)
+
+
 def test_textures_see_a_blur_that_the_answers_features_overlook():
     clips = [world.render(world.draw(150, seed=s, split="test")).numpy() for s in (1, 2)]
     soft = ndimage.gaussian_filter(clips[0], (0, 0, 0.7, 0.7, 0))
@@ -174,6 +213,56 @@ def test_one_video_has_no_interval_and_pairs_need_partners(folder):
     for against in ([], [folder / "films"]):
         with pytest.raises(MetricError, match="equal numbers"):
             metrics.evaluate([film], against=against, paired=True, resamples=5)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Recordings by name, with latents of a variance of one's choice, and arrays of the same videos, which have none."""
+    pipe = lab.load("digits-joint")
+    pipe.set_progress_bar_config(disable=True)
+    made = {}
+    for seed, name in enumerate("abcd"):
+        call = {"prompt": "a red seven moving left", "num_inference_steps": 1, "record": tmp_path / f"{name}.zarr"}
+        run = lab.sample(pipe, seed=seed, **call)
+        np.save(tmp_path / f"{name}.npy", run.video[0])
+        made[name] = float(run.recording.ds.final.values.var())
+    return tmp_path, made
+
+
+def paired(root, mine, against):
+    return metrics.evaluate(
+        [root / name for name in mine], against=[root / name for name in against], paired=True, judge=True, resamples=20
+    )
+
+
+def test_pairs_are_of_the_same_place_whatever_videos_lack(recordings):
+    root, variance = recordings
+    table = paired(root, ["a.npy", "b.zarr", "c.zarr", "d.zarr"], ["a.zarr", "c.zarr", "b.npy", "d.zarr"])
+    row = table["latent_variance"]
+    assert (row.value.count, row.reference.count, row.difference.count) == (3, 3, 2)
+    assert row.value.value == pytest.approx(np.mean([variance[n] for n in "bcd"]), rel=1e-5)
+    assert row.reference.value == pytest.approx(np.mean([variance[n] for n in "acd"]), rel=1e-5)
+    assert row.difference.value == pytest.approx((variance["b"] - variance["c"]) / 2, rel=1e-5)
+    told = "2 of 4 pairs from the difference in latent_variance, where a video has none"
+    assert told in table.left_out
+    assert f"left out: {told}" in str(table)
+    assert table["flicker"].difference.count == 4
+    for name in ("digit", "all three"):
+        assert table[f"caption_accuracy: {name}"].difference.count == 2
+    table.save(root / "t.csv")
+    rows = {row["metric"]: row for row in csv.DictReader((root / "t.csv").open())}
+    assert rows["latent_variance"]["difference_count"] == "2"
+
+
+def test_without_a_whole_pair_there_is_no_difference(recordings):
+    root, variance = recordings
+    table = paired(root, ["a.zarr", "b.npy"], ["a.npy", "b.zarr"])
+    row = table["latent_variance"]
+    assert row.difference is None
+    assert row.value.value == pytest.approx(variance["a"], rel=1e-5)
+    assert row.reference.value == pytest.approx(variance["b"], rel=1e-5)
+    assert any("2 of 2 pairs from the difference in latent_variance" in reason for reason in table.left_out)
+    table.save(root / "t.json")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import shutil
 import tempfile
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from kit.zoo import STEPS, ZOO, member
 import stg_lab as lab
 from stg_lab.families import family_of
 from stg_lab.guidance import as_guidance
+from stg_lab.recording.writer import Recorder
+from stg_lab.sampling import trace
 
 SKIP, ATTENTION = lab.skip([1]), lab.skip([0], part="attention")
 GUIDANCES = {
@@ -241,6 +245,58 @@ def test_the_recording_on_disk_is_as_large_as_planned_but_for_metadata(tiny, tmp
     data = sum(f.stat().st_size for name in ("x_t", "prediction", "final") for f in (place / name).glob("c*"))
     assert 0.8 * plan.recording_bytes < data <= plan.recording_bytes + 1024
     assert there - data < 60_000
+
+
+class SlowDisk:
+    """A recorder that writes a step only when the sampler has copied all that it can before it must wait.
+
+    `peak` is what the copies on the host held at most, in bytes.
+    """
+
+    def __init__(self, monkeypatch, arrays, steps):
+        self.arrays, self.steps, self.peak = arrays, steps, 0
+        self._alive, self._copies, self._written = {}, 0, 0
+        self._changed = threading.Condition()
+        copy, write = trace.host_copy, Recorder.write
+
+        def host_copy(x):
+            made = copy(x)
+            self._note(made.__closure__[0].cell_contents)
+            return made
+
+        def slow(recorder, *step):
+            self._wait()
+            write(recorder, *step)
+
+        monkeypatch.setattr(trace, "host_copy", host_copy)
+        monkeypatch.setattr(Recorder, "write", slow)
+
+    def _note(self, tensor):
+        with self._changed:
+            self._copies += 1
+            self._alive[self._copies] = tensor.nbytes
+            weakref.finalize(tensor, self._alive.pop, self._copies)
+            self.peak = max(self.peak, sum(list(self._alive.values())))
+            self._changed.notify_all()
+
+    def _wait(self):
+        wanted = min(self._written + 3, self.steps) * self.arrays
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._copies >= wanted, timeout=60)
+        self._written += 1
+
+
+@pytest.mark.parametrize("guidance", [lab.CFG(4), lab.CFG(4) + lab.STG(1, SKIP) + lab.Probe(ATTENTION)], ids=str)
+def test_buffers_are_what_a_slow_disk_makes_the_recorder_hold(tiny, guidance, monkeypatch):
+    call = {**tiny.arguments({}), "num_inference_steps": 6}
+    plan = lab.plan(tiny.pipe, guidance, **call)
+    disk = SlowDisk(monkeypatch, arrays=len(plan.branches) + 1, steps=6)
+    assert lab.sample(tiny.pipe, guidance=guidance, record=True, **call).recording.complete
+    one = int(np.prod(plan.shape)) * 4
+    assert disk.peak == 3 * disk.arrays * one
+    assert disk.peak <= plan.buffer_bytes <= disk.peak + 2 * one
+    short = lab.plan(tiny.pipe, guidance, **{**call, "num_inference_steps": 1})
+    assert short.buffer_bytes == (disk.arrays + 2) * one
 
 
 def test_weights_are_those_of_the_components(tiny):

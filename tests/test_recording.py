@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from kit.watch import captured
 
 import stg_lab as lab
@@ -66,12 +67,15 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     assert rec.ds.prediction.dims == ("step", "branch", "sample", "channel", "frame", "y", "x")
 
 
-def test_half_precision_is_the_rounded_run_at_half_the_size(tiny, run, tmp_path):
+def test_half_precision_rounds_the_predictions_of_the_run_and_leaves_its_latents(tiny, run, tmp_path):
     half = tiny.sample(
         GUIDANCE, prompt=PROMPTS, seed=3, record=tmp_path / "half.zarr", record_dtype="float16"
     ).recording
     full = run.recording
-    assert half.ds.x_t.dtype == half.ds.prediction.dtype == np.float16
+    assert half.record_dtype == half.ds.prediction.dtype == np.float16
+    for name in ("x_t", "final"):
+        assert half.ds[name].dtype == np.float32
+        assert np.array_equal(half.ds[name], full.ds[name])
     assert np.array_equal(half.ds.prediction, full.ds.prediction.values.astype(np.float16), equal_nan=True)
     assert half.prediction("cond").dtype == half.x0("cond").dtype == np.float32
     assert half.ds.prediction.nbytes * 2 == full.ds.prediction.nbytes
@@ -129,6 +133,16 @@ def test_settings_say_how_the_run_was_made(rec):
     assert s["scheduler"]["shift"] == 3.0
     assert set(s["versions"]) >= {"python", "torch", "diffusers", "transformers", "xarray", "zarr", "numpy"}
     assert s["versions"]["torch"] == torch.__version__
+
+
+def test_xarrays_own_exports_take_a_recording_with_its_settings(rec, tmp_path):
+    rec.ds.to_netcdf(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc") as back:
+        assert json.loads(back.attrs["settings"]) == rec.settings == lab.open(rec.path).settings
+        for name in ("x_t", "prediction", "final", "sigma", "caption", "branch", "seed"):
+            np.testing.assert_array_equal(back[name].values, rec.ds[name].values)
+    rec.x0("cond").to_netcdf(tmp_path / "x0.nc")
+    assert isinstance(rec.settings, dict)
 
 
 def test_arguments_that_a_file_cannot_hold_are_marked(tiny):

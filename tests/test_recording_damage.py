@@ -52,7 +52,7 @@ def test_a_recording_of_a_newer_lab_is_told_so(copy):
     text = (copy / "zarr.json").read_text()
     (copy / "zarr.json").write_text(text.replace('"stg_lab_recording": 1', '"stg_lab_recording": 99'))
     with pytest.raises(
-        lab.RecordingError, match=r"copy.zarr was written by a newer stg_lab \(format 99, this one reads 1\)"
+        lab.RecordingError, match=r"copy.zarr was written by a newer stg_lab \(format 99, this one reads 2\)"
     ):
         lab.open(copy)
 

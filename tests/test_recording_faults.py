@@ -115,7 +115,7 @@ def test_a_run_cut_off_in_its_first_step_holds_nothing_and_says_so(tiny, tmp_pat
 
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_a_full_disk_gives_one_clear_error_and_keeps_the_whole_steps(tiny, tmp_path, monkeypatch, k):
-    writes = 1 + 4 + 8 + 1  # of a step: x_t, four branches, eight coordinates, progress
+    writes = 1 + 4 + 10 + 1  # of a step: x_t, four branches, ten coordinates, progress
     fail_at_write(monkeypatch, k * writes + 4, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     place = tmp_path / "full.zarr"
     with pytest.raises(
@@ -167,6 +167,81 @@ def test_a_run_that_fails_on_the_way_says_where_its_steps_are_kept(tiny):
     gc.collect()
     with pytest.warns(lab.IncompleteRecordingWarning):
         assert lab.open(place).steps == 2
+
+
+INTERRUPTED = """
+    import os, signal, sys, torch
+    torch.set_num_threads(1)
+    from kit.pipelines import SMALL, Rig, tiny_wan
+    import stg_lab as lab
+    rig = Rig(tiny_wan(), SMALL)
+    def stop(pipe, step, timestep, given):
+        if step == int(os.environ["STEP"]):
+            os.kill(os.getpid(), signal.SIGINT)
+        return {}
+"""
+WAYS_OUT = {
+    "a script": (1, 2, "rig.sample(lab.CFG(4), callback_on_step_end=stop)"),
+    "IPython": (1, 2, """from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.push({"rig": rig, "lab": lab, "stop": stop})
+    shell.run_cell("rig.sample(lab.CFG(4), callback_on_step_end=stop)")"""),
+    "sys.exit inside attach": (9, 4, """with lab.attach(rig.pipe, record=True):
+        rig.stock()
+        sys.exit()"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_whoever_sees_how_a_process_ended_is_told_where_its_steps_are(way, tmp_path):
+    """The folder of `record=True` stays then, and its place must be known."""
+    step, whole, code = WAYS_OUT[way]
+    done = run_python(f"{INTERRUPTED}\n    {code}", STEP=str(step), TMPDIR=str(tmp_path))
+    said = done.stdout + done.stderr
+    place = re.search(r"The (\d) whole steps recorded before this are kept: lab.open\('(.+)'\)\.", said)
+    assert place is not None, said
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lab.IncompleteRecordingWarning)
+        assert lab.open(place[2]).steps == int(place[1]) == whole
+    assert [p.name for p in tmp_path.glob("stg_lab-*")] == [place[2].split("/")[-2]]
+
+
+def test_a_process_that_is_interrupted_before_its_first_whole_step_leaves_no_folder(tmp_path):
+    code = """
+    from stg_lab.recording.chunks import ChunkFiles
+    stock = ChunkFiles.write
+    def write(self, *args):
+        if self.name == "progress" and args[0][0] == 1:
+            raise KeyboardInterrupt
+        stock(self, *args)
+    ChunkFiles.write = write
+    rig.sample(lab.CFG(4))
+    """
+    done = run_python(INTERRUPTED + code, STEP="9", TMPDIR=str(tmp_path))
+    assert "KeyboardInterrupt" in done.stderr
+    assert "are kept" not in done.stderr
+    assert list(tmp_path.glob("stg_lab-*")) == []
+
+
+def test_a_run_that_is_stopped_while_it_is_decoded_says_where_its_steps_are_kept(monkeypatch):
+    """A learned decoder works after the pipeline's call, in time and memory enough to be stopped or to fail."""
+    from kit.pipelines import SMALL, Rig, tiny_wan
+
+    from stg_lab.sampling import Run
+
+    def fail(self):
+        raise KeyboardInterrupt
+
+    rig = Rig(tiny_wan(), SMALL)
+    monkeypatch.setattr(type(lab.families.family_of(rig.pipe)), "preview", lambda self, pipe: None)
+    monkeypatch.setattr(Run, "video", property(fail))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        rig.sample(GUIDANCE, output_type="np")
+    [note] = caught.value.__notes__
+    place = re.fullmatch(r"The 4 whole steps recorded before this are kept: lab.open\('(.+)'\)\.", note)[1]
+    del caught
+    gc.collect()
+    assert lab.open(place).complete
 
 
 # ---- places ----

@@ -120,12 +120,28 @@ def test_the_restart_noise_is_seeded_on_its_own_and_differs_from_the_starting_no
     assert abs(float(alike)) < 0.1
 
 
-def test_a_sample_does_not_depend_on_its_batch(tiny):
+@pytest.mark.parametrize("given", ["seed", "generators"])
+def test_a_sample_does_not_depend_on_its_batch(tiny, given):
+    def frames(prompts, first):
+        own = {"seed": first} if given == "seed" else {"generator": generators(first, len(prompts))}
+        return tiny.sample(RESTART, prompt=prompts, num_inference_steps=STEPS, **own).output.frames
+
     prompts = ["a red seven moving left", "a blue two growing"]
-    both = tiny.sample(RESTART, prompt=prompts, num_inference_steps=STEPS, seed=5).output.frames
-    second = RESTART.restart(0.5, 0.9, 2, seed=4)  # sample 1 of the batch has seed 3 + 1
-    alone = tiny.sample(second, prompt=prompts[1], num_inference_steps=STEPS, seed=6).output.frames
-    assert torch.allclose(both[1], alone[0], atol=1e-4)
+    both = frames(prompts, 5)
+    assert torch.allclose(both[1], frames(prompts[1:], 6)[0], atol=1e-4)
+    assert torch.allclose(both[0], frames(prompts[:1], 5)[0], atol=1e-4)
+
+
+def test_no_two_samples_get_the_same_restart_noise(tiny):
+    drawn = {}
+    for seed in (0, 1):
+        recording = tiny.sample(RESTART, num_inference_steps=STEPS, seed=seed).recording
+        first, end = interval(recording)
+        before, after = x_t(recording, row_of(recording, end, 0)), x_t(recording, row_of(recording, first, 1))
+        high, low = (float(recording.ds.sigma[row_of(recording, step, 0)]) for step in (first, end))
+        drawn[seed] = after - (1 - high) / (1 - low) * before
+    alike = torch.nn.functional.cosine_similarity(drawn[0].flatten(), drawn[1].flatten(), dim=0)
+    assert abs(float(alike)) < 0.1
 
 
 def test_every_extra_step_costs_as_much_as_a_step(tiny):

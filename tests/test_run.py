@@ -1,12 +1,17 @@
 """What `sample` returns, whatever form the pipeline's output has; and making a recorded run again."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline
 from kit.pipelines import PROMPT, Rig, randomise
+from PIL import Image
 
 import stg_lab as lab
+from stg_lab.digits.i2v_pipeline import ImageArchitecture, build_i2v
+from stg_lab.sampling.settings import PICTURE_BYTES
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([1]))
 
@@ -165,3 +170,84 @@ def test_a_run_from_embeddings_or_a_generator_cannot_be_made_again(tiny):
     run = tiny.sample(GUIDANCE, generator=torch.Generator())
     with pytest.raises(lab.CallError, match=r"Call lab.sample with the arguments yourself"):
         lab.rerun(run.recording, tiny.pipe)
+
+
+@pytest.mark.parametrize(("ending", "begins"), [(".mp4", b"ftyp"), (".gif", b"GIF8")])
+def test_a_run_is_saved_as_a_film(tiny, tmp_path, ending, begins):
+    run = tiny.sample(lab.CFG(4), record=False)
+    path = run.save(tmp_path / "new" / f"run{ending}")
+    assert begins in path.read_bytes()[:12]
+
+
+def test_a_run_is_saved_as_nothing_else(tiny, tmp_path):
+    with pytest.raises(lab.CallError, match=r"as .mp4 or .gif, got .*run.avi"):
+        tiny.sample(lab.CFG(4), record=False).save(tmp_path / "run.avi")
+
+
+def test_what_a_file_could_not_hold_is_given_again(tiny):
+    with torch.no_grad():
+        embeds, negative = tiny.pipe.encode_prompt(PROMPT, max_sequence_length=8, device="cpu")
+    texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
+    run = tiny.sample(GUIDANCE, prompt=None, **texts)
+    with pytest.raises(lab.CallError, match=r"negative_prompt_embeds could not be kept.*negative_prompt_embeds=\.\.\."):
+        lab.rerun(run.recording, tiny.pipe, prompt_embeds=embeds)
+    again = lab.rerun(run.recording, tiny.pipe, record=False, **texts)
+    assert torch.equal(again.output.frames, run.output.frames)
+
+
+def test_misspelt_changes_are_told(tiny):
+    run = tiny.sample(GUIDANCE)
+    with pytest.raises(lab.CallError, match=r"no argument 'sede'. Did you mean 'seed'\?"):
+        lab.rerun(run.recording, tiny.pipe, sede=3)
+
+
+@pytest.fixture(scope="module")
+def pictured():
+    pipe = build_i2v(ImageArchitecture((32, 32), (1, 1), 16, 32, 1))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def noise(side, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["list", "alone"])
+def test_small_pictures_are_kept_with_the_call(pictured, wrapped, tmp_path):
+    image = [noise(32), noise(32, seed=1)] if wrapped else noise(32)
+    run = lab.sample(
+        pictured, guidance=lab.CFG(2), image=image, num_inference_steps=2, seed=3, record=tmp_path / "run.zarr"
+    )
+    again = lab.rerun(lab.open(tmp_path / "run.zarr"), pictured, record=False)
+    assert np.array_equal(again.video, run.video)
+
+
+def test_large_pictures_are_given_again(pictured):
+    assert noise(200).width ** 2 * 3 > PICTURE_BYTES
+    call = {"image": [noise(200)], "num_inference_steps": 2}
+    run = lab.sample(pictured, guidance=lab.CFG(2), **call)
+    with pytest.raises(lab.CallError, match=r"image could not be kept.*lab.rerun\(recording, pipe, image=\.\.\.\)"):
+        lab.rerun(run.recording, pictured)
+    again = lab.rerun(run.recording, pictured, image=call["image"], record=False)
+    assert np.array_equal(again.video, run.video)
+    with pytest.raises(lab.CallError, match="image could not be kept"):
+        lab.ablate(pictured, 1, state=run.recording, layers=[0], progress=False)
+    sweep = lab.ablate(pictured, 1, state=run.recording, layers=[0], image=call["image"], progress=False)
+    assert sweep.attrs["complete"]
+
+
+def test_a_run_says_why_it_cannot_be_pickled(tiny):
+    run = tiny.sample(GUIDANCE, record=False, num_inference_steps=1)
+    with pytest.raises(lab.CallError, match=r"cannot be pickled.*run.recording.path"):
+        pickle.dumps(run)
+
+
+def test_what_is_opened_is_a_place(tiny, whole):
+    run = tiny.sample(GUIDANCE, num_inference_steps=1)
+    for what, says in ((run, "run.recording"), (run.recording, "open already"), (5, r"lab.open\('run.zarr'\)")):
+        with pytest.raises(lab.RecordingError, match=says):
+            lab.open(what)
+    with pytest.raises(lab.RecordingError, match=r"opens with lab\.open_ablation"):
+        lab.open("layers")
+    with pytest.raises(lab.RecordingError, match=r"opens with lab\.open\("):
+        lab.open_ablation(whole)

@@ -1,6 +1,8 @@
 """Another checkpoint as the weak model (Autoguidance)."""
 
 import gc
+import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from kit.watch import branch, captured, denoisers, left_behind, passes
 
 import stg_lab as lab
 from stg_lab.weak import parse
+
+checkpoint = importlib.import_module("stg_lab.weak.checkpoint")  # as a name it is the weak model itself
 
 STEPS = 2
 
@@ -82,6 +86,60 @@ def test_a_saved_model_is_loaded_in_the_main_models_dtype_with_what_its_class_ke
         assert torch.equal(branch(recording, "checkpoint", step), predict(oracle, args, kwargs))
 
 
+@pytest.fixture
+def loads(monkeypatch):
+    """What checkpoints have loaded, in order."""
+    made = []
+
+    def load(source, **kwargs):
+        made.append(source)
+        return lab.load(source, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    return made
+
+
+def test_a_folder_that_was_trained_on_is_loaded_anew_and_one_that_was_not_is_not(tiny, loads, tmp_path):
+    place = tmp_path / "early"
+    model = tiny_wan()
+    weak = lab.checkpoint(place)
+    for seed in (11, 12):
+        randomise(model.transformer, seed=seed)
+        model.save_pretrained(place)
+        for _ in range(2):
+            recording, calls = recorded(tiny, weak)
+            _, args, kwargs = calls[0]
+            assert torch.equal(branch(recording, "checkpoint", 0), predict(model.transformer, args, kwargs))
+    assert loads == [str(place)] * 2
+
+
+def test_a_run_keeps_the_weights_that_it_began_with(tiny, tmp_path):
+    place = tmp_path / "early"
+    model = tiny_wan()
+    randomise(model.transformer, seed=11)
+    model.save_pretrained(place)
+    expected, _ = recorded(tiny, lab.checkpoint(place))
+
+    def save_another(seen):
+        if not seen.step:
+            randomise(model.transformer, seed=12)
+            model.save_pretrained(place)
+
+    recording, _ = recorded(tiny, lab.checkpoint(place), on_step=save_another)
+    for step in range(STEPS):
+        assert torch.equal(branch(recording, "checkpoint", step), branch(expected, "checkpoint", step))
+    assert not torch.equal(
+        branch(recorded(tiny, lab.checkpoint(place))[0], "checkpoint", 0), branch(expected, "checkpoint", 0)
+    )
+
+
+def test_few_denoisers_stay_loaded(tiny, loads, folder, tmp_path):
+    places = [shutil.copytree(folder, tmp_path / str(n)) for n in range(checkpoint.KEPT + 1)]
+    for place in (*places, places[0], places[0], places[-1]):
+        tiny.sample(lab.Probe(lab.checkpoint(place)), num_inference_steps=1)
+    assert loads == [str(place) for place in (*places, places[0])]
+
+
 def test_both_transformers_of_wan_2_2_have_their_own_weak_model(wan22, tmp_path):
     early = wan22.copy().pipe
     for seed, module in enumerate(denoisers(early)):
@@ -119,6 +177,52 @@ def test_pipelines_in_memory_are_not_kept_alive_and_their_names_not_used_again()
     third = Stranger()
     assert str(lab.checkpoint(third)) not in names
     assert str(lab.checkpoint(second)) == names[1]
+
+
+@pytest.fixture(scope="module")
+def changed(folder):
+    """Two pipelines of one folder; the second was changed after it was loaded."""
+    as_saved, other = lab.load(folder), lab.load(folder)
+    randomise(other.transformer, seed=9)
+    return as_saved, other
+
+
+def test_two_pipelines_of_one_folder_are_two_weak_models_since_one_may_have_been_changed(tiny, changed):
+    a, b = (lab.checkpoint(pipe) for pipe in changed)
+    assert a != b
+    assert a == lab.checkpoint(changed[0])
+    assert hash(a) == hash(lab.checkpoint(changed[0]))
+    guidance = lab.STG(0.5, a) + lab.STG(0.25, b) + lab.STG(0.25, lab.checkpoint(changed[0]))
+    assert list(guidance.weak) == [str(a), str(b)]
+    with captured(tiny.pipe) as calls:
+        recording = tiny.sample(lab.CFG(4) + guidance, num_inference_steps=1).recording
+    _, args, kwargs = calls.made[0]
+    for weak, pipe in zip((a, b), changed, strict=True):
+        assert torch.equal(branch(recording, str(weak), 0), predict(pipe.transformer, args, kwargs))
+    c, u, p, q, guided = (branch(recording, name, 0) for name in ("cond", "uncond", str(a), str(b), "guided"))
+    assert torch.allclose(guided, u + 4 * (c - u) + 0.75 * (c - p) + 0.25 * (c - q), atol=1e-5)
+
+
+def test_a_recording_of_a_pipeline_in_memory_says_where_it_came_from_and_is_not_made_again_from_there(
+    tiny, changed, folder
+):
+    weak = lab.checkpoint(changed[1])
+    recording, _ = recorded(tiny, weak)
+    assert recording.weak == {"checkpoint": str(weak)}
+    assert parse(str(weak)) == weak
+    assert weak.loaded_from == str(folder)
+    assert str(folder) in weak.words
+    same = recording.reweight(lab.CFG(4) + lab.STG(0.5, lab.checkpoint(changed[1])))
+    assert abs(same - recording.prediction("guided")).max() < 1e-5
+    with pytest.raises(lab.GuidanceError, match="was not recorded in this run"):
+        recording.reweight(lab.STG(0.5, lab.checkpoint(folder)))
+    with passes(tiny.pipe) as count, pytest.raises(lab.GuidanceError) as caught:
+        lab.rerun(recording, tiny.pipe)
+    assert len(count) == 0
+    assert "no file can bring back" in str(caught.value)
+    assert f"If it was as loaded from {folder}: lab.checkpoint({str(folder)!r})" in str(caught.value)
+    again = lab.rerun(recording, tiny.pipe, guidance=lab.CFG(4) + lab.STG(0.5, weak))
+    assert torch.equal(branch(again.recording, "checkpoint", 1), branch(recording, "checkpoint", 1))
 
 
 REFUSED = {

@@ -381,6 +381,35 @@ def test_a_weak_pass_can_carry_the_empty_caption(tiny, kind, prompt):
         assert not torch.equal(text, kwargs["encoder_hidden_states"])
 
 
+def test_the_empty_caption_is_encoded_once_a_run_and_anew_in_the_next(tiny, monkeypatch):
+    """With another text encoder in the second run, so that what an old run kept would show."""
+    rig = tiny.copy()
+    weak, encode, encoded = lab.skip([1], prompt="none"), rig.pipe.encode_prompt, []
+
+    def counting(prompt, *args, **kwargs):
+        made = encode(prompt, *args, **kwargs)
+        if prompt == "" and not kwargs["do_classifier_free_guidance"]:
+            encoded.append(made[0])
+        return made
+
+    monkeypatch.setattr(rig.pipe, "encode_prompt", counting)
+    for run in (1, 2):
+        recording, calls = recorded(rig, weak, lab.blur([2], prompt="none"))
+        assert len(encoded) == run
+        for step, (module, args, kwargs) in enumerate(calls):
+            text = encode(
+                "", do_classifier_free_guidance=False, max_sequence_length=kwargs["encoder_hidden_states"].shape[1]
+            )
+            with torch.no_grad():
+                expected = skipping(module, [1])(*args, **{**kwargs, "encoder_hidden_states": text[0]})[0]
+            assert torch.equal(branch(recording, weak.name, step), expected.float())
+        with torch.no_grad():
+            next(rig.pipe.text_encoder.parameters()).mul_(1.5)
+    assert not torch.equal(*encoded)
+    monkeypatch.undo()
+    assert left_behind(rig.pipe) == []
+
+
 @pytest.mark.parametrize("kind", WITH_PROMPT)
 def test_without_cfg_there_is_no_negative_prompt_to_carry(tiny, kind):
     with passes(tiny.pipe) as count, pytest.raises(lab.GuidanceError, match=r"needs the unconditional.*Add lab.CFG"):

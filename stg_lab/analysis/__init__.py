@@ -1,4 +1,7 @@
-"""Recording -> labelled arrays: what a guidance vector is made of. One analysis a file; nothing here needs a model."""
+"""Recording -> labelled arrays: what a guidance vector is made of. One analysis a file; nothing here needs a model.
+
+Wherever a recording is asked for, a `Run`, a path, or the name of one that ships will do.
+"""
 
 from stg_lab.analysis.advice import Advice, Candidate
 from stg_lab.analysis.advise import CRITERIA, advise

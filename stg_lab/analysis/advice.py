@@ -154,11 +154,13 @@ class Advice:
 
     Attributes:
         candidates: all that could be judged, best first.
-        left_out: why each of the others could not, by specification or by its place in the grid.
+        left_out: why each of the others could not, by specification, or by its place in the grid where the model has no such
+            weak model.
         criteria: what was asked, by name.
         agree: share of the states in which each must hold.
         steps, samples: what it rests on.
         measured_on: what sharpness was measured on.
+        absent: which of `left_out` the model does not have, such as block skips along one axis of full 3D attention.
     """
 
     candidates: tuple[Candidate, ...]
@@ -168,6 +170,12 @@ class Advice:
     steps: tuple[int, ...]
     samples: int
     measured_on: str = ""
+    absent: frozenset[str] = frozenset()
+
+    @property
+    def unjudged(self) -> int:
+        """How many weak models that the model has could not be judged."""
+        return len(self.left_out.keys() - self.absent)
 
     @property
     def shortlist(self) -> tuple[Candidate, ...]:
@@ -216,7 +224,7 @@ class Advice:
                 ]
         rest = len(self) - len(self.shown)
         lines += [f"{rest} more below; advice.candidates has all."] if rest else []
-        lines += [f"{len(self.left_out)} could not be judged; advice.left_out says why."] if self.left_out else []
+        lines += [f"{self.unjudged} could not be judged; advice.left_out says why."] if self.unjudged else []
         return "\n".join([*lines, NOTE])
 
     __repr__ = __str__
@@ -227,7 +235,7 @@ class Advice:
         rows = "".join(self._html_row(one) for one in self.shown)
         rest = len(self) - len(self.shown)
         more = f" {rest} more in <code>.candidates</code>." if rest else ""
-        out = f" {len(self.left_out)} could not be judged, see <code>.left_out</code>." if self.left_out else ""
+        out = f" {self.unjudged} could not be judged, see <code>.left_out</code>." if self.unjudged else ""
         told = (
             f"<b>{len(self.shortlist)} of {len(self)}</b> weak models meet every criterion. {html.escape(self.basis)}"
         )

@@ -88,7 +88,7 @@ def advise(
     criteria = {name: CRITERIA[name].at(_number(name, value)) for name, value in given.items()}
     if not 0 < _number("agree", agree) <= 1:  # type: ignore[operator]
         raise CallError(f"agree={agree!r} is the share of states in which a criterion must hold: above 0, at most 1.")
-    found, left_out = [], {}
+    found, left_out, absent = [], {}, set()
     for at, specification in cells(ds):
         one = ds.isel(at)
         name = specification or " ".join(str(ds[d].values[i]) for d, i in at.items())
@@ -97,8 +97,16 @@ def advise(
             found.append(_judge(one, specification, criteria, agree, states))
         else:
             left_out[name] = _why_not(one)
+            absent |= set() if specification else {name}
     return Advice(
-        tuple(_ranked(found)), left_out, criteria, agree, tuple(map(int, ds.step.values)), ds.sizes["sample"], _kind(ds)
+        tuple(_ranked(found)),
+        left_out,
+        criteria,
+        agree,
+        tuple(map(int, ds.step.values)),
+        ds.sizes["sample"],
+        _kind(ds),
+        frozenset(absent),
     )
 
 

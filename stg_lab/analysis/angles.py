@@ -8,11 +8,11 @@ import xarray as xr
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vectors_at
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.vectors import parallel
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 
 
-def angles(recording: Recording, *names: str) -> xr.Dataset:
+def angles(recording: Source, *names: str) -> xr.Dataset:
     """Cosine and angle between every two guidance vectors, at every step: over the whole clip, and frame by frame.
 
     Args:
@@ -33,6 +33,7 @@ def angles(recording: Recording, *names: str) -> xr.Dataset:
         GuidanceError: no such vector.
         RecordingError: fewer than two vectors.
     """
+    recording = recording_of(recording)
     chosen = chosen_vectors(recording, names)
     grams = np.stack([_gram(vectors_at(recording, chosen, k)) for k in range(recording.steps)])
     by_frame = grams.transpose(3, 4, 0, 1, 2)  # [vector, other, step, sample, frame]
@@ -69,7 +70,7 @@ def random_cosine(dimensions: int) -> float:
     return float(dimensions) ** -0.5
 
 
-def shifted_cosine(recording: Recording, *names: str) -> xr.DataArray:
+def shifted_cosine(recording: Source, *names: str) -> xr.DataArray:
     """What cosine two vectors have by chance that are as smooth as these: one is moved over the other.
 
     Moved by every shift in frame, y and x (round the edges), a vector keeps its length, its smoothness and its mean colour,
@@ -88,6 +89,7 @@ def shifted_cosine(recording: Recording, *names: str) -> xr.DataArray:
         GuidanceError: no such vector.
         RecordingError: fewer than two vectors.
     """
+    recording = recording_of(recording)
     chosen = chosen_vectors(recording, names)
     rows = [_shifted(vectors_at(recording, chosen, k).astype(np.float64)) for k in range(recording.steps)]
     coords = {"vector": chosen, "other": chosen, "step": recording.ds.step.values}
@@ -108,7 +110,7 @@ def _shifted(vectors: np.ndarray) -> np.ndarray:
 
 
 def removed(
-    recording: Recording,
+    recording: Source,
     spatial: str | None = None,
     temporal: str | None = None,
     *,
@@ -135,6 +137,7 @@ def removed(
     Raises:
         GuidanceError: no such vectors, or an unknown argument.
     """
+    recording = recording_of(recording)
     if loses not in ("temporal", "spatial") or per not in ("sample", "frame"):
         raise GuidanceError(
             f"removed takes loses='temporal' or 'spatial' and per='sample' or 'frame', got loses={loses!r}, per={per!r}."

@@ -7,12 +7,12 @@ import xarray as xr
 
 from stg_lab.analysis.directions import chosen_vectors, vectors_at
 from stg_lab.errors import RecordingError
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 
 
 def components(
-    recording: Recording, *names: str, sample: int | None = None, count: int = 2, unit: bool = False
+    recording: Source, *names: str, sample: int | None = None, count: int = 2, unit: bool = False
 ) -> xr.Dataset:
     """Principal components of the guidance vectors of all steps, and each vector's steps as a path among them.
 
@@ -39,6 +39,7 @@ def components(
         GuidanceError: no such vector.
         RecordingError: no such sample, or fewer points than components.
     """
+    recording = recording_of(recording)
     from sklearn.decomposition import PCA
 
     chosen = chosen_vectors(recording, names, least=1)

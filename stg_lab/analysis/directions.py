@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, UNCOND
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.weak import parse
 
 
@@ -50,12 +50,13 @@ def axis_of(recording: Recording, name: str) -> str:
         return ""
 
 
-def space_and_time(recording: Recording) -> tuple[str, str]:
+def space_and_time(recording: Source) -> tuple[str, str]:
     """The branches of the first spatial and the first temporal weak model.
 
     Raises:
         GuidanceError: one of the two was not recorded.
     """
+    recording = recording_of(recording)
     axes = {name: axis_of(recording, name) for name in recording.weak}
     found = [next((name for name, axis in axes.items() if axis == wanted), None) for wanted in ("spatial", "temporal")]
     if found[0] is None or found[1] is None:

@@ -7,10 +7,10 @@ import xarray as xr
 
 from stg_lab.errors import RecordingError
 from stg_lab.guidance import COND
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 
 
-def kept(recording: Recording, *, cut: float = 4.0) -> xr.Dataset:
+def kept(recording: Source, *, cut: float = 4.0) -> xr.Dataset:
     """How each branch's one-step prediction compares with that of `cond`, below and above a spatial frequency.
 
     A weak model of the kind that guidance wants is alike where the picture is coarse (the same idea) and unlike, or weaker, where
@@ -32,6 +32,7 @@ def kept(recording: Recording, *, cut: float = 4.0) -> xr.Dataset:
     Raises:
         RecordingError: a cut that leaves a band empty, or a recording whose latents cannot be shown without a model.
     """
+    recording = recording_of(recording)
     names = [b for b in recording.branches if b != COND]
     width = recording.ds.sizes["x"]
     if not 0 < cut <= width / 2:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from stg_lab.analysis.vectors import at_step, change_of_pixels, labels, vector_names
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.weak import parse
 from stg_lab.x0 import OneStep
@@ -25,23 +25,26 @@ from stg_lab.x0 import OneStep
 NOISY = "x_t"
 
 
-def gram(recording: Recording) -> xr.Dataset:
+def gram(recording: Source) -> xr.Dataset:
     """Means and covariances of the conditional prediction and all guidance vectors at every step.
 
     They say the deviation and the length of any weighted sum of them: with weights w over the rows (1 for `cond`), the
     variance is `w @ covariance @ w` and the mean `w @ mean`.
 
     Returns:
-        Dataset with `mean (row, step, sample)` and `covariance (row, column, step, sample)`, over all values of a sample;
-        rows are `cond` and the vectors, `guided` being `guided - cond`. A vector that was not computed has NaN.
+        Dataset with `mean (row, step, sample)` and `covariance (row, column, step, sample)`, over all values of a sample
+        that are stepped (not those of a given picture); rows are `cond` and the vectors, `guided` being `guided - cond`. A
+        vector that was not computed has NaN.
 
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     means, covariances = [], []
     for k in range(recording.steps):
         cond, vectors = at_step(recording, k)
-        rows = np.concatenate([cond[None], vectors]).reshape(len(vectors) + 1, len(cond), -1)
+        stepped = np.concatenate([cond[None], vectors])[:, :, :, recording.given_frames :]
+        rows = stepped.reshape(len(vectors) + 1, len(cond), -1)
         mean = rows.mean(2)
         centred = rows - mean[..., None]
         means.append(mean)
@@ -55,7 +58,7 @@ def gram(recording: Recording) -> xr.Dataset:
     return xr.Dataset(data, coords | {"row": names, "column": names})
 
 
-def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink: int = 1) -> xr.DataArray:
+def mixing_pictures(recording: Source, *, samples: int | None = None, shrink: int = 1) -> xr.DataArray:
     """Decoded pictures that add up to the one-step prediction of any guidance, unclipped.
 
     With weights w (CFG of scale g: g - 1) and the factor f of rescaling, the picture is
@@ -73,6 +76,7 @@ def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink:
     Raises:
         RecordingError: no guidance vector, or this recording has no preview of its latents.
     """
+    recording = recording_of(recording)
     names = [name for name in vector_names(recording) if name != GUIDED]
     keep = [vector_names(recording).index(name) for name in names]
     a, b = recording.ds.x0_sample.values, recording.ds.x0_prediction.values
@@ -89,28 +93,35 @@ def mixing_pictures(recording: Recording, *, samples: int | None = None, shrink:
     return xr.DataArray(np.stack(steps, 1), {"row": [NOISY, COND, *names]}, dims, "pictures")
 
 
-def recorded_scales(recording: Recording) -> tuple[xr.DataArray, float]:
+def recorded_scales(recording: Source) -> tuple[xr.DataArray, float]:
     """The scales that a run used at each step, and how far it rescaled.
 
     Returns:
         `(vector, step)`: CFG's scale in diffusers' convention for `uncond` (1 is off), and the weight of every weak model's
         vector (0 is off); and phi of the rescaling. Terms that start from `uncond` or from CFG's result are told as the same
-        sum of vectors away from `cond`. Rules, orthogonalization and scales of single frames (SVD) are not in such
-        a scale: with them, these scales do not rebuild the recorded prediction.
+        sum of vectors away from `cond`. Rules, orthogonalization and scales of single frames (of SVD, the last one's is
+        told) are not in such a scale: with them, these scales do not rebuild the recorded prediction.
 
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     names = [name for name in vector_names(recording) if name != GUIDED]
     kept = recording.settings.get("guidance")
     own = Guidance.from_dict(kept, parse) if kept else Guidance()
-    if not own.has_cfg:  # then CFG, if any, was the pipeline's own
-        plain = max(float(recording.settings.get("guidance_scale") or 1), 1.0)
-        own = replace(own, terms=(CFG(plain), *own.terms))
-    columns = [_weights(own, _moment(recording, k), recording) for k in range(recording.steps)]
+    columns = [_weights(_in_force(own, recording, k), _moment(recording, k), recording) for k in range(recording.steps)]
     scales = [[column.get(name, 0.0) + float(name == UNCOND) for column in columns] for name in names]
     coords = {name: value for name, value in labels(recording).items() if name in ("step", "sigma")}
     return xr.DataArray(scales, coords | {"vector": names}, ("vector", "step"), "scale"), own.phi
+
+
+def _in_force(guidance: Guidance, recording: Recording, k: int) -> Guidance:
+    """A run's guidance with the scale that the pipeline itself had at step k, unless the guidance had another one there."""
+    full = guidance.cfg_scale()
+    if guidance.has_cfg and not (guidance.plain_cfg and guidance.cfg_scale(_moment(recording, k)) == full):
+        return guidance
+    own = CFG(max(float(recording.ds.guidance_scale[k]), 1.0))
+    return replace(guidance, terms=(own, *(t for t in guidance.terms if t.weak_model is not None)))
 
 
 def _weights(guidance: Guidance, at: Moment, recording: Recording) -> dict[str, float]:

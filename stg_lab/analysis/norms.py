@@ -6,11 +6,11 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.guidance import COND, GUIDED
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 
 
-def norms(recording: Recording) -> xr.Dataset:
+def norms(recording: Source) -> xr.Dataset:
     """Root-mean-square length of every guidance vector at every step.
 
     The root mean square is the Euclidean norm divided by the square root of the number of values, so it does not depend on
@@ -28,6 +28,7 @@ def norms(recording: Recording) -> xr.Dataset:
 
         A branch that was not computed at a step is NaN there.
     """
+    recording = recording_of(recording)
     cond = recording.prediction(COND)
     length = _rms(cond)
     names = [b for b in recording.branches if b != COND]

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.analysis.vectors import each_step, labels
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 
 
-def vector_spectra(recording: Recording) -> xr.Dataset:
+def vector_spectra(recording: Source) -> xr.Dataset:
     """Power spectra of every guidance vector, over space (rings of equal frequency) and over the latent frames.
 
     The mean over the channels (and over frames, or places) of the squared Fourier coefficients, scaled so that the powers of
@@ -36,6 +36,7 @@ def vector_spectra(recording: Recording) -> xr.Dataset:
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     sizes = recording.ds.sizes
     ring, radius = rings(sizes["y"], sizes["x"])
     frequency, both = np.fft.rfftfreq(sizes["frame"]), _modes_in_time(sizes["frame"])

@@ -14,19 +14,20 @@ import xarray as xr
 
 from stg_lab.errors import RecordingError
 from stg_lab.guidance import COND, GUIDED, UNCOND
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 
 CFG_VECTOR, X0 = "cfg", "x0"
 ONTO = (COND, X0, CFG_VECTOR)
 
 
-def vector_names(recording: Recording) -> list[str]:
+def vector_names(recording: Source) -> list[str]:
     """The branches that have a guidance vector: all but `cond`.
 
     Raises:
         RecordingError: there is none.
     """
+    recording = recording_of(recording)
     names = [name for name in recording.branches if name != COND]
     if COND not in recording.branches or not names:
         raise RecordingError(
@@ -65,7 +66,7 @@ def labels(recording: Recording) -> dict[str, Any]:
     return found | {name: ("sample", ds[name].values) for name in ("caption", "seed") if name in ds.coords}
 
 
-def vector_lengths(recording: Recording) -> xr.Dataset:
+def vector_lengths(recording: Source) -> xr.Dataset:
     """Root-mean-square length of every guidance vector, whole, in each latent frame, and in each latent channel.
 
     Args:
@@ -83,6 +84,7 @@ def vector_lengths(recording: Recording) -> xr.Dataset:
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
 
     def measure(_step: int, _cond: np.ndarray, vectors: np.ndarray) -> dict[str, Any]:
         squares = vectors**2  # [vector, sample, channel, frame, y, x]
@@ -98,7 +100,7 @@ def vector_lengths(recording: Recording) -> xr.Dataset:
     return result
 
 
-def vector_parts(recording: Recording) -> xr.Dataset:
+def vector_parts(recording: Source) -> xr.Dataset:
     """The parts of every guidance vector along a direction and orthogonal to it.
 
     Three directions are looked at:
@@ -123,6 +125,7 @@ def vector_parts(recording: Recording) -> xr.Dataset:
     Raises:
         RecordingError: the recording has no guidance vector.
     """
+    recording = recording_of(recording)
     names = vector_names(recording)
     a, b, x_t = recording.ds.x0_sample.values, recording.ds.x0_prediction.values, recording.ds.x_t
 
@@ -156,7 +159,7 @@ def _split(vectors: np.ndarray, direction: np.ndarray) -> dict[str, np.ndarray]:
     return {"parallel": along / count**0.5, "orthogonal": (rest**2).mean(axes) ** 0.5, "cosine": cosine}
 
 
-def vector_map(recording: Recording, *, pixels: bool = False) -> xr.DataArray:
+def vector_map(recording: Source, *, pixels: bool = False) -> xr.DataArray:
     """Where in the picture every guidance vector points: its RMS at each place of each frame.
 
     Args:
@@ -171,6 +174,7 @@ def vector_map(recording: Recording, *, pixels: bool = False) -> xr.DataArray:
     Raises:
         RecordingError: no guidance vector, or `pixels=True` and a recording that cannot be shown without a model.
     """
+    recording = recording_of(recording)
     b = recording.ds.x0_prediction.values
 
     def measure(step: int, _cond: np.ndarray, vectors: np.ndarray) -> dict[str, Any]:

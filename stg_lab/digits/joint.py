@@ -94,9 +94,15 @@ class Joint(Objective):
         a = self.recipe.architecture
         return Card(
             description="that draws moving handwritten digits: full 3D attention, flow matching, 9 frames of 32 x 32.",
-            example="video = pipe(\n"
-            '    "a red seven moving left", height=32, width=32, num_frames=9, num_inference_steps=24, guidance_scale=4\n'
-            ").frames",
+            example="""video = pipe(
+    "a red seven moving left",
+    height=32,
+    width=32,
+    num_frames=9,
+    max_sequence_length=8,  # of captions, as it was trained; the stock default of 512 brings more padding
+    num_inference_steps=24,
+    guidance_scale=4,
+).frames""",
             parts=f"""A `WanTransformer3DModel` with {a.blocks} blocks of width {a.heads * a.head_dim}, a {a.text_layers}-layer
 `UMT5EncoderModel` {self.text_encoder_of()}, a word-level tokenizer, and in the VAE's place a lossless space-time-to-depth codec
 (`stg_lab.digits.codec.PixelCodec`), so that latents are rearranged pixels.""",

@@ -92,7 +92,7 @@ def videos(cell: Cell, root: Path, count: int) -> np.ndarray:
 
 def keep_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays by name, whole or not at all."""
-    partial = file.with_suffix(".partial.npz")
+    partial = file.with_name(f"{file.stem}-{os.getpid()}.partial.npz")  # two processes may make the same cell
     np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     os.replace(partial, file)
 

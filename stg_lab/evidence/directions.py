@@ -51,30 +51,31 @@ def blurrier(bench: Bench) -> Finding:
 @claim(12, "STG's vector points where Autoguidance's does, more than CFG's", source="Sec. 4.1", models=TEXT)
 def aligned(bench: Bench) -> Finding:
     """Cosines between guidance vectors along CFG runs; Autoguidance's weak models are an early checkpoint and a smaller
-    model. Holds if STG's cosine to both is higher than CFG's, on average over the steps."""
+    model. Where STG has a weak model for space and one for time, its vector is their sum. Holds if STG's cosine to both is
+    higher than CFG's, on average over the steps."""
     found = bench.vectors(probed(bench))
-    skip = next(name for name in found.norm if name.startswith("skip"))
+    skips = [name for name in found.norm if name.startswith("skip")]
     others = [name for name in found.norm if name.startswith("checkpoint")]
+    stg = "STG: " + " + ".join(skips)
 
-    def cosine(one: str, two: str) -> np.ndarray:
-        return found.cosine.get((one, two), found.cosine.get((two, one), np.zeros(0)))
+    def told(other: str) -> dict[str, np.ndarray]:
+        """Cosines to another vector: STG's, its parts' where it has several, and CFG's."""
+        parts = {name: found.between(name, other) for name in skips if len(skips) > 1}
+        return {stg: found.of_sum(skips, other), **parts, UNCOND: found.between(UNCOND, other)}
 
-    more = {o: difference(cosine(skip, o).mean(1), cosine(UNCOND, o).mean(1)) for o in others}
+    cosines = {other: told(other) for other in others}
+    more = {o: difference(c[stg].mean(1), c[UNCOND].mean(1)) for o, c in cosines.items()}
     steps = list(range(len(found.sigma)))
     panels = [
-        Panel(
-            f"cosine to {o}", "step", "cosine", [Line(n, steps, found.over_steps(cosine(n, o))) for n in (skip, UNCOND)]
-        )
-        for o in others
+        Panel(f"cosine to {o}", "step", "cosine", [Line(n, steps, found.over_steps(v)) for n, v in c.items()])
+        for o, c in cosines.items()
     ]
-    rows = [
-        {"vector": one, "to": two, "videos": len(v), "cosine": mean(v.mean(1))}
-        for (one, two), v in found.cosine.items()
-    ]
-    told = "; ".join(f"to {o} {m.text()}" for o, m in more.items())
+    pairs = {(stg, o): c[stg] for o, c in cosines.items() if len(skips) > 1} | found.cosine
+    rows = [{"vector": one, "to": two, "videos": len(v), "cosine": mean(v.mean(1))} for (one, two), v in pairs.items()]
+    said = "; ".join(f"to {o} {m.text()}" for o, m in more.items())
     return Finding(
         conclude(*(m.above_zero for m in more.values())) if more else "undecided",
-        f"cosine of STG's vector less CFG's: {told}" if more else "there is no weaker checkpoint of this model",
+        f"cosine of STG's vector less CFG's: {said}" if more else "there is no weaker checkpoint of this model",
         rows,
         panels,
     )

@@ -18,9 +18,10 @@ def which_layer(bench: Bench) -> Finding:
     count = bench.who.layers
     scores = [bench(bench.who.base() + bench.who.stg(layers=[k])) for k in range(count)]
     right = np.stack([s["right"] for s in scores])
-    thirds = [part.mean(0) for part in np.array_split(right, 3)]
-    late = [difference(thirds[2], thirds[k]) for k in (0, 1)]
-    middle = difference(thirds[1], thirds[0])
+    parts = np.array_split(right, 3)
+    thirds, unit = [part.mean(0) for part in parts], 1 / min(map(len, parts))
+    late = [difference(thirds[2], thirds[k], unit) for k in (0, 1)]
+    middle = difference(thirds[1], thirds[0], unit)
     none = bench(bench.who.base())
     lines = [Line("CFG + STG", list(range(count)), [s.mean("right") for s in scores])]
     lines += [Line("CFG", list(range(count)), [none.mean("right")] * count)]
@@ -119,7 +120,7 @@ def several_layers(bench: Bench) -> Finding:
     middle, counts = bench.who.layer, [1, 2, 3, 4]
     chosen = [list(range(middle - (n - 1) // 2, middle + n // 2 + 1)) for n in counts]
     scores = [bench(bench.who.base() + bench.who.stg(part="block", layers=layers)) for layers in chosen]
-    fall = slope(counts, [s["right"] for s in scores])
+    fall = slope(counts, [s["right"] for s in scores], unit=1.0)
     return Finding(
         conclude(fall.below_zero),
         f"share right changes by {fall.text()} with every further layer",

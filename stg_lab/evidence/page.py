@@ -25,7 +25,8 @@ Made by `make evidence` from the findings in `data/evidence/`; nothing here is t
 are read by a judge that knows it too. A verdict is about them: **it says what holds here**, not what holds for Mochi.
 
 - Every cell has videos of the same captions (first frames, for image to video) and the same seeds: video *i* is seeded *i*.
-- Intervals are 95 %, from a bootstrap that resamples captions; differences are paired by seed.
+- Intervals are 95 %, from a bootstrap that resamples captions; differences are paired by seed. Those of shares know that where
+  all videos are right, one more might not be: with 256 videos none is narrower than about 1 % to each side.
 - A verdict is *holds here* or *does not hold here* only where the intervals decide; else *undecided*.
 - The settings were fixed before anything was measured, from the paper's section A1.3 (`stg_lab/evidence/subjects.py`).
 - Number 0 is no claim of the paper: it asks whether the models are good enough for the others to mean anything.
@@ -34,7 +35,7 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
   same digits, moving about as far in any way), 1,024 or more: the Frechet distance in features of the judge's first layers, which see how
   well a video is drawn, the content distance in its last ones, which see what it shows ([metrics](metrics.md)). Neither is
   FVD. Coverage is the share of rendered clips, as many as there are videos, that have a video nearer to them, in the last
-  layers, than the farthest of the caption's other three clips.
+  layers, than the third nearest of the other clips (every caption has four).
 - "Passes" are forward passes of the denoiser for one video, each counted whole, although prefix reuse makes most weak ones
   cheaper.
 

@@ -13,12 +13,13 @@ import numpy as np
 from stg_lab import metrics
 from stg_lab.digits import judge, world
 from stg_lab.evidence.cells import Cell, once, videos
-from stg_lab.evidence.statistics import Estimate, difference, estimate, mean
-from stg_lab.evidence.subjects import PER_CAPTION, Subject, subject
+from stg_lab.evidence.statistics import Estimate, difference, estimate, mean, share
+from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subject
 from stg_lab.metrics import sets
 
 #: Scores of each video, by column of the tables.
 PER_VIDEO = ("digit", "colour", "motion", "right", "diversity", "dynamic", "sharpness", "saturation", "flicker")
+SHARES = ("digit", "colour", "motion", "right")  # of them: true or not of a video
 FEATURES = ("features", "texture")
 RESAMPLES_OF_SETS = 200
 REAL = 1024  # rendered clips, at least, that sets are compared with
@@ -53,11 +54,11 @@ class Scores:
 
     def mean(self, name: str) -> Estimate:
         """Mean of a score over the videos."""
-        return mean(self.values[name])
+        return share(self.values[name]) if name in SHARES else mean(self.values[name])
 
     def minus(self, other: Scores, name: str) -> Estimate:
         """Difference of means, paired by seed."""
-        return difference(self.values[name], other.values[name])
+        return difference(self.values[name], other.values[name], unit=float(name in SHARES))
 
     def frechet(self, real: Scores) -> Estimate:
         """Frechet distance to rendered clips in texture features: how well videos are drawn."""
@@ -70,12 +71,13 @@ class Scores:
     def coverage(self, real: Scores) -> Estimate:
         """Share of rendered clips that have one of the videos in their neighbourhood (Naeem et al. 2020, eq. 5).
 
-        Of the first clips, as many as there are videos and asked for the same. A neighbourhood reaches to the farthest of the
-        caption's other three clips. Where videos are as varied as clips, the chance that none of four is nearer than that
-        is 1 in C(7, 3) = 35, so that coverage is near 0.97.
+        Of the first clips, as many as there are videos and asked for the same. A neighbourhood reaches to the third nearest of
+        the other clips: of four clips of one caption, the farthest of the other three, unless another caption's come between.
+        Where they do not, and videos are as varied as clips, the chance that none of four is nearer than that is 1 in
+        C(7, 3) = 35, so that coverage is at most about 0.97.
         """
         clips = real.features[: self.videos]
-        return mean(metrics.coverage(self.features, clips, k=PER_CAPTION - 1))
+        return share(metrics.coverage(self.features, clips, k=PER_CAPTION - 1))
 
     def frechet_minus(self, other: Scores, real: Scores) -> Estimate:
         """Difference of Frechet distances in texture features, paired by seed; negative where this one is nearer to rendered clips."""
@@ -129,7 +131,7 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
     The first `count` show what the videos were asked for one by one, and so do the next, at least `REAL` in all. Videos of
     other captions than the clips' would be far from them however good they are. Kept beside the runs in `root`.
     """
-    file = root / who.name / f"rendered-{count}-{judge_fingerprint()}.npz"
+    file = root / who.name / f"rendered-{count}-of-{REAL}-seed-{CAPTIONS_SEED}-{judge_fingerprint()}.npz"
 
     def measure() -> dict[str, np.ndarray]:
         clips = who.rendered(count, rounds=max(2, -(-REAL // count)))

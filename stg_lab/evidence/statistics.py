@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,21 +65,40 @@ def estimate(
     return Estimate(found.value, found.low, found.high)
 
 
-def mean(values: np.ndarray) -> Estimate:
-    """Mean over videos."""
-    return estimate(lambda index: values[index].mean(), len(values), centre=False)
+def mean(values: np.ndarray, unit: float = 0.0) -> Estimate:
+    """Mean over videos.
+
+    Args:
+        values: one a video.
+        unit: for what is counted, such as the share of videos that are right: how much one video more would change its own
+            value, 1 for a share. Where nearly all are right, resamples hardly differ, and where all are they do not at all,
+            though other videos might. So two captions more are drawn from, average ones but for one video that is right more
+            and one that is right less; with n videos no interval is then narrower than about 3/n to each side, as by the
+            rule of three (Jovanovic and Levy 1997).
+    """
+    if not unit:
+        return estimate(lambda index: values[index].mean(), len(values), centre=False)
+    one = unit / PER_CAPTION
+    drawn = np.concatenate([values, *(np.full(PER_CAPTION, values.mean() + change) for change in (one, -one))])
+    return estimate(lambda index: drawn[index].mean(), len(drawn), centre=False)
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> Estimate:
-    """Mean of `one - other`, video by video: both have the same seeds and captions."""
-    return mean(np.asarray(one, float) - np.asarray(other, float))
+def share(values: np.ndarray) -> Estimate:
+    """Share of videos of which something is true (1, else 0)."""
+    found = mean(values, unit=1.0)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
-def slope(x: Sequence[float], values: Sequence[np.ndarray]) -> Estimate:
-    """Least-squares slope of the means over x, with the same videos' seeds at every x."""
+def difference(one: np.ndarray, other: np.ndarray, unit: float = 0.0) -> Estimate:
+    """Mean of `one - other`, video by video: both have the same seeds and captions. `unit` as for `mean`."""
+    return mean(np.asarray(one, float) - np.asarray(other, float), unit)
+
+
+def slope(x: Sequence[float], values: Sequence[np.ndarray], unit: float = 0.0) -> Estimate:
+    """Least-squares slope of the means over x, with the same videos' seeds at every x. `unit` as for `mean`, at one x."""
     stacked, centred = np.stack(values).astype(float), np.asarray(x, float) - np.mean(x)
     weights = centred / (centred**2).sum()
-    return mean(np.einsum("x,xv->v", weights, stacked))
+    return mean(np.einsum("x,xv->v", weights, stacked), unit * np.abs(weights).max())
 
 
 def conclude(*needed: bool | None) -> str:

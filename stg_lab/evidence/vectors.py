@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,18 @@ class Vectors:
     norm: dict[str, np.ndarray]
     sigma: np.ndarray
     folder: str = ""
+
+    def between(self, one: str, other: str) -> np.ndarray:
+        """Cosine between the guidance vectors of two branches, in whichever order they were measured, `(video, step)`."""
+        return self.cosine[one, other] if (one, other) in self.cosine else self.cosine[other, one]
+
+    def of_sum(self, parts: Sequence[str], other: str) -> np.ndarray:
+        """Cosine between the sum of some branches' vectors, at equal scales, and another one's, `(video, step)`."""
+        along = sum(self.norm[part] * self.between(part, other) for part in parts)
+        squared = sum(self.norm[part] ** 2 for part in parts)
+        for one, two in itertools.combinations(parts, 2):
+            squared = squared + 2 * self.norm[one] * self.norm[two] * self.between(one, two)
+        return np.asarray(along / np.sqrt(squared))
 
     def over_steps(self, values: np.ndarray) -> list[Estimate]:
         """Mean over videos at each step."""

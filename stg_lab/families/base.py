@@ -184,9 +184,9 @@ class Family:
         """The CFG scale that the running call uses with this denoiser."""
         return float(pipe.guidance_scale) if self.has_uncond(pipe) else 1.0
 
-    def scales(self, pipe: Any, denoiser: str) -> Any:
-        """The scale as the pipeline multiplies with it; a tensor where frames have their own."""
-        return self.scale(pipe, denoiser)
+    def scales(self, pipe: Any, denoiser: str, scale: float | None = None) -> Any:
+        """The scale as the pipeline multiplies with it, or would with another `scale`; a tensor where frames have their own."""
+        return self.scale(pipe, denoiser) if scale is None else scale
 
     def asked_scale(self, call: Mapping[str, Any]) -> float:
         """The CFG scale `u + scale (c - u)` that a call will use, by its `scale_argument`; 1 for none."""
@@ -276,6 +276,15 @@ class Family:
         know the denoiser call, whose keyword arguments are `kwargs`."""
         return self.unpack(x, pipe)
 
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        """How many first latent frames are given to the pipeline, which throws away what is predicted for them: recordings hold
+        zeros there, and guidance must not look at it.
+
+        Args:
+            at_step: how many of them are in what the pipeline hands `scheduler.step`; else in recordings.
+        """
+        return 0
+
     def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
         """Latents as a call returned them for `output_type="latent"`, to (batch, channel, frame, y, x); `call` has its
         arguments."""
@@ -288,6 +297,13 @@ class Family:
     def defaults(self, pipe: Any) -> dict[str, Any]:
         """Call arguments that this very checkpoint was made for, where the stock defaults would not fit it."""
         return {}
+
+    def check_call(self, pipe: Any, call: Mapping[str, Any]) -> None:
+        """Refuse a call that this family's models cannot work with, by what was given and `defaults`.
+
+        Raises:
+            CallError: there is such an argument.
+        """
 
     # ---- what a call will do, from all its arguments (the pipeline's own defaults among them), before it is made ----
 

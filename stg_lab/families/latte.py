@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.pixels import codec_defaults, codec_preview
 from stg_lab.preview import Preview
@@ -51,6 +52,14 @@ class Latte(Family):
         made_for = codec_defaults(pipe)
         # Captions of the digits world have nothing to clean, and cleaning asks for two packages more.
         return {**made_for, "clean_caption": False} if made_for else {}
+
+    def check_call(self, pipe: Any, call: Mapping[str, Any]) -> None:
+        made_for, given = pipe.transformer.config.get("video_length"), call.get("video_length")
+        if given is not None and made_for is not None and given not in (1, made_for):
+            raise CallError(
+                f"this model has places for videos of {made_for} frames (or 1), got video_length={given!r}. Type "
+                f"video_length={made_for}."
+            )
 
     def preview(self, pipe: Any) -> Preview | None:
         return codec_preview(pipe)

@@ -92,6 +92,9 @@ class LTXImage(LTX):
         _, changed = super().with_latents((), {**kwargs, "hidden_states": rest}, old, new)
         return args, {**changed, "hidden_states": torch.cat([picture, changed["hidden_states"]], dim=1)}
 
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        return 0 if at_step else 1
+
     def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
         picture = spread(kwargs["hidden_states"], pipe, self.grid(None, (), kwargs))[-len(x) :, :, :1].to(x.dtype)
         return torch.cat([torch.zeros_like(picture) if predicted else picture, x], dim=2)

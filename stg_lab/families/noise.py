@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import UnsupportedPipelineError
-from stg_lab.x0 import OneStep, one_step, process, renoise_weight
+from stg_lab.x0 import OneStep, limit_of, one_step, process, renoise_weight
 
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 MULTISTEP_SCHEDULERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler")
@@ -18,6 +18,8 @@ SIGMA_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 ALPHA_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 #: Schedulers whose step is `x' = A' x0 + B' eps` and nothing else.
 SINGLE_STEP = ("FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler")
+#: Schedulers whose step is that at eta=0, with alphas in place of sigmas.
+DDIM = ("DDIMScheduler", "CogVideoXDDIMScheduler")
 #: Schedulers that `rewind` can start afresh at any step.
 REWINDABLE = (
     "FlowMatchEulerDiscreteScheduler",
@@ -68,11 +70,7 @@ def noise_level(scheduler: Any, timestep: Tensor | float, said: str = "") -> Noi
         UnsupportedPipelineError: a scheduler whose x0 the lab does not know.
     """
     said = said or _prediction_type(scheduler)  # first: a scheduler that is not known may not even count its steps
-    if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
-        raise UnsupportedPipelineError(
-            f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
-            "Take more steps."
-        )
+    _check_number(scheduler, timestep)  # before it is looked for
     return level_at(scheduler, step_index(scheduler, timestep), timestep, said)
 
 
@@ -80,10 +78,12 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None,
     """The noise level at which step `index` of the scheduler's run starts; see `noise_level`."""
     kind, prediction = type(scheduler).__name__, said or _prediction_type(scheduler)
     timestep = float(scheduler.timesteps[index] if timestep is None else timestep)
+    _check_number(scheduler, timestep)
     if kind in ALPHA_SCHEDULERS:
         alpha = float(scheduler.alphas_cumprod[int(timestep)])
         sigma, now = math.sqrt((1 - alpha) / alpha) if alpha else math.inf, process(prediction, alpha=alpha)
-        step, weight = one_step(prediction, alpha=alpha), None
+        step, after = one_step(prediction, alpha=alpha), _alpha_after(scheduler, int(timestep))
+        weight = None if after is None else renoise_weight(now, process(prediction, alpha=after))
     else:
         sigma, after = (float(s) for s in scheduler.sigmas[index : index + 2])
         now, step = process(prediction, sigma=sigma), one_step(prediction, sigma=sigma)
@@ -91,6 +91,22 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None,
         weight = renoise_weight(now, process(prediction, sigma=after)) if plain else None
     noise = now[1] if prediction.startswith("flow") else sigma
     return NoiseLevel(timestep, sigma, noise, step, now, weight)
+
+
+def _alpha_after(scheduler: Any, timestep: int) -> float | None:
+    """The cumulative alpha that a step of DDIM (eta=0) ends at; None where the scheduler steps in another way."""
+    if type(scheduler).__name__ not in DDIM or limit_of(type(scheduler).__name__, scheduler.config):
+        return None
+    after = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    return float(scheduler.alphas_cumprod[after] if after >= 0 else scheduler.final_alpha_cumprod)
+
+
+def _check_number(scheduler: Any, timestep: Tensor | float) -> None:
+    if math.isnan(timestep):  # FlowMatchEuler stretches a schedule of one step to its shift_terminal by 0 / 0
+        raise UnsupportedPipelineError(
+            f"{type(scheduler).__name__} has made a schedule of {len(scheduler.timesteps)} steps that are not numbers. "
+            "Take more steps."
+        )
 
 
 def _prediction_type(scheduler: Any) -> str:

@@ -14,7 +14,13 @@ def running(pipe: Any, *names: str) -> dict[str, Any]:
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
-        if {"self", *names} <= {*code.co_varnames, *code.co_cellvars} and frame.f_locals.get("self") is pipe:
-            return {name: frame.f_locals[name] for name in names if name in frame.f_locals}
+        if {"self", *names} <= {*code.co_varnames, *code.co_cellvars}:
+            variables = frame.f_locals
+            found = {name: variables[name] for name in names if name in variables}
+            is_its_own = variables.get("self") is pipe
+            if isinstance(variables, dict):
+                variables.clear()  # before Python 3.13 a copy, which the frame keeps, and with it every tensor in it
+            if is_its_own:
+                return found
         frame = frame.f_back
     return {}

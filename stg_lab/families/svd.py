@@ -63,10 +63,15 @@ class StableVideoDiffusion(Family):
         return grid.along(axis)
 
     def scale(self, pipe: Any, denoiser: str) -> float:
-        return float(pipe.guidance_scale.max())
+        return float(pipe.guidance_scale.flatten()[-1])
 
-    def scales(self, pipe: Any, denoiser: str) -> Any:
-        return pipe.guidance_scale
+    def scales(self, pipe: Any, denoiser: str, scale: float | None = None) -> Any:
+        own = pipe.guidance_scale
+        if scale is None or scale == self.scale(pipe, denoiser):
+            return own
+        # As the pipeline makes them, from the first frame's scale to the last one's.
+        ramp = torch.linspace(float(own.flatten()[0]), scale, own.shape[1]).to(own)
+        return ramp.reshape(1, -1, *[1] * (own.ndim - 2)).expand_as(own)
 
     def defaults(self, pipe: Any) -> dict[str, Any]:
         return codec_defaults(pipe)

@@ -107,8 +107,11 @@ class WanImage(Wan):
         whole = torch.cat([picture, latents], dim=2) if expanded else torch.cat([latents, picture], dim=1)
         return args, {**changed, "hidden_states": whole}
 
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        return int(pipe.config.expand_timesteps)
+
     def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
-        if not pipe.config.expand_timesteps:
+        if not self.given_frames(pipe):
             return x
         picture = kwargs["hidden_states"][:, :, :1].to(x.dtype)
         return torch.cat([torch.zeros_like(picture) if predicted else picture, x[:, :, 1:]], dim=2)

@@ -15,7 +15,7 @@ from stg_lab.figures.film import Film, film_of
 from stg_lab.figures.shown import Source
 from stg_lab.figures.style import FONT, fitted, text_width
 from stg_lab.figures.weak_model import weak_model
-from stg_lab.recording import Recording
+from stg_lab.recording import Name, Recording, as_source
 from stg_lab.sampling import Run
 from stg_lab.sheets import to_bytes
 from stg_lab.videos import mp4, write_gif
@@ -30,7 +30,7 @@ KINDS = ("mp4", "gif")
 
 
 def animate(
-    source: Figure | Source,
+    source: Figure | Source | Name,
     path: str | Path,
     *,
     fps: float = 8,
@@ -42,7 +42,8 @@ def animate(
     """Write the moving version of a figure: every clip at once, under its label, with a line that fills as time passes.
 
     Args:
-        source: a figure of `lab.figures` that shows clips; or a run or recording, which stands for its `weak_model` figure.
+        source: a figure of `lab.figures` that shows clips; or a run, a recording, or the path or name of one, which stands for
+            its `weak_model` figure.
         path: a stem, for `stem.mp4` and `stem.gif`; or a path that ends in .mp4 or .gif, for that one alone.
         fps: frames per second.
         hold: seconds that the last frame stays before the clips begin again.
@@ -60,12 +61,13 @@ def animate(
         raise CallError(f"fps={fps}, hold={hold}, loops={loops}: a video needs fps > 0, hold >= 0 and loops >= 1.")
     if columns is not None and columns < 1:
         raise CallError(f"columns={columns}: give a whole number from 1, or leave it out.")
-    if isinstance(source, Run | Recording):
-        film = film_of(weak_model(source, **options))
+    given: Figure | Source = as_source(source)
+    if isinstance(given, Run | Recording):
+        film = film_of(weak_model(given, **options))
     elif options:
         raise CallError(f"{', '.join(options)}: only a run or recording takes these; a figure was made with its own.")
     else:
-        film = film_of(source)
+        film = film_of(given)
     path = Path(path)
     suffix = path.suffix.lower()[1:]
     stem = path.with_suffix("") if suffix in KINDS else path

@@ -13,7 +13,7 @@ from stg_lab.figures.shown import Source, caption, check_place, decoded, final, 
 from stg_lab.figures.style import Width, inches
 from stg_lab.figures.varied import labels_of, method, recorded_scale, varied, with_scale
 from stg_lab.guidance import GUIDED, Guidance
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling import Run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Rows = list[tuple[str, np.ndarray]]
 
 
 def scale_sweep(
-    runs: Source | Sequence[Source] | Mapping[Any, Source],
+    runs: Source | Name | Sequence[Source | Name] | Mapping[Any, Source | Name],
     *,
     scales: Iterable[float] | None = None,
     vary: Any = None,
@@ -41,7 +41,8 @@ def scale_sweep(
     that scale gives, where every step but the first would have started from elsewhere.
 
     Args:
-        runs: one run or recording; or several, in a list (labelled by the scale in which they differ) or by label or scale.
+        runs: one run or recording, or the path or name of one; or several, in a list (labelled by the scale in which they
+            differ) or by label or scale.
         scales: for one recording, the scales to show.
         vary: for one recording, whose scale: "CFG", a recorded weak model, or its branch. May be left out where there is
             one weak model that acts.
@@ -61,14 +62,15 @@ def scale_sweep(
     """
     inches(width)
     check_frames(frames)
-    if isinstance(runs, Run | Recording):
+    given = as_source(runs)
+    if isinstance(given, Run | Recording):
         if scales is None:
             raise CallError("one recording needs scales=[0, 0.5, 1, 2]; or give several runs, each with its own scale.")
-        rows, title = _reweighted(runs, list(scales), vary, step, sample)
+        rows, title = _reweighted(given, list(scales), vary, step, sample)
     else:
         if scales is not None or vary is not None:
             raise CallError("scales= and vary= are for one recording; several runs bring their own scales.")
-        rows, title = _sampled(runs, step, sample)
+        rows, title = _sampled(given, step, sample)
     return draw(_film(rows, title, frames), width, frames)
 
 
@@ -82,8 +84,10 @@ def _film(rows: Rows, title: str, frames: int | None) -> Film:
     return Film(title, [Strip(label, (clip,)) for label, (_, clip) in zip(labels, rows, strict=True)])
 
 
-def _sampled(runs: Sequence[Source] | Mapping[Any, Source], step: int | None, sample: int) -> tuple[Rows, str]:
-    sources = list(runs.values() if isinstance(runs, Mapping) else runs)
+def _sampled(
+    runs: Sequence[Source | Name] | Mapping[Any, Source | Name], step: int | None, sample: int
+) -> tuple[Rows, str]:
+    sources: list[Source] = [as_source(s) for s in (runs.values() if isinstance(runs, Mapping) else runs)]
     wrong = [type(s).__name__ for s in sources if not isinstance(s, Run | Recording)]
     if wrong or len(sources) < 2:
         said = f"got {', '.join(wrong)}" if wrong else f"got {len(sources)}"

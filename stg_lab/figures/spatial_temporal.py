@@ -14,7 +14,7 @@ from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described, parse
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def spatial_temporal(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     spatial: str | None = None,
     temporal: str | None = None,
@@ -40,7 +40,7 @@ def spatial_temporal(
     differ by their guidance alone. The title gives the angle between the two vectors.
 
     Args:
-        source: a run or a recording that holds a spatial and a temporal weak model.
+        source: a run, a recording, or the path or name of one, that holds a spatial and a temporal weak model.
         spatial, temporal: their branches; by default the first weak model along each axis.
         baseline: the same call with CFG alone, for its final video. A run samples it when it is not given; a recording
             cannot, and leaves the row out.
@@ -58,7 +58,8 @@ def spatial_temporal(
             without a model cannot be decoded.
         CallError: a width or a number of frames that cannot be.
     """
-    recording = recording_of(source)
+    shown: Run | Recording = as_source(source)
+    recording = recording_of(shown)
     inches(width)
     check_frames(frames)
     step = check_place(recording, step, sample)
@@ -66,9 +67,9 @@ def spatial_temporal(
         found = analysis.space_and_time(recording)
         spatial, temporal = spatial or found[0], temporal or found[1]
     chosen_vectors(recording, (spatial, temporal))
-    if baseline is None and isinstance(source, Run):
-        baseline = source.baseline
-    rows = _rows(source, recording, baseline, (spatial, temporal), step, sample)
+    if baseline is None and isinstance(shown, Run):
+        baseline = shown.baseline
+    rows = _rows(shown, recording, baseline, (spatial, temporal), step, sample)
     labels = lettered([label for label, _ in rows])
     strips = [Strip(label, (clip,)) for label, (_, clip) in zip(labels, rows, strict=True)]
     seen = analysis.angles(recording, spatial, temporal)

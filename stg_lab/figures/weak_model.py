@@ -10,7 +10,8 @@ from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
+from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def weak_model(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     baseline: Run | Recording | None = None,
     step: int | None = None,
@@ -33,7 +34,7 @@ def weak_model(
     videos of (f) CFG alone and (g) CFG + STG from the same seed.
 
     Args:
-        source: a run or a recording that holds a weak model.
+        source: a run, a recording, or the path or name of one, that holds a weak model.
         baseline: the same call with CFG alone, for row (f). A run samples it when it is not given; a recording cannot, and
             leaves the row out.
         step: which step, from 0; by default a third of the way, where shapes begin to stand.
@@ -48,13 +49,14 @@ def weak_model(
         RecordingError: the step or sample is out of range, or a recording without a model cannot be decoded.
         CallError: a width or a number of frames that cannot be.
     """
-    recording = recording_of(source)
+    shown: Run | Recording = as_source(source)
+    recording = recording_of(shown)
     inches(width)
     check_frames(frames)
     step = check_place(recording, step, sample)
-    if baseline is None and isinstance(source, Run):
-        baseline = source.baseline
-    rows = _rows(source, recording, baseline, step, sample)
+    if baseline is None and isinstance(shown, Run):
+        baseline = shown.baseline
+    rows = _rows(shown, recording, baseline, step, sample)
     labels = lettered([label for label, _ in rows])
     strips = [Strip(label, (clip,)) for label, (_, clip) in zip(labels, rows, strict=True)]
     return draw(Film(caption(recording, step, sample), strips), width, frames)
@@ -64,7 +66,6 @@ def _rows(
     source: Run | Recording, recording: Recording, baseline: Run | Recording | None, step: int, sample: int
 ) -> list[tuple[str, np.ndarray]]:
     """Label and clip `(frame, height, width, 3)` of each row."""
-    scale = recording.settings["guidance_scale"]
     rows = [("conditional", one_step(source, COND, step, sample))]
     if UNCOND in recording.branches:
         rows.append(("unconditional", one_step(source, UNCOND, step, sample)))
@@ -72,12 +73,13 @@ def _rows(
         if not np.isnan(recording.prediction(name).isel(step=step, sample=sample).values).any():
             rows.append((f"weak model: {described(words)}", one_step(source, name, step, sample)))
     if UNCOND in recording.branches:
-        cfg = combine_cfg(recording.prediction(COND), recording.prediction(UNCOND), scale)  # lazy: one step is read
-        rows.append((f"CFG {scale:g}", one_step(source, cfg, step, sample)))
+        cond, uncond = (recording.prediction(name) for name in (COND, UNCOND))  # lazy: one step is read
+        cfg = combine_cfg(cond, uncond, own_scale(recording, step))
+        rows.append((f"CFG {scale_text(recording, step)}", one_step(source, cfg, step, sample)))
     if recording.weak:
         rows.append((f"guided: {recording.settings['guidance_text']}", one_step(source, GUIDED, step, sample)))
     if baseline is not None:
-        rows.append((f"final video, CFG {scale:g} alone", final(baseline, sample)))
+        rows.append((f"final video, CFG {scale_text(recording)} alone", final(baseline, sample)))
     if recording.complete:
         label = recording.settings["guidance_text"] if not recording.weak else "guided"
         rows.append((f"final video, {label}", final(source, sample)))

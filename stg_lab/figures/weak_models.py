@@ -12,7 +12,7 @@ from stg_lab.figures.shown import caption, check_place, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import colour
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, np.ndarray, float]  # label, colour, clip (frame, height, 
 
 
 def weak_models(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     step: int | None = None,
     sample: int = 0,
@@ -37,7 +37,7 @@ def weak_models(
     (in the model's own space, over the whole clip) as a share of the conditional prediction's.
 
     Args:
-        source: a run or a recording that holds weak models.
+        source: a run, a recording, or the path or name of one, that holds weak models.
         step: which step, from 0; by default a third of the way.
         sample: which sample of the batch.
         frames: how many frames of each, spread over the clip; by default at most 5, or 2 in a column.
@@ -50,13 +50,14 @@ def weak_models(
         RecordingError: no weak model, or the step or sample is out of range.
         CallError: a width or a number of frames that cannot be.
     """
-    recording = recording_of(source)
+    shown: Run | Recording = as_source(source)
+    recording = recording_of(shown)
     inches(width)
     check_frames(frames)
     step = check_place(recording, step, sample)
     if not recording.weak:
         raise RecordingError("this recording holds no weak model. Record some with lab.Probe(lab.skip([5])) + ...")
-    rows = _rows(source, recording, step, sample)
+    rows = _rows(shown, recording, step, sample)
     return draw(_film(rows, caption(recording, step, sample)), width, frames)
 
 

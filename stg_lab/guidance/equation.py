@@ -22,14 +22,20 @@ def combine_cfg(cond: Any, uncond: Any, scale: Any) -> Any:
     return cond if off else uncond + scale * (cond - uncond)
 
 
-def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: Any = None) -> Any:
+def combine(
+    guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, cfg_scale: Any = None, own: Any = None
+) -> Any:
     """The guided prediction of one step (DESIGN's one equation; paper eq. 13, 20, 21 and Alg. 4).
+
+    Frames that were given to the pipeline (`at.given`) are no part of it: what is predicted for them is thrown away, so no
+    deviation, length or inner product may look at it.
 
     Args:
         guidance: the sum.
         predictions: arrays `(sample, ...)` by branch name: `cond`, `uncond` where CFG acts, and every weak branch that acts.
         at: which step it is.
-        cfg_scale: the CFG scale in force at this step, where it is not the sum's own; a tensor where frames have their own.
+        cfg_scale: the CFG scale in force at this step, where it is not the sum's own; an array where frames have their own.
+        own: the pipeline's own prediction, which the given frames keep; by default they keep that of `cond`.
 
     Returns:
         An array like `predictions["cond"]`. Terms that do not act are left out, not added as zeros, so "off" is exactly off.
@@ -40,6 +46,23 @@ def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, c
     """
     if not guidance.linear:
         predictions = {name: _at_least_float32(p) for name, p in predictions.items()}
+    if not at.given:
+        return _guided(guidance, predictions, at, cfg_scale)
+    whole = 1 * (predictions[COND] if own is None else own)  # a copy, of whatever kind of array
+    only = {name: _stepped(p, at) for name, p in predictions.items()}
+    scales = None if at.by_frame is None else lambda scale: _stepped(at.by_frame(scale), at)  # type: ignore[misc]
+    then = replace(at, x_t=_stepped(at.x_t, at), by_frame=scales, given=0)
+    whole[at.stepped] = _guided(guidance, only, then, _stepped(cfg_scale, at))
+    return whole
+
+
+def _stepped(x: Any, at: Moment) -> Any:
+    """The part of an array that the step moves; what is the same for all frames stays as it is."""
+    by_frame = getattr(x, "ndim", 0) > at.frame and x.shape[at.frame] > 1
+    return x[at.stepped] if by_frame else x
+
+
+def _guided(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: Any) -> Any:
     if guidance.space == "native" or guidance.same_in_x0:
         guided = _total(guidance, predictions, at, cfg_scale)
     else:
@@ -56,13 +79,14 @@ def combine(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, *, c
 
 def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: Any) -> Any:
     cond = predictions[COND]
-    scale = g.cfg_scale(at) if cfg_scale is None else cfg_scale
+    scale, share = _cfg(g, at) if cfg_scale is None else (cfg_scale, 1)
     off = isinstance(scale, int | float) and scale == 1
     alone = cond if off else combine_cfg(cond, _branch(predictions, UNCOND), scale)
     acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
     for key, term in acting:
         if isinstance(term, CFG) and not term.plain:
-            alone = alone + term.weight(at) * _vector(g, term, predictions, at, key, alone)
+            weight = term.weight(at) * share if term.by_frame else term.weight(at)
+            alone = alone + weight * _vector(g, term, predictions, at, key, alone)
     vectors = {key: _vector(g, t, predictions, at, key, alone) for key, t in acting if not isinstance(t, CFG)}
     if g.orthogonalized is not None:
         vectors = _orthogonalized(g, vectors, at)
@@ -72,6 +96,24 @@ def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: A
     if g.phi and guided is not cond:
         guided = rescale(guided, cond, g.phi, g.per)
     return guided
+
+
+def _cfg(g: Guidance, at: Moment) -> tuple[Any, Any]:
+    """The scale of the plain CFG terms at a step, and what the weights of the other ones are multiplied by there.
+
+    Where frames have scales of their own, it is CFG as a whole that has them, and each term does its share of it.
+    """
+    plain = g.cfg_scale(at)
+    if at.by_frame is None:
+        return plain, 1
+    whole = 1.0 + sum(t.weight(at) for t in g.terms if isinstance(t, CFG) and t.by_frame and t.active(at))
+    if whole == 1:
+        return plain, 1
+    frames = at.by_frame(whole)
+    if plain == whole:
+        return frames, 1  # there are no other ones
+    share = (frames - 1) / (whole - 1)
+    return plain if plain == 1 else 1 + (plain - 1) * share, share
 
 
 def _vector(g: Guidance, term: Term, predictions: Mapping[str, Any], at: Moment, key: int, alone: Any) -> Any:

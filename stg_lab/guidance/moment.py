@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ class Moment:
         one_step: coefficients of x0, for guidance in x0 space.
         x_t: the latents before the step, for guidance in x0 space.
         frame: which dimension of the predictions counts the frames.
+        given: how many first frames were given to the pipeline and are not stepped; what is predicted there is thrown away.
+        by_frame: where frames have CFG scales of their own (SVD): those of a call with some scale, shaped to multiply
+            predictions.
         memory: what methods with a momentum carry from step to step; a new run brings a new one.
     """
 
@@ -36,6 +39,13 @@ class Moment:
     x_t: Any = None
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     frame: int = FRAME
+    given: int = 0
+    by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
+
+    @property
+    def stepped(self) -> tuple[slice, ...]:
+        """Index of what the step moves, in arrays like the predictions."""
+        return (slice(None),) * self.frame + (slice(self.given, None),)
 
     def to_x0(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The one-step predictions of every branch."""

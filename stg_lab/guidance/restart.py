@@ -17,7 +17,8 @@ class Restart:
         t_min, t_max: noise as shares, 0 < t_min < t_max <= 1, where 1 is pure noise: sigma of a flow model, and B / (A + B) of
             any other whose samples are `A x0 + B eps`.
         times: K of the paper.
-        seed: of the restart noise; sample i has its own generator seeded `seed + i`.
+        seed: of the restart noise, which is another one for every sample: `seed` is added to the sample's own seed (of
+            `lab.sample(seed=)`, or of its generator in a list). Inside `lab.attach` nobody tells it, and sample i counts as i.
     """
 
     t_min: float

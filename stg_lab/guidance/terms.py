@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import APG, Magnitude, Rule, Tangential, ZeroStar
 from stg_lab.guidance.scales import number, schedule
@@ -39,7 +40,7 @@ class WeakModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Term:
+class Term(Arithmetic):
     """One guidance vector with its weight and the part of the run where it acts; use `CFG`, `STG` or `Probe`.
 
     A term acts at step k of n when `start * n <= k < stop * n` and, where `sigma=(low, high)` is given, the step starts at a
@@ -98,7 +99,14 @@ class Term:
             GuidanceError: the list of scales is not as long as the run, or the callable gave no proper scale.
         """
         if callable(self.scale):
-            scale = float(self.scale(step / steps))
+            given = self.scale(step / steps)
+            try:
+                scale = float(given)
+            except (TypeError, ValueError):
+                raise GuidanceError(
+                    f"the schedule of {self} gave {given!r} at step {step} of {steps}. It takes the share of the steps done and "
+                    "gives a number, for example lambda done: 2 * (1 - done)."
+                ) from None
             self._check_scale(scale)
             return scale
         if isinstance(self.scale, tuple):
@@ -151,6 +159,10 @@ class Term:
     def rescale(self, phi: float, *, per: str = "sample") -> Guidance:
         """See `Guidance.rescale`."""
         return self._alone().rescale(phi, per=per)
+
+    def orthogonalize(self, *, loses: str = "temporal", per: str = "sample") -> Guidance:
+        """See `Guidance.orthogonalize`, which needs a sum of two."""
+        return self._alone().orthogonalize(loses=loses, per=per)
 
     def in_x0(self) -> Guidance:
         """See `Guidance.in_x0`."""
@@ -221,9 +233,15 @@ class CFG(Term):
         start, stop: shares of the steps between which it acts; outside, the scale is 1.
         sigma: (low, high), acts where low < sigma <= high: the guidance interval of Kynkaanniemi et al. 2024.
 
+    In pipelines whose frames have scales of their own (SVD) it is the last frame's, as in their call; where it acts, the
+    others rise to it from the call's `min_guidance_scale`, whatever its rules and schedule.
+
     Raises:
         GuidanceError: scale below 1, or no proper window.
     """
+
+    #: Whether frames may have scales of their own.
+    by_frame: ClassVar[bool] = True
 
     def _check_scale(self, scale: float) -> None:
         super()._check_scale(scale)
@@ -252,12 +270,17 @@ class CFGpp(CFG):
 
     On a sampler whose step is `x' = A' x0 + B' eps` this is CFG with another scale at every step,
     `strength * A' B / (A' B - A B')`, where A, B are the signal and noise levels before and A', B' after the step.
-    Samplers that take another kind of step (multistep, stochastic) are refused.
+    Those are Euler's and, at eta=0, DDIM's. Samplers that take another kind of step (multistep, stochastic, x0 clipped) are
+    refused.
 
     Args:
         scale: lambda, 0 to 1, or a schedule as in `CFG`; 0 is the unconditional sampler, 1 the strongest that interpolates.
         start, stop, sigma: the part of the run where it acts, as in `CFG`; outside, the prediction is the conditional one.
+
+    It is the same for all frames, also in pipelines whose CFG scale is not.
     """
+
+    by_frame: ClassVar[bool] = False
 
     def _check_scale(self, scale: float) -> None:
         if not 0 <= scale <= 1:
@@ -268,7 +291,7 @@ class CFGpp(CFG):
         if at.next_weight is None:
             raise GuidanceError(
                 "CFG++ needs a sampler that steps from one noise level to the next with x0 and noise alone, such as "
-                "FlowMatchEulerDiscreteScheduler; this one does not, or the noise levels of the step are not known."
+                "FlowMatchEulerDiscreteScheduler, or DDIMScheduler that does not clip x0; this one does not, or the noise levels of the step are not known."
             )
 
     def weight(self, at: Moment) -> float:
@@ -276,7 +299,8 @@ class CFGpp(CFG):
         assert at.next_weight is not None
         if math.isnan(at.next_weight):
             raise GuidanceError(
-                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at."
+                f"CFG++ has no noise to take away: step {at.step} ends at the noise level it starts at. Give the "
+                f"scheduler final_sigmas_type='zero', or end {self} before that step: stop={at.step}/{at.steps}."
             )
         return self.scale_at(at.step, at.steps) * at.next_weight - 1
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.guidance.arithmetic import Arithmetic, is_zero, not_a_term
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import rule_from_dict
@@ -41,7 +42,7 @@ class Orthogonal:
 
 
 @dataclass(frozen=True)
-class Guidance:
+class Guidance(Arithmetic):
     """A sum of terms and what is done to the sum. Immutable; build it by adding terms.
 
     Attributes:
@@ -72,10 +73,12 @@ class Guidance:
             )
 
     def __add__(self, other: Term | Guidance) -> Guidance:
+        if is_zero(other):
+            return self
         if isinstance(other, Term):
-            return replace(self, terms=(*self.terms, other))
+            other = Guidance((other,))
         if not isinstance(other, Guidance):
-            return NotImplemented
+            raise not_a_term(other)
         merged: dict[str, Any] = {}
         for name, fields in AFTER.items():
             mine, theirs, default = ({f: getattr(g, f) for f in fields} for g in (self, other, Guidance()))
@@ -84,6 +87,7 @@ class Guidance:
                 said = " and ".join(", ".join(str(one[f]) for f in differ) for one in (mine, theirs))
                 raise GuidanceError(f"two sums that differ in {name} ({said}) cannot be added.")
             merged |= theirs if mine == default else mine
+        _check_one_cfg(self.terms, other.terms)
         return Guidance(self.terms + other.terms, **merged)
 
     # ---- what is done to the sum ----
@@ -137,7 +141,7 @@ class Guidance:
             t_min, t_max: noise as shares, 0 < t_min < t_max <= 1, where 1 is pure noise (see `Restart`); the nearest of the
                 run's own steps are taken.
             times: K, how often.
-            seed: of the restart noise; sample i gets its own generator seeded `seed + i`.
+            seed: of the restart noise; added to each sample's own seed, so that every sample gets noise of its own.
         """
         return replace(self, restarts=Restart(t_min, t_max, times, seed))
 
@@ -164,6 +168,7 @@ class Guidance:
         """
         for term in self.terms:
             term.check(at)
+            term.active(at)  # its weight, too, may be one that the sampler does not have
         running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
         return {name: model for name, model in self.weak.items() if name in running}
 
@@ -251,6 +256,32 @@ class Guidance:
             after += f".rescale({number(self.phi)}{', per=' + repr(self.per) if self.per != 'sample' else ''})"
         after += str(self.restarts or "")
         return f"({total}){after}" if after else total
+
+
+def _check_one_cfg(mine: tuple[Term, ...], theirs: tuple[Term, ...]) -> None:
+    """Scales of CFG do not say how they add up: 4 and 3 might mean 7, 6 or a change on the way."""
+    for new in filter(_fixed, theirs):
+        for old in filter(_fixed, mine):
+            if _share_steps(old, new):
+                told = f"lab.CFG({number(old.scale + new.scale - 1)})"
+                raise GuidanceError(
+                    f"{old} and {new} act at the same steps: together they would be {told}, since a scale of 1 is no guidance. "
+                    f"Type that, or keep one of them; for a change on the way lab.CFG({number(old.scale)}, stop=0.5) + "
+                    f"lab.CFG({number(new.scale)}, start=0.5)."
+                )
+
+
+def _fixed(term: Term) -> bool:
+    return type(term) is CFG and term.plain and isinstance(term.scale, int | float) and not term.never
+
+
+def _share_steps(a: Term, b: Term) -> bool:
+    """Whether two terms surely act at the same step of some run."""
+    if (a.sigma is None) != (b.sigma is None):
+        free = a if a.sigma is None else b
+        return (free.start, free.stop) == (0, 1)
+    sigma = a.sigma is None or b.sigma is None or max(a.sigma[0], b.sigma[0]) < min(a.sigma[1], b.sigma[1])
+    return sigma and max(a.start, b.start) < min(a.stop, b.stop)
 
 
 def _term_to_dict(term: Term) -> dict[str, Any]:

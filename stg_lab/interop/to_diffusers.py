@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from stg_lab.errors import GuidanceError
@@ -43,7 +44,7 @@ def guider_settings(guidance: Guidance, *, steps: int | None = None, pipe: Any =
     _check_sum(guidance, parts)
     cfg = parts.cfg[0] if parts.cfg else CFG(1.0)
     if parts.skips:
-        settings = _skipping(cfg, parts.skips[0], steps, pipe)
+        settings = _skipping(guidance, cfg, parts.skips[0], steps, pipe)
     elif cfg.rules:
         settings = _with_rule(cfg, steps)
     else:
@@ -100,7 +101,7 @@ def _with_rule(cfg: CFG, steps: int | None) -> dict[str, Any]:
     return {"class": "AdaptiveProjectedGuidance", "arguments": {**main, **projected}}
 
 
-def _skipping(cfg: CFG, term: STG, steps: int | None, pipe: Any) -> dict[str, Any]:
+def _skipping(guidance: Guidance, cfg: CFG, term: STG, steps: int | None, pipe: Any) -> dict[str, Any]:
     """Guiders with a weak pass."""
     if cfg.rules:
         raise cannot(TOOL, cfg, "with a weak pass its CFG is plain.")
@@ -117,9 +118,11 @@ def _skipping(cfg: CFG, term: STG, steps: int | None, pipe: Any) -> dict[str, An
         )
     first, last = (0, 0) if term.start == 0 else whole_window(term, steps, TOOL)
     if first == 0:
-        later = f"{typed(term).removesuffix(')')}, start=1/{steps or 'steps'})"
         raise cannot(
-            TOOL, term, f"its skip window is start < step, so step 0 is never guided. Without step 0: {later}."
+            TOOL,
+            term,
+            "its skip window is start < step, so step 0 is never guided. "
+            f"Without step 0: {_without_first(guidance, term, steps)}.",
         )
     assert steps is not None
     if not set(range(first, last)) <= set(steps_of(cfg, steps)):
@@ -131,6 +134,18 @@ def _skipping(cfg: CFG, term: STG, steps: int | None, pipe: Any) -> dict[str, An
         "class": "SkipLayerGuidance" if weak.part == "block" else "PerturbedAttentionGuidance",
         "arguments": {**_main(cfg, steps), **_weak_arguments(weak, term.scale, window, pipe)},
     }
+
+
+def _without_first(guidance: Guidance, term: STG, steps: int | None) -> str:
+    """What to type for the export of a sum whose term begins one step later."""
+    count = steps or 24
+    if term.stop * count <= 1:
+        return "nothing is left of it. Take a window with more steps"
+    later = replace(term, start=1 / count)
+    whole = typed(replace(guidance, terms=tuple(later if t is term else t for t in guidance.terms)))
+    whole = whole.replace(f"start={number(later.start)}", f"start=1/{count}")
+    told = "" if steps else " (for a run of 24 steps; of another length, its number in both places)"
+    return f"lab.export({whole}, to={TOOL!r}, steps={count}){told}"
 
 
 def _weak_arguments(weak: Skip, scale: float, window: dict[str, float], pipe: Any) -> dict[str, Any]:

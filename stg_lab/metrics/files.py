@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap,
 from stg_lab.metrics.measure import Measured, finite, measure
 from stg_lab.metrics.table import METRICS, aligned
 
+#: Videos on either side from which on a Frechet distance gets an interval: a resample of fewer holds so few different ones
+#: that it tells more of the resampling than of the videos.
+FEWEST = 16
 BETTER = {True: "higher", False: "lower", None: ""}
 
 
@@ -108,13 +112,15 @@ def evaluate(
     digits world. Sets are compared in the judge's features then, and in VideoMAE's where its weights are given.
 
     Args:
-        videos: files, folders, patterns, recordings.
+        videos: files, folders, patterns, recordings, names of recordings that ship. Of a folder that holds recordings these
+            count, and not the films beside them.
         against: the same for the reference.
         captions: a file with what each video was to show, for the diversity of each caption's videos and for the judge: .txt
             with a line a video, in order, or .json with a list of them or a table by file name. A recording brings its own.
         judge: the videos are of the digits world.
         videomae: folder or repository id of VideoMAE's weights.
-        paired: video i of both sides was made from the same seed, so differences are taken video by video.
+        paired: video i of both sides was made from the same seed, so differences are taken video by video. Pairs of which one
+            video has no value of a metric (no latents, no caption, too few frames) are left out of its difference and told.
         resamples, seed: of the bootstrap.
 
     Raises:
@@ -156,12 +162,21 @@ def _rows(mine: Measured, other: Measured | None, paired: bool, options: dict[st
         theirs = finite(beside)
         if not len(theirs):
             yield Row(name, interval(value, **options))
-        elif paired and len(finite(np.subtract(values, beside))):
-            apart = bootstrap(finite(np.subtract(values, beside)), **options)
-            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
-        else:
-            apart = difference(value, theirs, **options)
-            yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+            continue
+        apart = _paired(mine, name, values, beside, options) if paired else difference(value, theirs, **options)
+        yield Row(name, interval(value, **options), interval(theirs, **options), apart)
+
+
+def _paired(
+    mine: Measured, name: str, values: list[float], beside: list[float], options: dict[str, Any]
+) -> Interval | None:
+    """The mean difference over the pairs where both videos have a value; None where there is no such pair."""
+    apart = finite(np.subtract(values, beside))
+    if len(apart) < len(values):
+        mine.leave_out(
+            f"{len(values) - len(apart)} of {len(values)} pairs from the difference in {name}, where a video has none"
+        )
+    return bootstrap(apart, **options) if len(apart) else None
 
 
 def _share(values: ndarray, **_: Any) -> Interval:
@@ -172,7 +187,9 @@ def _groups(mine: Measured, options: dict[str, Any]) -> Iterator[Row]:
     """What compares the videos with each other."""
     for source, features in mine.stacked().items():
         if len(features) > 1:
-            vendi = bootstrap(_of(sets.vendi_score, features), len(features), centred=True, **options)
+            vendi = bootstrap(
+                _of(sets.vendi_score, features), len(features), centred=True, within=(1, len(features)), **options
+            )
             yield Row(f"vendi_score: {source}", vendi)
         if mine.repeated:
             yield Row(
@@ -192,8 +209,7 @@ def _sets(mine: Measured, other: Measured, options: dict[str, Any]) -> Iterator[
         if min(len(x), len(y)) < 2:
             mine.leave_out(f"set metrics: they need two videos or more on either side, got {len(x)} and {len(y)}")
             continue
-        distance = bootstrap(_of(sets.frechet_distance, x, y), len(x), centred=True, **options)
-        yield Row(f"frechet_distance: {source}", distance)
+        yield Row(f"frechet_distance: {source}", _distance(mine, x, y, options))
         yield Row(f"nearest: {source}", bootstrap(sets.nearest(x, y)[0], **options))
         if min(len(x), len(y)) <= sets.K:
             mine.leave_out(f"precision, recall, density, coverage: they need more than {sets.K} videos on either side")
@@ -201,6 +217,16 @@ def _sets(mine: Measured, other: Measured, options: dict[str, Any]) -> Iterator[
         yield Row(f"density: {source}", bootstrap(sets.density(x, y), **options))
         for metric in (sets.precision, sets.recall, sets.coverage):
             yield Row(f"{metric.__name__}: {source}", share(metric(x, y)))
+
+
+def _distance(mine: Measured, x: ndarray, y: ndarray, options: dict[str, Any]) -> Interval:
+    if min(len(x), len(y)) >= FEWEST:
+        of = _of(sets.frechet_distance, x, y)
+        return bootstrap(of, len(x), centred=True, within=(0, math.inf), **options)
+    mine.leave_out(
+        f"intervals of frechet_distance: they need {FEWEST} videos or more on either side, got {len(x)} and {len(y)}"
+    )
+    return Interval(sets.frechet_distance(x, y), math.nan, math.nan, len(x))
 
 
 def _of(statistic: Callable[..., float], features: ndarray, *reference: ndarray) -> Statistic:

@@ -18,7 +18,7 @@ Statistic = Callable[[Int[ndarray, " clip"]], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, the 95 % interval around it (NaN to NaN for a single clip), and the number of clips that it rests on."""
+    """A figure, the 95 % interval around it (NaN to NaN for a single clip, or where too few allow one), and the number of clips that it rests on."""
 
     value: float
     low: float
@@ -28,6 +28,8 @@ class Interval:
     def __str__(self) -> str:
         if self.count == 1:
             return f"{self.value:.4g} (one clip)"
+        if math.isnan(self.low):
+            return f"{self.value:.4g} (too few clips)"
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
@@ -39,6 +41,7 @@ def bootstrap(
     seed: int = 0,
     centred: bool = False,
     group: int = 1,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """A mean or a statistic with its 95 % percentile interval: clips are drawn anew with replacement, `resamples` times.
 
@@ -52,6 +55,7 @@ def bootstrap(
             drawing with replacement changes the level and not only the spread: the Frechet distance rises, because a resample
             holds fewer different clips, and the Vendi score falls.
         group: how many clips in a row belong together, such as those of one caption, and are drawn together or not at all.
+        within: the least and the greatest value that the statistic can have; a shifted interval is cut off there.
 
     Raises:
         MetricError: no clips, values that are not finite, or a function without `count`, or a last group that is not whole.
@@ -76,6 +80,7 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn = np.array([statistic(groups[rng.integers(len(groups), size=len(groups))].ravel()) for _ in range(resamples)])
     low, high = np.percentile(drawn, [2.5, 97.5]) + (value - drawn.mean() if centred else 0.0)
+    low, high = np.clip((low, high), *within)
     return Interval(float(value), float(low), float(high), clips)
 
 

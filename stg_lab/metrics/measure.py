@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
-from stg_lab.metrics.read import Clip, clips
+from stg_lab.metrics.read import Clip, clips, passed_over
 from stg_lab.metrics.table import METRICS
 
 #: Metrics that need more than one frame or more than a few pixels; where a video has fewer, they are left out.
@@ -24,7 +24,7 @@ KEPT_PIXELS = 2**18  # of a clip: smaller ones are kept whole for the diversity 
 
 @dataclass
 class Measured:
-    """What one pass over some videos leaves: values and features by name, one a video."""
+    """What one pass over some videos leaves: values and features by name, one a video; NaN where a video has no value."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
     features: dict[str, list[ndarray]] = field(default_factory=dict)
@@ -48,7 +48,15 @@ class Measured:
         return {source: np.stack(rows) for source, rows in self.features.items()}
 
     def add(self, name: str, value: float) -> None:
-        self.values.setdefault(name, []).append(float(value))
+        """A value of the video that is being measured. Its place is the video's, whatever earlier ones lacked."""
+        values = self.values.setdefault(name, [])
+        _fill(values, self.count)
+        values.append(float(value))
+
+    def end(self) -> None:
+        """All videos are measured: those at the end may lack a value too."""
+        for values in self.values.values():
+            _fill(values, self.count)
 
     def leave_out(self, reason: str) -> None:
         if reason not in self.left_out:
@@ -71,6 +79,8 @@ def measure(
     """
     told = None if captions is None else read_captions(captions)
     found = Measured()
+    for reason in passed_over(places):
+        found.leave_out(reason)
     for clip in clips(places):
         caption = clip.caption if told is None else _caption(told, clip, found.count, captions)
         try:
@@ -78,6 +88,7 @@ def measure(
         except MetricError as error:
             raise MetricError(f"{clip.name}: {error}") from None
         found.count += 1
+    found.end()
     if isinstance(told, list) and len(told) != found.count:
         raise MetricError(f"{captions} has {len(told)} captions for {found.count} videos; give one a video, in order.")
     return found
@@ -111,6 +122,10 @@ def _measure_one(found: Measured, clip: Clip, caption: str | None, judge: bool, 
         found.features.setdefault("VideoMAE", []).append(videomae_features([clip.video], videomae)[0])
     if clip.video.size <= KEPT_PIXELS:
         found.videos.append(clip.video)
+
+
+def _fill(values: list[float], count: int) -> None:
+    values += [np.nan] * (count - len(values))
 
 
 def read_captions(path: str | Path) -> list[str] | dict[str, str]:

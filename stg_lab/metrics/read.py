@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from stg_lab.errors import LabError, MetricError
+from stg_lab.errors import LabError, MetricError, did_you_mean
+from stg_lab.recording.packed import SUFFIX as PACKED
+from stg_lab.recording.packed import recordings
+from stg_lab.shipped import data_folder
 
 FILMS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v")
 ARRAYS = (".npy", ".npz")
@@ -38,20 +41,46 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     for place in places:
         path = Path(place)
         if path.is_dir() and path.suffix != ".zarr":
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*SUFFIXES, ".zarr"))
+            inside, _ = _inside(path)
             if not inside:
                 raise MetricError(f"{path} holds no videos. They end in {', '.join(SUFFIXES)} or .zarr (a recording).")
         elif path.exists():
             inside = [path]
+        elif str(place) in recordings():
+            inside = [data_folder("recordings") / f"{place}{PACKED}"]
         else:
             inside = sorted(Path(p) for p in glob.glob(str(place)))
             if not inside:
-                raise MetricError(f"{place} is not there. Give files, folders, or patterns such as 'out/*.mp4'.")
+                raise MetricError(
+                    f"{place} is not there.{did_you_mean(str(place), recordings())} Give files, folders, patterns such as "
+                    f"'out/*.mp4', or recordings that ship ({', '.join(recordings())})."
+                )
         for one in inside:
-            if one.suffix.lower() not in (*SUFFIXES, ".zarr"):
+            if not (one.suffix.lower() in SUFFIXES or _is_recording(one)):
                 raise MetricError(f"{one} is no video. Videos end in {', '.join(SUFFIXES)} or .zarr (a recording).")
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """What is measured of a folder, and the films beside its recordings, which are taken for pictures of these."""
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES or _is_recording(p))
+    recorded = any(map(_is_recording, found))
+    films = [p for p in found if recorded and p.suffix.lower() in (*FILMS, ".gif")]
+    return [p for p in found if p not in films], films
+
+
+def passed_over(places: Sequence[str | Path]) -> Iterator[str]:
+    """A line for each folder of which `find` passes films over."""
+    for folder in map(Path, places):
+        films = _inside(folder)[1] if folder.is_dir() and folder.suffix != ".zarr" else []
+        if films:
+            names = ", ".join(p.name for p in films)
+            yield f"{names} beside the recordings in {folder}, as pictures of these; name a film to measure it"
+
+
+def _is_recording(path: Path) -> bool:
+    return path.name.endswith((".zarr", PACKED))
 
 
 def clips(places: Sequence[str | Path]) -> Iterator[Clip]:
@@ -61,7 +90,7 @@ def clips(places: Sequence[str | Path]) -> Iterator[Clip]:
         MetricError: as `find`, or a file that cannot be decoded.
     """
     for path in find(places):
-        if path.suffix == ".zarr":
+        if _is_recording(path):
             yield from _recording(path)
         elif path.suffix.lower() in ARRAYS:
             yield from _array(path)

@@ -1,4 +1,7 @@
-"""Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too."""
+"""Labelled arrays -> interactive plotly figures. Plain `Figure` objects: they show in untrusted notebooks too.
+
+Wherever a recording is asked for, a `Run`, a path, or the name of one that ships will do.
+"""
 
 from stg_lab.plots.ablation import aligned_and_worse, layer_scores
 from stg_lab.plots.angles import angle_map, angles, components, removed

@@ -11,7 +11,7 @@ from stg_lab import analysis, palette
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label, vector_names
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import UNCOND
-from stg_lab.recording import Recording
+from stg_lab.recording import Recording, Source, recording_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,9 +21,7 @@ QUIET = "rgba(110, 118, 130, 0.9)"
 DASHES = ("solid", "dash", "dot")
 
 
-def angles(
-    recording: Recording, *names: str, to: str | None = None, cosine: bool = False, height: int = 400
-) -> go.Figure:
+def angles(recording: Source, *names: str, to: str | None = None, cosine: bool = False, height: int = 400) -> go.Figure:
     """The angle between every two guidance vectors at every step: mean over samples, and a band for their range.
 
     A grey band says where random vectors of as many dimensions would lie: 90 degrees, or cosine 0, give or take two standard
@@ -42,6 +40,7 @@ def angles(
         GuidanceError: no such vector.
         RecordingError: fewer than two vectors.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     names = names or (tuple(vector_names(recording)) if to else _usual(recording))
@@ -71,7 +70,7 @@ def angles(
 
 
 def angle_map(
-    recording: Recording, one: str | None = None, other: str | None = None, *, sample: int = 0, height: int = 300
+    recording: Source, one: str | None = None, other: str | None = None, *, sample: int = 0, height: int = 300
 ) -> go.Figure:
     """The angle between two guidance vectors, latent frame by latent frame: frames as rows, steps as columns.
 
@@ -84,6 +83,7 @@ def angle_map(
     Raises:
         GuidanceError: no such vectors.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     one, other = _pair(recording, one, other)
@@ -109,7 +109,7 @@ def angle_map(
 
 
 def removed(
-    recording: Recording, spatial: str | None = None, temporal: str | None = None, *, height: int = 340
+    recording: Source, spatial: str | None = None, temporal: str | None = None, *, height: int = 340
 ) -> go.Figure:
     """What eq. 21 removes at every step: its share of the vector's energy, and of the vector's length.
 
@@ -121,6 +121,7 @@ def removed(
     Raises:
         GuidanceError: no such vectors.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     spatial, temporal = _pair(recording, spatial, temporal)
@@ -137,7 +138,7 @@ def removed(
 
 
 def components(
-    recording: Recording, *names: str, sample: int | None = None, unit: bool = False, height: int = 520
+    recording: Source, *names: str, sample: int | None = None, unit: bool = False, height: int = 520
 ) -> go.Figure:
     """The guidance vectors' paths over the steps, in the plane of their two largest principal components.
 
@@ -155,6 +156,7 @@ def components(
         GuidanceError: no such vector.
         RecordingError: no such sample, or fewer than two points.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     found = analysis.components(recording, *names, sample=sample, unit=unit)

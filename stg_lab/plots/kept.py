@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stg_lab import analysis
 from stg_lab.guidance import GUIDED, UNCOND
 from stg_lab.palette import colour
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 from stg_lab.weak import described
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PANELS = (
 )
 
 
-def kept(recording: Recording, *, cut: float = 4.0, height: int = 560) -> go.Figure:
+def kept(recording: Source, *, cut: float = 4.0, height: int = 560) -> go.Figure:
     """What each weak model keeps of the conditional one-step prediction: a line for each, mean over samples.
 
     Args:
@@ -35,6 +35,7 @@ def kept(recording: Recording, *, cut: float = 4.0, height: int = 560) -> go.Fig
     Raises:
         RecordingError: see `analysis.kept`.
     """
+    recording = recording_of(recording)
     from plotly.subplots import make_subplots
 
     values = analysis.kept(recording, cut=cut).mean("sample", skipna=False)

@@ -9,14 +9,14 @@ import numpy as np
 from stg_lab import analysis, palette
 from stg_lab.errors import RecordingError
 from stg_lab.guidance import GUIDED, UNCOND
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 from stg_lab.weak import described
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def norms(recording: Recording, *, relative: bool = False, height: int = 380) -> go.Figure:
+def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go.Figure:
     """How long each guidance vector is at every step: a line for the mean over samples, a band for their range.
 
     Args:
@@ -27,6 +27,7 @@ def norms(recording: Recording, *, relative: bool = False, height: int = 380) ->
     Returns:
         A plotly figure; the noise level sigma of each step is in the hover text.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     values = analysis.norms(recording)
@@ -65,7 +66,7 @@ def norms(recording: Recording, *, relative: bool = False, height: int = 380) ->
     return figure
 
 
-def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.Figure:
+def norm_map(recording: Source, *, sample: int = 0, height: int = 320) -> go.Figure:
     """How far each weak model is from the conditional prediction, step by step: a heat map, weak models as rows.
 
     Args:
@@ -79,6 +80,7 @@ def norm_map(recording: Recording, *, sample: int = 0, height: int = 320) -> go.
     Raises:
         RecordingError: no such sample, or no weak model in the recording.
     """
+    recording = recording_of(recording)
     import plotly.graph_objects as go
 
     weak = recording.weak

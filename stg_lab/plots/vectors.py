@@ -11,7 +11,7 @@ from stg_lab import analysis, palette
 from stg_lab.analysis.vectors import ONTO
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.guidance import GUIDED, UNCOND
-from stg_lab.recording import Recording
+from stg_lab.recording import Source, recording_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DIRECTIONS = {"cond": "cond", "x0": "x0 of cond", "cfg": "CFG's vector"}
 
 
-def vector_lengths(recording: Recording, over: str = "frame", *, sample: int = 0, height: int = 300) -> go.Figure:
+def vector_lengths(recording: Source, over: str = "frame", *, sample: int = 0, height: int = 300) -> go.Figure:
     """How long every guidance vector is in each frame or channel at every step: a heat map for each vector.
 
     Args:
@@ -35,6 +35,7 @@ def vector_lengths(recording: Recording, over: str = "frame", *, sample: int = 0
         CallError: `over` is neither.
         RecordingError: no guidance vector, or no such sample.
     """
+    recording = recording_of(recording)
     if over not in ("frame", "channel"):
         raise CallError(f"over is 'frame' or 'channel', got {over!r}.")
     values = _sample(analysis.vector_lengths(recording)[f"{over}s"], sample)
@@ -56,7 +57,7 @@ def vector_lengths(recording: Recording, over: str = "frame", *, sample: int = 0
     return figure
 
 
-def vector_parts(recording: Recording, onto: str = "x0", *, height: int = 360) -> go.Figure:
+def vector_parts(recording: Source, onto: str = "x0", *, height: int = 360) -> go.Figure:
     """The parts of every guidance vector along a direction and orthogonal to it, over the steps; means over samples.
 
     Args:
@@ -71,6 +72,7 @@ def vector_parts(recording: Recording, onto: str = "x0", *, height: int = 360) -
         CallError: `onto` is none of these.
         RecordingError: no guidance vector, or no `uncond` for "cfg".
     """
+    recording = recording_of(recording)
     if onto not in ONTO:
         raise CallError(f"onto is {', '.join(map(repr, ONTO))}, got {onto!r}.")
     if onto == "cfg" and UNCOND not in recording.branches:
@@ -85,7 +87,7 @@ def vector_parts(recording: Recording, onto: str = "x0", *, height: int = 360) -
     return figure
 
 
-def vector_spectra(recording: Recording, *, step: int, sample: int = 0, height: int = 380) -> go.Figure:
+def vector_spectra(recording: Source, *, step: int, sample: int = 0, height: int = 380) -> go.Figure:
     """Power spectra of every guidance vector at one step, over space and over time.
 
     Args:
@@ -100,6 +102,7 @@ def vector_spectra(recording: Recording, *, step: int, sample: int = 0, height: 
     Raises:
         RecordingError: no guidance vector, or no such step or sample.
     """
+    recording = recording_of(recording)
     found = analysis.vector_spectra(recording)
     figure = _panels(["over space", "over time (0: what stays over the frames)"], height)
     for column, name in enumerate(("space", "time"), 1):
@@ -112,7 +115,7 @@ def vector_spectra(recording: Recording, *, step: int, sample: int = 0, height: 
     return figure
 
 
-def vector_map(recording: Recording, *, step: int, sample: int = 0, frames: int = 5, height: int = 0) -> go.Figure:
+def vector_map(recording: Source, *, step: int, sample: int = 0, frames: int = 5, height: int = 0) -> go.Figure:
     """Where in the picture every guidance vector points at one step: rows are vectors, columns frames.
 
     Args:
@@ -129,6 +132,7 @@ def vector_map(recording: Recording, *, step: int, sample: int = 0, frames: int 
     Raises:
         RecordingError: no guidance vector, no such step or sample, or latents that cannot be shown without a model.
     """
+    recording = recording_of(recording)
     values = _sample(_step(analysis.vector_map(recording, pixels=True), step), sample)
     values = values.sel(vector=[name for name in _names(values) if not bool(np.isnan(values.sel(vector=name)).any())])
     names = _names(values)

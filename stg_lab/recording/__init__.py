@@ -6,16 +6,20 @@ Written step by step while sampling, readable without a model, a GPU or torch. S
 from stg_lab.recording.ablation import ablation_preview, open_ablation
 from stg_lab.recording.background import BackgroundRecorder
 from stg_lab.recording.packed import pack, recordings
-from stg_lab.recording.reader import Recording, check_number, open_recording, recording_of
+from stg_lab.recording.reader import Recording, check_number, open_recording
+from stg_lab.recording.sources import Name, Source, as_source, recording_of
 from stg_lab.recording.store import IncompleteRecordingWarning
 from stg_lab.recording.writer import Recorder
 
 __all__ = [
     "BackgroundRecorder",
     "IncompleteRecordingWarning",
+    "Name",
     "Recorder",
     "Recording",
+    "Source",
     "ablation_preview",
+    "as_source",
     "check_number",
     "open_ablation",
     "open_recording",

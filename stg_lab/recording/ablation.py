@@ -14,7 +14,7 @@ from stg_lab.preview import Preview
 from stg_lab.recording.layout import LATENT_DIMS
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import packed_preview, preview_of, unpacked_preview
-from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
+from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,11 +78,10 @@ def ablation_preview(ds: xr.Dataset) -> Preview | None:
 
 
 def _read(path: Path, keep: Any) -> xr.Dataset:
-    raw = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks={})
+    raw = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=_due)
     for coordinate in raw.coords.values():  # small, and looked up all the time
         coordinate.load()
     made = raw.made.load()
-    all_there(path, _chunks(raw, made.values))
     samples = raw.sizes["sample"] // made.sizes["run"]
     by_sample = made.rename(run="sample").isel(sample=np.repeat(np.arange(made.sizes["run"]), samples))
     scores = raw.scores.load().transpose("score", "step", *MODEL, "sample")
@@ -95,7 +94,8 @@ def _read(path: Path, keep: Any) -> xr.Dataset:
     ds.nothing_changed.attrs["long_name"] = "whether the weak pass equals the conditional one, up to rounding"
     for name in ("x0", "x0_cond", "x0_uncond"):
         if name in raw:
-            ds[name] = raw[name]
+            alone = {dim: 1 for dim in ("step", *MODEL) if dim in raw[name].dims}
+            ds[name] = raw[name].chunk(alone | {"sample": samples})
             ds[name].attrs.update(long_name="one-step prediction", units="latents")
     ds = ds.drop_vars("why").assign(why=_reasons(raw))
     preview = preview_of(raw)
@@ -113,8 +113,9 @@ def _reasons(raw: xr.Dataset) -> xr.DataArray:
     return why.assign_attrs(long_name="why there is no such weak model")
 
 
-def _chunks(raw: xr.Dataset, made: np.ndarray) -> Iterator[str]:
-    tail = ".0" * len(LATENT_DIMS)
+def _due(raw: xr.Dataset) -> Iterator[str]:
+    """The files of every chunk that the writer counted."""
+    made, tail = raw.made.values, ".0" * len(LATENT_DIMS)
     for run, step, *index in np.argwhere((made == MADE) | (made == NOTHING_CHANGED)):
         model = ".".join(map(str, (step, *index)))
         yield f"scores/c.{model}.0.{run}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from stg_lab.guidance.scores import SCORES
 from stg_lab.preview import Preview
 from stg_lab.recording.ablation import FORMAT, MARK, MISSING, MODEL, is_ablation
 from stg_lab.recording.chunks import ChunkFiles, Planned, chunk_files, lay_out
-from stg_lab.recording.layout import LATENT_DIMS, PREVIEW
+from stg_lab.recording.layout import ID, LATENT_DIMS, PREVIEW
 from stg_lab.recording.previews import preview_arrays
 from stg_lab.recording.writer import add_preview, free_bytes, size_text
 
@@ -83,7 +84,7 @@ class AblationStore:
     """
 
     def __init__(self, path: str | Path, layout: Layout, *, overwrite: bool = False) -> None:
-        self.path, self.layout = Path(path), layout
+        self.path, self.layout = Path(path).absolute(), layout
         self._arrays: dict[str, ChunkFiles] = {}
         self._replace = False
         if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
@@ -139,6 +140,7 @@ class AblationStore:
         plan = self._plan((len(self.layout.seeds), *shape[1:]), uncond)
         attributes = {
             MARK: FORMAT,
+            ID: uuid.uuid4().hex,
             "arguments": dict(self.layout.arguments),
             "settings": dict(self.layout.settings),
         }

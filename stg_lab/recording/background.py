@@ -41,7 +41,7 @@ class Behind:
         """Hand over one piece; raises, instead, what an earlier one raised."""
         self._wait(self._ahead - 1)
         self.check()
-        self._coming.append(self._thread.submit(self._do, work, args))
+        self._coming.append(self._thread.submit(self._do, work, [args]))
 
     def flush(self) -> None:
         """Wait until all that was handed over is done, or has failed: `check` says so."""
@@ -65,8 +65,9 @@ class Behind:
         if error is None and not self._told:
             self.check()
 
-    def _do(self, work: Callable[..., None], args: tuple) -> None:
-        """In the thread."""
+    def _do(self, work: Callable[..., None], given: list[tuple]) -> None:
+        """In the thread. The arguments are let go before anybody hears that the piece is done and makes the next one."""
+        args = given.pop()
         if self._failure is not None:
             return  # what comes after a gap would take the place of what is missing
         try:
@@ -150,7 +151,10 @@ class BackgroundRecorder:
     ) -> None:
         """Write what was handed over and end the thread. A failure that the sampler has not met yet is raised, unless
         something else is on its way up."""
-        self._behind.__exit__(kind, error, trace)
+        try:
+            self._behind.__exit__(kind, error, trace)
+        finally:
+            self._recorder.give_up()
 
     def _write(self, level: Mapping[str, float], x_t: Awaited, predictions: Mapping[str, Awaited]) -> None:
         """In the thread."""

@@ -136,6 +136,10 @@ class ChunkFiles:
         self._text = VLenUTF8().encode
         self._encode = Zstd(level=LEVEL).encode
 
+    def moved(self, store: Path) -> None:
+        """The store lies somewhere else now."""
+        self._folder = store / self.name
+
     def write(self, values: Any, *index: int) -> None:
         """Write one chunk, whole or not at all: whoever reads meanwhile, or after a crash, finds the old one or the new.
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-FORMAT = 1  # raised when an older reader could no longer make sense of a recording
+FORMAT = 2  # raised when an older reader could no longer make sense of a recording
+PLAIN = 1  # of recordings that every reader makes sense of: `prediction` holds the predictions themselves
 MARK = "stg_lab_recording"  # root attribute that holds FORMAT
+ID = "stg_lab_id"  # root attribute that tells a recording or sweep from a later one in its place
 
+X0_KEPT = "x0_kept"
 LATENT_DIMS = ("channel", "frame", "y", "x")
 STEP_COORDS = ("timestep", "sigma", "x0_sample", "x0_prediction")
-#: Step coordinates that came later; a recording without them is read with these values. `run_step` is the scheduler's own
-#: step (NaN: the same as the row), `restart` counts the rounds of Restart, `next_weight` is CFG++'s (NaN: not allowed),
-#: `noise` the noise level that windows in sigma mean, which falls over every run (NaN: the same as sigma).
-LATER_COORDS = {"run_step": float("nan"), "restart": 0.0, "next_weight": float("nan"), "noise": float("nan")}
+#: Step coordinates that came later; a recording without them is read with these values. `run_step` is the step of the
+#: run (NaN: the same as the row), `restart` counts the rounds of Restart, `next_weight` is CFG++'s (NaN: not allowed),
+#: `noise` the noise level that windows in sigma mean, which falls over every run (NaN: the same as sigma),
+#: `guidance_scale` the pipeline's own CFG scale, which some change on the way (NaN: that of the settings),
+#: `x0_kept` whether `prediction` holds x0 there (see `half`).
+LATER_COORDS = {
+    "run_step": float("nan"),
+    "restart": 0.0,
+    "next_weight": float("nan"),
+    "noise": float("nan"),
+    "guidance_scale": float("nan"),
+    X0_KEPT: 0.0,
+}
 PREVIEW = "preview_"  # prefix of the arrays of a `Preview`
 
 #: The array that says how far the writer came: [whole steps, 1 if the run ended by itself]. It is written after each

@@ -35,8 +35,26 @@ def recordings() -> list[str]:
     return sorted(file.name.removesuffix(SUFFIX) for file in data_folder("recordings").glob(f"*{SUFFIX}"))
 
 
+def as_text(path: Any) -> str:
+    """A path or name as text.
+
+    Raises:
+        RecordingError: it is neither.
+    """
+    if isinstance(path, str | os.PathLike):
+        return os.fspath(path)
+    hint = "Type for example lab.open('run.zarr')."
+    if hasattr(path, "recording"):
+        hint = "A Run has its recording at hand: run.recording."
+    elif hasattr(path, "ds") or hasattr(path, "dims"):
+        hint = "It is open already."
+    raise RecordingError(
+        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}. {hint}"
+    )
+
+
 def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
-    """Where the folder of a recording lies, and what must live as long as it is read.
+    """Where the folder of a recording lies, as an absolute path, and what must live as long as it is read.
 
     Args:
         path: a folder, a packed file, or one of `recordings()`.
@@ -45,7 +63,7 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
     Raises:
         RecordingError: no such recording ships, or a packed file is damaged.
     """
-    text = os.fspath(path)
+    text = as_text(path)
     if text in recordings() and not Path(text).exists():
         path = data_folder("recordings") / f"{text}{SUFFIX}"
     elif isinstance(path, str) and text.isidentifier() and not Path(text).exists():
@@ -53,7 +71,7 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = Path(path)
+    path = Path(path).absolute()
     if path.suffix != ".zip" or not path.is_file():
         return path, keep
     unpacked = Unpacked(path)

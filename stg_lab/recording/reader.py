@@ -6,20 +6,24 @@ import html
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
+from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
-from stg_lab.recording.packed import place
+from stg_lab.recording.half import predicted
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
+from stg_lab.recording.packed import as_text, place
 from stg_lab.recording.previews import preview_of
-from stg_lab.recording.store import IncompleteRecordingWarning, all_there, has_mark, open_arrays, opening
+from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
+from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
+from stg_lab.recording.whole import due, progress
 from stg_lab.recording.writer import add_preview
-from stg_lab.x0 import OneStep
+from stg_lab.x0 import OneStep, limit_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,20 +39,26 @@ class Recording:
             - `prediction (step, branch, sample, channel, frame, y, x)`: what each branch predicted from them; NaN where a
               branch was not computed at a step,
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
-            - coordinates `timestep`, `sigma` and the coefficients of x0 for each step; `caption` and `seed` for each sample;
-              `run_step`, the scheduler's own step, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+            - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
+              `caption` and `seed` for each sample;
+              `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
+            - the attribute `settings`, as JSON text, so that xarray's own exports take it along: `ds.to_netcdf(...)`, or
+              `ds.astype("float32").to_netcdf(...)` of a float16 recording, since netCDF has no such numbers.
         path: the folder it lies in.
         settings: everything that made the run: model, call arguments, guidance, versions.
         complete: False when the run was cut off; then `ds` holds the whole steps.
         planned: how many steps the run was to have.
+        record_dtype: "float32" or "float16", in which predictions were kept; see `lab.sample`.
         opened_from: what was given to `lab.open`, such as the name of a recording that ships; "" where a run made it.
     """
 
+    record_dtype = "float32"
     opened_from = ""
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
-        self.settings: dict[str, Any] = ds.attrs["settings"]
+        settings = ds.attrs["settings"]
+        self.settings: dict[str, Any] = json.loads(settings) if isinstance(settings, str) else settings
         self._preview = preview
 
     @property
@@ -66,6 +76,11 @@ class Recording:
     def steps(self) -> int:
         """How many whole steps there are."""
         return self.ds.sizes["step"]
+
+    @property
+    def given_frames(self) -> int:
+        """How many first latent frames were given to the pipeline, not stepped; every prediction is zero there."""
+        return int(self.settings.get("given_frames", 0))
 
     @property
     def captions(self) -> list[str]:
@@ -88,6 +103,9 @@ class Recording:
     def x0(self, branch: str | xr.DataArray = COND) -> xr.DataArray:
         """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
 
+        The model's own. Where the run's scheduler limits it before the step (DDIM with `clip_sample`, `thresholding`), the
+        attribute `limited_by_the_scheduler` says how.
+
         Args:
             branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
 
@@ -98,11 +116,15 @@ class Recording:
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
-        return (
-            step(self.ds.x_t.astype(np.float32), prediction)
-            .transpose(*dims)
-            .rename(f"x0 of {prediction.name if branch is prediction else branch}")
-        )
+        x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
+        limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
+        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+
+    @property
+    def x0_limit(self) -> str:
+        """How the run's scheduler limited x0 in its steps, such as "clip_sample=True: to [-1, 1]"; "" where it did not."""
+        scheduler = self.settings.get("scheduler") or {}
+        return limit_of(scheduler.get("class", ""), scheduler)
 
     def delta(self, weak: str = "skip") -> xr.DataArray:
         """The guidance vector away from a branch, `cond - weak`, `(step, sample, channel, frame, y, x)`, lazy.
@@ -134,21 +156,12 @@ class Recording:
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
             at = self._moment(k, guidance, memory)
-            slices.append(combine(guidance, arrays, at, cfg_scale=self._own_scales(guidance, at)))
+            own = own_scale(self, k) if asks_for_own(self, guidance, at) else None
+            slices.append(combine(guidance, arrays, at, cfg_scale=own))
         like = self.prediction(COND)
         return xr.DataArray(
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
-
-    def _own_scales(self, guidance: Guidance, at: Moment) -> Any:
-        """The run's own CFG scales by frame (SVD), where a guidance asks for just them; else None."""
-        scales = self.settings.get("guidance_scales")
-        if not scales or not guidance.has_cfg or not guidance.plain_cfg:
-            return None
-        own = self.settings["guidance_scale"]
-        if guidance.cfg_scale() != own or guidance.cfg_scale(at) != own:
-            return None
-        return np.array(scales, np.float32)[None, None, :, None, None]
 
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""
@@ -162,6 +175,8 @@ class Recording:
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
             x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
             memory=memory,
+            given=self.given_frames,
+            by_frame=partial(by_frame, self) if has_frames(self) else None,
         )
 
     def _branches_for(self, guidance: Guidance) -> dict[str, str]:
@@ -274,6 +289,7 @@ class Recording:
             "samples": "; ".join(
                 f"{c or '(no caption)'} (seed {d})" for c, d in zip(self.captions, self._seeds, strict=True)
             ),
+            **({"x0": f"the model's own; the scheduler limits it ({self.x0_limit})"} if self.x0_limit else {}),
             "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
             "opened from": self.opened_from or str(self.path),
         }
@@ -287,21 +303,6 @@ class Recording:
     @property
     def _seeds(self) -> list[str]:
         return [str(v) for v in self.ds.seed.values] if "seed" in self.ds.coords else ["?"] * self.ds.sizes["sample"]
-
-
-def recording_of(source: Any) -> Recording:
-    """The recording behind a run, or the recording itself.
-
-    Raises:
-        CallError: neither.
-        RecordingError: the run was not recorded.
-    """
-    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
-    if not isinstance(recording, Recording):
-        raise CallError(
-            f"give a Run or a Recording, got {type(source).__name__}. Type for example lab.open('run.zarr')."
-        )
-    return recording
 
 
 def check_number(what: str, number: int, count: int) -> int:
@@ -324,7 +325,7 @@ def is_recording(path: Path) -> bool:
     return has_mark(path, MARK)
 
 
-def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
+def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recording:
     """Open a recording. No model, no GPU and no torch are needed from here on.
 
     Args:
@@ -337,7 +338,7 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
     Raises:
         RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
     """
-    given = os.fspath(path)
+    given = as_text(path)
     path, keep = place(path, keep)
     with opening(path, "a recording", MARK, "lab.sample"):
         ds, whole, finished = _read(path, keep)
@@ -350,40 +351,33 @@ def open_recording(path: str | Path, *, keep: Any = None) -> Recording:
             IncompleteRecordingWarning,
             stacklevel=2,
         )
-    preview = preview_of(ds)
+    preview, dtype = preview_of(ds), ds.prediction.dtype.name
+    if ds[X0_KEPT].any():
+        ds["prediction"] = predicted(ds.x0_sample, ds.x0_prediction, ds[X0_KEPT] == 1, ds.x_t, ds.prediction)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
+    ds.attrs["settings"] = json.dumps(ds.attrs["settings"])  # as text, since netCDF's attributes hold no dicts
     recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
-    recording.opened_from = given
+    recording.record_dtype, recording.opened_from = dtype, given
     return recording
 
 
 def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
+    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: due(path, ds))
+    whole, finished = progress(ds)
     # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
-    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, chunks=None)
-    for name in {"x_t", "prediction", "final"} & set(map(str, ds)):
+    for name in ("x_t", "prediction", "final"):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    whole, finished = (int(v) for v in ds[PROGRESS].values)
-    _check_whole(path, ds, whole, bool(finished))
     steps = ds.sizes["step"]
-    unsaid = {"run_step": np.arange(steps, dtype=float), "noise": ds.sigma.values}
+    scale = ds.attrs["settings"].get("guidance_scale") or 1.0
+    unsaid = {
+        "run_step": np.arange(steps, dtype=float),
+        "noise": ds.sigma.values,
+        "guidance_scale": np.full(steps, float(scale)),
+    }
     for name, otherwise in LATER_COORDS.items():
         values = ds[name].values if name in ds else np.full(steps, otherwise)
         ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)
     ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
-    return ds, whole, bool(finished)
-
-
-def _check_whole(path: Path, ds: xr.Dataset, whole: int, finished: bool) -> None:
-    """Every array and every chunk that the writer counted must be there; a missing chunk would read as NaN, silently."""
-    absent = [name for name in ("x_t", "prediction", "final", "branch", "step", *STEP_COORDS) if name not in ds]
-    if absent:
-        raise RecordingError(f"{path} is damaged: {', '.join(absent)} is gone.")
-    zeros = ".0" * ds.final.ndim
-    chunks = [f"x_t/c.{k}{zeros}" for k in range(whole)]
-    chunks += [f"prediction/c.{k}.{b}{zeros}" for k in range(whole) for b in range(ds.sizes["branch"])]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in STEP_COORDS]
-    chunks += [f"{name}/c.{k}" for k in range(whole) for name in LATER_COORDS if name in ds]
-    chunks += [f"final/c{zeros}"] if finished else []
-    all_there(path, iter(chunks))
+    return ds, whole, finished

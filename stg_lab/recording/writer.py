@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,21 @@ import numpy as np
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
 from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, STEP_COORDS
+from stg_lab.recording.half import keeps_x0, kept
+from stg_lab.recording.layout import (
+    FORMAT,
+    ID,
+    LATENT_DIMS,
+    LATER_COORDS,
+    MARK,
+    PLAIN,
+    PREVIEW,
+    PROGRESS,
+    STEP_COORDS,
+    X0_KEPT,
+)
 from stg_lab.recording.previews import preview_arrays
+from stg_lab.x0 import OneStep
 
 DTYPES = ("float32", "float16")
 
@@ -23,8 +38,11 @@ class Recorder:
 
     Args:
         path: folder to make, usually ending in `.zarr`.
-        dtype: "float32" (exact) or "float16" (half the size, three digits).
-        overwrite: replace an earlier recording there; anything that is no recording is never replaced.
+        dtype: "float32" (exact), or "float16": little more than half the size. x_t and the final latents are exact there too;
+            predictions and x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
+        overwrite: replace an earlier recording there; anything that is no recording is never replaced. The earlier one stays
+            until the first step of the new one is on disk: the new one lies beside it up to then, and takes its place by two
+            renames.
 
     Raises:
         RecordingExistsError: the place is taken.
@@ -32,8 +50,9 @@ class Recorder:
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
-        self.path, self.dtype = Path(path), known_dtype(dtype)
+        self.path, self.dtype = Path(path).absolute(), known_dtype(dtype)
         self.steps, self.written = 0, 0
+        self._id = uuid.uuid4().hex
         self._branches: tuple[str, ...] = ()
         self._arrays: dict[str, ChunkFiles] = {}
         self._replace = _claim(self.path, overwrite)
@@ -63,11 +82,11 @@ class Recorder:
         """
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
-        if self._replace:
-            shutil.rmtree(self.path)
         plan = self._plan(shape, samples, preview)
         with _explained(self, "laid out"):
-            self._arrays = lay_out(self.path, plan, {MARK: FORMAT, "settings": dict(settings)})
+            place = self._beside("coming") if self._replace else self.path
+            mark = {MARK: FORMAT if self._half else PLAIN, ID: self._id}
+            self._arrays = lay_out(place, plan, {**mark, "settings": dict(settings)})
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -85,17 +104,25 @@ class Recorder:
                 f"{self.path} holds all its {self.steps} steps. One recording keeps one pipeline call: "
                 "open another lab.attach(...) for the next call."
             )
-        k = self.written
+        k, step = self.written, OneStep(level["x0_sample"], level["x0_prediction"])
+        level = {**level, X0_KEPT: float(self._half and keeps_x0(step))}
         with _explained(self, f"written at step {k}"):
             self._arrays["x_t"].write(x_t, k)
             for b, name in enumerate(self._branches):
-                self._arrays["prediction"].write(predictions.get(name, np.nan), k, b)
+                prediction = predictions.get(name, np.nan)
+                self._arrays["prediction"].write(kept(step, x_t, prediction) if self._half else prediction, k, b)
             for name in STEP_COORDS:
                 self._arrays[name].write(level[name], k)
             for name, otherwise in LATER_COORDS.items():
                 self._arrays[name].write(level.get(name, otherwise), k)
             self._arrays[PROGRESS].write([k + 1, 0])
+            self._take_place()
         self.written += 1
+
+    def give_up(self) -> None:
+        """After the last write, whatever ended it: what was to replace an earlier recording goes where it has no whole step."""
+        if self._replace and self.started:
+            shutil.rmtree(self._beside("coming"), ignore_errors=True)
 
     def finish(self, final: np.ndarray | None) -> None:
         """Mark the recording complete; `final` is the sample after the last step, like x_t."""
@@ -110,16 +137,47 @@ class Recorder:
     def started(self) -> bool:
         return bool(self._arrays)
 
+    @property
+    def _half(self) -> bool:
+        return self.dtype == np.float16
+
+    @property
+    def replacing(self) -> bool:
+        """Whether an earlier recording still lies in the place that this one is to take."""
+        return self._replace
+
+    def _beside(self, what: str) -> Path:
+        """A folder beside the recording's own, on the same disk, that no other run uses."""
+        return self.path.with_name(f".{self.path.name}.{what}-{self._id}")
+
+    def _take_place(self) -> None:
+        """Put the new recording in the place of the earlier one, if there is one."""
+        if not self._replace:
+            return
+        earlier = self._beside("replaced")
+        if self.path.exists():
+            os.replace(self.path, earlier)
+        try:
+            os.replace(self._beside("coming"), self.path)
+        except OSError:
+            if earlier.exists():
+                os.replace(earlier, self.path)
+            raise
+        for files in self._arrays.values():
+            files.moved(self.path)
+        self._replace = False
+        shutil.rmtree(earlier, ignore_errors=True)
+
     def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
         dtype, branches = self.dtype.name, len(self._branches)
         level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
         return {
-            "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
+            "x_t": Planned(("step", *dims), (n, *shape), "float32", chunks=(1, *shape), fill=nan),
             "prediction": Planned(
                 ("step", "branch", *dims), (n, branches, *shape), dtype, chunks=(1, 1, *shape), fill=nan
             ),
-            "final": Planned(dims, shape, dtype, fill=nan),
+            "final": Planned(dims, shape, "float32", fill=nan),
             PROGRESS: Planned.of("progress_field", np.zeros(2, np.int64), coordinate=False),
             "step": Planned.of("step", np.arange(n)),
             "branch": Planned.of("branch", np.array(self._branches, object)),
@@ -145,9 +203,10 @@ def known_dtype(name: str) -> np.dtype:
 
 
 def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any) -> int:
-    """Size of a recording's arrays: x_t and every branch at every step, and the final latents. On disk they are compressed a
-    little, and a few kilobytes of metadata and coordinates come with them."""
-    return (steps * (branches + 1) + 1) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    """Size of a recording's arrays: x_t at every step and the final latents, in float32, and every branch at every step. On disk
+    they are compressed a little, and a few kilobytes of metadata and coordinates come with them."""
+    latents, predictions = (steps + 1) * np.dtype(np.float32).itemsize, steps * branches * np.dtype(dtype).itemsize
+    return (latents + predictions) * int(np.prod(shape))
 
 
 def free_bytes(path: Path) -> int:
@@ -159,7 +218,7 @@ def check_space(path: Path, needed: int, dtype: Any) -> None:
     """Raise `RecordingError` where a recording of this size does not fit."""
     free = free_bytes(path)
     if needed > free:
-        smaller = "record_dtype='float16' (half the size), " if np.dtype(dtype).itemsize > 2 else ""
+        smaller = "record_dtype='float16' (little more than half the size), " if np.dtype(dtype).itemsize > 2 else ""
         raise RecordingError(
             f"recording this run to {path} takes {size_text(needed)}, but only {size_text(free)} are free there. Choose another "
             f"place with record='some/folder.zarr', {smaller}fewer steps or frames, or record=False."
@@ -229,7 +288,7 @@ class _explained:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError) and not isinstance(error, RecordingError):
             r = self._recorder
-            raise RecordingError(
-                f"{r.path} could not be {self._what}: {error.strerror or error}. "
-                f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
-            ) from error
+            kept = f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
+            if r.replacing:
+                kept = "The earlier recording there is as it was."
+            raise RecordingError(f"{r.path} could not be {self._what}: {error.strerror or error}. {kept}") from error

@@ -25,7 +25,7 @@ from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
 from stg_lab.reuse import Passes, can_join
 from stg_lab.sampling.models import Models, skips
-from stg_lab.sampling.settings import model_name, plain, versions
+from stg_lab.sampling.settings import LOST, model_name, plain, versions
 from stg_lab.sampling.states import SAME_STATE, Runs, State, as_array
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import Weak
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def ablate(
     pipe: Any,
-    step: int | Sequence[int] = 10,
+    step: int | Sequence[int] | None = None,
     prompt: str | list[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -60,7 +60,8 @@ def ablate(
 
     Args:
         pipe: a stock diffusers pipeline.
-        step: number of the step in the scheduler's run, from 0, or a list.
+        step: number of the step in the scheduler's run, from 0, or a list. None for 10, or the middle one of a run that has no
+            step 10.
         prompt: one caption, or a list: the samples of one batch.
         layers: block numbers; None for all.
         parts: of `lab.skip`: "block", "attention", "attention_zero", "feedforward", ...
@@ -98,7 +99,7 @@ def ablate(
             message says what to type instead. `GuidanceError` where the model has none of the weak models.
     """
     given = call if prompt is None else {"prompt": prompt, **call}
-    runs = Runs.plan(pipe, step, seed, guidance, state, given)
+    runs = Runs.plan(pipe, step, seed, guidance, state, given, of=ablate)
     models = skips(pipe, runs.family, layers, parts, axes)
     how = passes or Passes()
     known_dtype(record_dtype)
@@ -258,12 +259,12 @@ def _fingerprint(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_fingerprint(one) for one in value]
     known = plain(value)
-    if not (isinstance(known, dict) and "not kept" in known):
+    if not (isinstance(known, dict) and LOST in known):
         return known
     data = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else value
     raw = np.asarray(data)
     digest = hashlib.sha256(raw.tobytes() if raw.dtype != object else repr(value).encode()).hexdigest()
-    return f"{known['not kept']}, sha256 {digest[:16]}"
+    return f"{known[LOST]}, sha256 {digest[:16]}"
 
 
 def _tell_how_to_go_on(store: AblationStore, keep: TemporaryFolder | None, error: BaseException) -> None:

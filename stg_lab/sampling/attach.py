@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def attach(
         pipe: a stock diffusers pipeline.
         guidance: terms to add; None only records.
         record: True for a temporary folder, a path to keep the recording, False for none. One recording keeps one call.
-        record_dtype: "float32" or "float16".
+        record_dtype: "float32" or "float16"; see `sample`.
         overwrite: replace an earlier recording at `record`.
         settings: plain values to keep in the recording beside what is known anyway.
         passes: how weak passes are made, see `Passes`; None for what is best.
@@ -76,12 +77,13 @@ def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite
             stack.callback(_guided.discard, pipe)
         stack.callback(trace._weak.release)
         trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
-        try:
-            with trace.recorder or contextlib.nullcontext(), tapped(pipe, trace.family, trace), trace.around():
-                yield trace
-        except BaseException as error:
-            _tell_what_is_kept(trace, error)
-            raise
+        with (
+            telling(trace),
+            trace.recorder or contextlib.nullcontext(),
+            tapped(pipe, trace.family, trace),
+            trace.around(),
+        ):
+            yield trace
 
 
 @contextlib.contextmanager
@@ -104,11 +106,24 @@ def _at_work(pipe: Any) -> Iterator[None]:
             del _threads[pipe]
 
 
+@contextlib.contextmanager
+def telling(trace: Trace) -> Iterator[None]:
+    """Say of whatever ends a run on the way, or before its recording is in the caller's hands, where the whole steps are kept,
+    and do not let a temporary folder vanish with them."""
+    try:
+        yield
+    except BaseException as error:
+        _tell_what_is_kept(trace, error)
+        raise
+
+
 def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
-    """A run that fails on the way leaves its whole steps; say where, and do not let a temporary folder vanish."""
     if trace.recorder is None or not trace.recorder.written:
         return
     if trace._keep is not None:
         trace._keep.keep()
     where = str(trace.recorder.path)
-    error.add_note(f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r}).")
+    told = f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r})."
+    error.add_note(told)
+    if isinstance(error, SystemExit | GeneratorExit):  # they end without a traceback, and so would the note
+        warnings.warn(told, stacklevel=2)

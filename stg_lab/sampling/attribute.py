@@ -44,7 +44,7 @@ ALONG = ("cfg", "cond")
 
 def attribute(
     pipe: Any,
-    step: int | Sequence[int] = 10,
+    step: int | Sequence[int] | None = None,
     prompt: str | list[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -88,7 +88,7 @@ def attribute(
     if not isinstance(probes, int) or isinstance(probes, bool) or probes < 0:
         raise CallError(f"probes is a whole number from 0, got {probes!r}. Type for example probes=8.")
     given = call if prompt is None else {"prompt": prompt, **call}
-    runs = Runs.plan(pipe, step, seed, guidance, state, given)
+    runs = Runs.plan(pipe, step, seed, guidance, state, given, of=attribute)
     models = skips(pipe, runs.family, layers, parts, ("joint",))
     if along == "cfg" and not runs.wants_uncond:
         raise GuidanceError(

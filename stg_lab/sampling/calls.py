@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from stg_lab.digits.captions import CaptionError, parse
-from stg_lab.errors import CallError, GuidanceError, did_you_mean
+from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import Family
 from stg_lab.families.pixels import has_pixel_codec
 from stg_lab.guidance import Guidance, number
+from stg_lab.sampling.values import check_names, check_values
 
 
 def pipeline_arguments(
@@ -20,17 +21,14 @@ def pipeline_arguments(
     """The arguments for `pipe(...)`: what the user gave, the checkpoint's own sizes, the CFG scale and the generators.
 
     Raises:
-        CallError: an argument the pipeline does not take, lists that do not match, or a caption outside an embedded model's
-            grammar.
+        CallError: an argument the pipeline does not take, lacks or cannot work with, lists that do not match, or a caption
+            outside an embedded model's grammar.
         GuidanceError: the CFG scale was said twice, differently.
     """
-    allowed = inspect.signature(pipe.__call__).parameters
-    for name in given:
-        if name not in allowed:
-            raise CallError(
-                f"{type(pipe).__name__} takes no argument {name!r}.{did_you_mean(name, allowed)} It takes: {', '.join(allowed)}."
-            )
+    check_names(pipe, given)
     call = {**family.defaults(pipe), **given}
+    check_values(pipe, call, seed)
+    family.check_call(pipe, call)
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
     if isinstance(call.get("latents"), torch.Tensor):
@@ -42,7 +40,7 @@ def pipeline_arguments(
         raise CallError(
             "both seed= and generator= were given; choose one. seed=s gives sample i a generator seeded s + i."
         )
-    if generator is None and "generator" in allowed:
+    if generator is None and "generator" in inspect.signature(pipe.__call__).parameters:
         call["generator"] = [torch.Generator().manual_seed((seed or 0) + i) for i in range(batch)]
     elif isinstance(generator, list) and len(generator) != batch:
         raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
@@ -93,9 +91,18 @@ def _check_prompts(pipe: Any, family: Family, call: dict[str, Any]) -> None:
             )
         if isinstance(prompt, str):
             raise CallError("negative_prompt is a list but prompt is a string. Make both lists or both strings.")
-    if has_pixel_codec(pipe) and prompt is not None:
-        for caption in [prompt] if isinstance(prompt, str) else prompt:
-            try:
-                _ = parse(caption) if caption else None
-            except CaptionError as error:
-                raise CallError(str(error)) from None
+    if has_pixel_codec(pipe):
+        _check_captions(prompt)
+        try:
+            _check_captions(negative)
+        except CallError as error:
+            raise CallError(f"negative_prompt: {error} Or leave negative_prompt out.") from None
+
+
+def _check_captions(texts: str | list[str] | None) -> None:
+    """Embedded models know their grammar's words alone, and the empty caption."""
+    for caption in [texts] if isinstance(texts, str) else texts or []:
+        try:
+            _ = parse(caption) if caption else None
+        except CaptionError as error:
+            raise CallError(str(error)) from None

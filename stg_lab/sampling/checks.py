@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -9,8 +10,9 @@ from torch import nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
-from stg_lab.guidance import Guidance, Probe, number
+from stg_lab.guidance import CFGpp, Guidance, Probe, number
 from stg_lab.weak import Weak
+from stg_lab.x0 import limit_of
 
 
 def check_scales(guidance: Guidance, pipe: Any, family: Family, denoiser: str, uncond: bool) -> None:
@@ -53,3 +55,27 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
                 f"a step cache is active on {name}; it would answer for skipped blocks. "
                 f"Turn it off first: pipe.{name}.disable_cache()."
             )
+
+
+def tell_limit(scheduler: Any) -> None:
+    """Warn where a scheduler limits x0 in its step, so that its x0 is not the one that the lab keeps, shows and combines."""
+    kind = type(scheduler).__name__
+    limit = limit_of(kind, scheduler.config)
+    if limit:
+        option = limit.partition("=")[0]
+        warnings.warn(
+            f"{kind} limits x0 in its own step ({limit}). x0 in the lab is the model's own, before that. If the model's latents "
+            "are not meant to be cut (few are), type before sampling: "
+            f"pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {option}=False).",
+            stacklevel=2,
+        )
+
+
+def check_eta(guidance: Guidance, eta: float | None) -> None:
+    """CFG++ knows where DDIM steps without fresh noise, and only then.
+
+    Raises:
+        GuidanceError: the call's `eta` is above 0.
+    """
+    if eta and any(isinstance(term, CFGpp) for term in guidance.terms):
+        raise GuidanceError(f"CFG++ needs DDIM without fresh noise, and the call says eta={eta:g}. Call it with eta=0.")

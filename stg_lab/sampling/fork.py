@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError
+from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError, did_you_mean
 from stg_lab.families import Family, family_of
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.run import Run
-from stg_lab.sampling.sample import call_settings, made, own_scale, recorded_call, sample
+from stg_lab.sampling.sample import call_settings, lost_arguments, made, own_scale, recorded_call, sample
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.states import SAME_STATE, hands_over
 from stg_lab.sampling.trace import Trace
@@ -41,7 +42,7 @@ ROUNDED = 5e-3
 
 
 def fork(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     step: int,
     guidance: Guidance | Term | Any | None = None,
     *,
@@ -51,6 +52,7 @@ def fork(
     overwrite: bool = False,
     passes: Passes | None = None,
     on_step: Callable[[Seen], None] | None = None,
+    **again: Any,
 ) -> Run:
     """Sample on from exactly the recorded state at a step, under another guidance.
 
@@ -60,40 +62,44 @@ def fork(
     fork of a float32 recording is the recorded run, bit for bit, on the same machine.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         step: the first step that is guided anew, from 0. At 0 this is sampling anew.
         guidance: the whole sum from there on, CFG among it; None for the recorded one. Its schedules and windows count the
             steps of the whole run.
         pipe: the pipeline; None for the run's own, or the one that the recording names.
         record, overwrite, passes, on_step: as for `sample`; the steps before are copied, `on_step` hears of the later ones.
         record_dtype: "float32" or "float16"; None for the source's own.
+        **again: arguments of the recorded call that its file could not hold, such as a large `image`, given once more. A `Run`
+            has its own at hand.
 
     Returns:
         A `Run`. Its recording holds all steps, those before `step` as they were recorded, and says `fork_step`,
         `forked_from`, `forked_guidance` and `fork_exact` in its settings. `fork_exact` is False where a float16 recording was
-        forked: its states are rounded.
+        forked: what its scheduler is handed is rounded.
 
     Raises:
-        CallError: the step is out of range, the recording has rounds of Restart, or it does not hold its call.
+        CallError: the step is out of range, the recording has rounds of Restart, it does not hold its call, or `record` is
+            its own place.
         GuidanceError: the guidance does not fit the pipeline, or its Restart begins before the step.
         RecordingError: the recording is of another model, scheduler or seed.
         UnsupportedPipelineError: recorded latents are not what this family's pipelines have at `scheduler.step`.
 
     >>> again = fork(run, step=10, guidance=CFG(4) + STG(2, skip([5])))  # doctest: +SKIP
     """
-    recording = recording_of(source)
-    if _checked_step(recording, step) and not is_exact(recording):
+    given: Run | Recording = as_source(source)
+    recording, again = recording_of(given), _given_again(given, again)
+    if _checked_step(recording, step, again) and not is_exact(recording):
         warnings.warn(
-            f"{recording.path.name} is float16, so this fork starts near the recorded state, not exactly from it.",
+            f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
             stacklevel=2,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
-    return sampled_on(source, step, guidance, pipe=pipe, passes=passes, on_step=on_step, **options)
+    return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, again=again, **options)
 
 
 def is_exact(recording: Recording) -> bool:
-    """Whether a recording's states are what the sampler had, not rounded."""
-    return bool(recording.ds.x_t.dtype == np.float32)
+    """Whether a recording's states and predictions are what the sampler had, not rounded."""
+    return recording.record_dtype == "float32"
 
 
 def sampled_on(
@@ -107,11 +113,14 @@ def sampled_on(
     overwrite: Any = False,
     passes: Passes | None = None,
     on_step: Callable[[Seen], None] | None = None,
+    again: Mapping[str, Any] | None = None,
 ) -> Run:
     """`fork` without its warning, for who tells it in another way."""
     recording = recording_of(source)
-    step = _checked_step(recording, step)
-    given, own, seed = recorded_call(recording)
+    known = _given_again(source, again or {})
+    step = _checked_step(recording, step, known)
+    _check_not_itself(recording, record)
+    given, own, seed = recorded_call(recording, known)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
     family = family_of(pipe)
     _check_family(family, pipe)
@@ -123,23 +132,27 @@ def sampled_on(
     arguments = pipeline_arguments(pipe, family, wanted, seed, given)
     settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
-    dtype = record_dtype or str(recording.ds.x_t.dtype)
+    dtype = record_dtype or recording.record_dtype
 
-    def again() -> Run:
+    def baseline() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}
         alone = CFG(own_scale(pipe, family, wanted, arguments))
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=dtype, **call)
 
-    return made(trace, wanted, arguments, passes, again, record=record, record_dtype=dtype, overwrite=overwrite)
+    return made(trace, wanted, arguments, passes, baseline, record=record, record_dtype=dtype, overwrite=overwrite)
 
 
-def can_fork(recording: Recording) -> None:
+def can_fork(source: Run | Recording, again: Mapping[str, Any] | None = None) -> None:
     """Whether a recording can be forked, as far as it says so itself.
+
+    Args:
+        again: arguments of its call that are given once more.
 
     Raises:
         CallError: it has rounds of Restart, or it does not hold its call.
     """
-    recorded_call(recording)
+    recording = recording_of(source)
+    recorded_call(recording, _given_again(source, again or {}))
     if (recording.ds.restart.values > 0).any():
         raise CallError(
             f"{recording.path.name} has rounds of Restart, which go back up on the way, so it has no one history to sample on "
@@ -147,14 +160,35 @@ def can_fork(recording: Recording) -> None:
         )
 
 
-def _checked_step(recording: Recording, step: int) -> int:
-    can_fork(recording)
+def _given_again(source: Run | Recording, again: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file could not hold of a call: as given once more, or as a run still has it."""
+    lost, own = lost_arguments(recording_of(source)), getattr(source, "call", {})
+    if other := [name for name in again if name not in lost]:
+        options = [*lost, *(n for n in inspect.signature(fork).parameters if n != "again")]
+        raise CallError(
+            f"a fork makes the recorded call again, so it takes no {other[0]!r}.{did_you_mean(other[0], options)} "
+            "For another call type lab.rerun(recording, pipe, ...)."
+        )
+    return {name: own[name] for name in lost if name in own} | dict(again)
+
+
+def _checked_step(recording: Recording, step: int, again: Mapping[str, Any]) -> int:
+    can_fork(recording, again)
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
         raise CallError(
             f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "
             f"Type for example step={recording.steps // 2}."
         )
     return int(step)
+
+
+def _check_not_itself(recording: Recording, record: Any) -> None:
+    """A fork reads its source to the end, and keeps what lies before the step: it cannot take the source's place."""
+    if isinstance(record, str | Path) and Path(record).resolve() == recording.path.resolve():
+        raise CallError(
+            f"record={str(record)!r} is the recording that is forked, and a fork reads it on the way: overwrite=True would cost "
+            f"both. Give the fork a name of its own, such as record={f'{recording.path.stem}-fork.zarr'!r}."
+        )
 
 
 def _check_family(family: Family, pipe: Any) -> None:
@@ -227,7 +261,8 @@ class Forked(Trace):
     def _begin(self, call: Coming) -> None:
         super()._begin(call)
         recorded = self._source.ds.timestep.values[: self._first + 1]
-        here = np.array([float(t) for t in self.pipe.scheduler.timesteps[: self._first + 1]])
+        mine = self.pipe.scheduler.timesteps[self._offset :]
+        here = np.array([float(t) for t in mine[: self._first + 1]])
         if self._steps != self._source.planned or not np.allclose(here, recorded, rtol=1e-4):
             raise RecordingError(
                 f"{type(self.pipe.scheduler).__name__} makes {self._steps} steps, and not those of {self._source.path.name}. "
@@ -248,6 +283,9 @@ class Forked(Trace):
         x_t, predictions = self._recorded_x_t(), self._recorded_predictions()
         arrays = {name: lambda array=array: array for name, array in predictions.items()}
         return Seen(self._step, self._steps, 0, level, lambda: x_t, arrays)
+
+    def _own_scale(self) -> float:
+        return float(self._source.ds.guidance_scale[self._step]) if self._handing else super()._own_scale()
 
     def _show(self) -> None:
         if self._step > self._first:  # one more than the step that is done

@@ -31,12 +31,13 @@ class WeakPasses:
         self._keeping = contextlib.ExitStack()
         #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
         self._sure: dict[tuple[str, int], bool] = {}
+        self._memory: dict[Any, Any] = {}  # of the weak models, for one run
 
     def begin(self, denoiser: nn.Module, weak: bool) -> None:
         """A new pipeline call, with or without weak models."""
         self.release()
         self._spare = Spare(self.passes.own_rows(denoiser))
-        self._sure = {}
+        self._sure, self._memory = {}, {}
         if weak and is_compiled(denoiser):
             warnings.warn(
                 f"{type(uncompiled(denoiser)).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
@@ -59,6 +60,7 @@ class WeakPasses:
     def run(self, models: Iterable[Weak], at: Pass) -> Iterator[tuple[Weak, Tensor]]:
         """Weak models with their predictions, as `run_weak` gives them, at the call that was expected."""
         self.stop_keeping()  # the weak passes themselves are not to be kept
+        at = replace(at, memory=self._memory)
         for group in self._groups(list(models), at):
             for weak, prediction in zip(group, self._together(group, at), strict=True):
                 yield weak, prediction

@@ -21,12 +21,14 @@ from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
+from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.reuse import Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
+from stg_lab.sampling.values import check_names
 from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
@@ -148,9 +150,9 @@ class Plan:
 
     @property
     def buffer_bytes(self) -> int:
-        """What recording takes of main memory: x_t and all branches of one step in float32, and one of them on its way to the
-        disk."""
-        return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * (len(self.branches) + 2)
+        """What recording takes of main memory where the disk is slow: all arrays of the steps on their way, and two being encoded."""
+        arrays = min(AHEAD + 1, len(self.steps)) * (len(self.branches) + 1) + 2
+        return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * arrays
 
     @property
     def recording_bytes(self) -> int:
@@ -245,8 +247,10 @@ def plan(
     pipe: Any,
     guidance: Guidance | Term | Any | None = None,
     *,
+    seed: int | None = None,
     record: bool | str | Path = True,
     record_dtype: str = "float32",
+    overwrite: bool = False,
     passes: Passes | None = None,
     **call: Any,
 ) -> Plan:
@@ -260,16 +264,16 @@ def plan(
     Args:
         pipe: a stock diffusers pipeline.
         guidance: a sum such as `lab.CFG(4) + lab.STG(1, lab.skip([5]))`; None for the pipeline's own.
-        record, record_dtype, passes: as in `lab.sample`.
+        seed, record, record_dtype, overwrite, passes: as in `lab.sample`.
         **call: as in `lab.sample`.
 
     Raises:
         CallError, GuidanceError, UnsupportedPipelineError: what `lab.sample` would raise before it computes.
     """
     family = family_of(pipe)
-    given = {k: v for k, v in call.items() if k not in ("seed", "overwrite")}
-    wanted = None if guidance is None else as_guidance(guidance, pipe, given)
-    arguments = pipeline_arguments(pipe, family, wanted, call.get("seed"), given)
+    check_names(pipe, call, plan)
+    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
+    arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     return planned(pipe, family, wanted, arguments, record, record_dtype, passes)
 
 
@@ -288,6 +292,11 @@ def planned(
     check_weak(total, family, family.denoisers(pipe))
     call = stock_arguments(pipe) | dict(arguments)
     shape = family.latent_shape(pipe, call)
+    if shape is None and not family.pipelines:
+        raise CallError(
+            f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
+            "runs. Make a short run instead, for example with num_inference_steps=2."
+        )
     if shape is None:
         raise CallError(
             "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."

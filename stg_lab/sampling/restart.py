@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -70,12 +71,16 @@ class Rounds:
         if self.first <= step < self.end:
             self.steps[step] = replace(made, sample=made.sample.clone())
 
-    def play(self, sample: Tensor, sampler: Sampler) -> Tensor:
-        """All rounds, from the sample that has come down to t_min; returns the last round's."""
+    def play(self, sample: Tensor, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
+        """All rounds, from the sample that has come down to t_min; returns the last round's.
+
+        Args:
+            seeds: of the samples, so that what noise one gets does not depend on its place in the batch.
+        """
         scheduler = self.steps[self.first].scheduler
         top, bottom = (level_at(scheduler, k).process for k in (self.first, self.end))
         signal, noise = noise_up(bottom, top)
-        generators = [torch.Generator().manual_seed(STREAM + self.restart.seed + i) for i in range(sample.shape[0])]
+        generators = [torch.Generator().manual_seed(STREAM + self.restart.seed + s) for s in seeds]
         for number in range(1, self.restart.times + 1):
             drawn = torch.stack([torch.randn(sample.shape[1:], generator=g) for g in generators])
             sample = (signal * sample.float() + noise * drawn.to(sample.device)).to(sample.dtype)

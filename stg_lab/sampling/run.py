@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stg_lab.errors import RecordingError
+from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
 from stg_lab.sheets import sheet_png
+from stg_lab.videos import mp4, write_gif
 
 
 class Run:
@@ -60,6 +62,34 @@ class Run:
     def baseline(self) -> Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
+
+    def save(self, path: str | Path, *, fps: float = 8) -> Path:
+        """Write the finished videos, those of a batch tiled, and say where.
+
+        Args:
+            path: ends in ".mp4" or ".gif"; its folder is made.
+            fps: frames a second.
+
+        Raises:
+            CallError: another ending.
+        """
+        path = Path(path)
+        if path.suffix not in (".mp4", ".gif"):
+            raise CallError(
+                f"a run is saved as .mp4 or .gif, got {str(path)!r}. Type for example run.save('out/run.mp4')."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".mp4":
+            path.write_bytes(mp4(self.video, fps=fps))
+        else:
+            write_gif(self.video, path, fps=fps)
+        return path
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise CallError(
+            "a Run holds its pipeline and cannot be pickled or copied. What was made lies in its recording: send run.recording.path "
+            "and type lab.open(path) there; run.video is a plain array."
+        )
 
     def __repr__(self) -> str:
         how = self.guidance or "the pipeline alone"

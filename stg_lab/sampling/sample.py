@@ -17,13 +17,14 @@ from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
 from stg_lab.reuse import Passes
-from stg_lab.sampling.attach import traced
+from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import plain
+from stg_lab.sampling.settings import call_values, given_again, is_lost
 from stg_lab.sampling.trace import Trace
+from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
@@ -49,13 +50,14 @@ def sample(
         seed: sample i of the batch gets its own generator seeded `seed + i`, so that a sample never depends on its batch.
             Without seed and generator the seed is 0.
         record: True for a temporary folder, a path to keep the recording, False for none.
-        record_dtype: "float32" or "float16".
+        record_dtype: "float32", or "float16" for little more than half the size: the latents are exact there too, predictions and
+            x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
         overwrite: replace an earlier recording at `record`.
         passes: how weak passes are made, see `Passes`; None for what is best.
         on_step: called after every step with what was recorded of it (`stg_lab.sampling.Seen`). What it raises ends the run; the
             whole steps are kept.
-        **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in their
-            height, width and num_frames.
+        **call: everything else goes to `pipe(...)` unchanged, under diffusers' own names. Embedded models fill in the sizes
+            that they were trained on: height, width, number of frames, and the length that captions are padded to.
 
     Returns:
         A `Run` with `.video`, `.output` and `.recording`.
@@ -65,8 +67,10 @@ def sample(
             what to type instead.
     """
     family = family_of(pipe)
+    check_names(pipe, call, sample)
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
+    warn_of_noise(pipe)
     seeds = None if call.get("generator") is not None else (seed or 0)
     settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
@@ -84,9 +88,13 @@ def call_settings(
     family: Family, arguments: Mapping[str, Any], wanted: Guidance | None, seed: int | None
 ) -> dict[str, Any]:
     """What a recording keeps of the call that made it."""
+    given = arguments.get("generator")
+    lone = [] if given is None or family.samples(dict(arguments)) > 1 else [given]
+    own = given if isinstance(given, list) else lone
     return {
-        "call": plain({k: v for k, v in arguments.items() if k != "generator"}),
+        "call": call_values({k: v for k, v in arguments.items() if k != "generator"}),
         "seed": seed,
+        **({"generator_seeds": [g.initial_seed() for g in own]} if seed is None and own else {}),
         "captions": captions(family, dict(arguments)),
         "guidance_given": wanted is not None,
     }
@@ -112,11 +120,14 @@ def made(
             check_space(plan.place, plan.recording_bytes, plan.record_dtype)
     with traced(trace, record, record_dtype, overwrite):
         output = pipe(**arguments)
-    recording = None if trace.recorder is None else trace.recording
-    run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
-    decoded = arguments.get("output_type") != "latent"  # whoever asks for latents does not want to wait for a decoder
-    if recording is not None and recording.complete and not recording.has_preview and decoded:
-        recording.fit_preview(run.video)
+    with telling(trace):  # decoding takes its time and memory, too
+        recording = None if trace.recorder is None else trace.recording
+        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
+        decoded = (
+            arguments.get("output_type") != "latent"
+        )  # whoever asks for latents does not want to wait for a decoder
+        if recording is not None and recording.complete and not recording.has_preview and decoded:
+            recording.fit_preview(run.video)
     return run
 
 
@@ -144,10 +155,12 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     Args:
         recording: from `lab.open` or `run.recording`.
         pipe: the pipeline; None loads the one that the recording names.
-        **changes: arguments of `sample` to change, for example `guidance=...`, `seed=...` or `record="again.zarr"`.
+        **changes: arguments of `sample` to change, for example `guidance=...`, `seed=...` or `record="again.zarr"`. What a file
+            cannot hold (tensors, functions, pictures of more than 64 kB) is given here once more.
 
     Raises:
-        CallError: the recording was made by `attach` or `fork`, or with a generator or tensors that a file cannot hold.
+        CallError: the recording was made by `attach` or `fork`, or with a generator, or with tensors and their like that are
+            not given again.
     """
     if "fork_step" in recording.settings:
         s = recording.settings
@@ -155,7 +168,7 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
             f"this run was forked from {s['forked_from']} at step {s['fork_step']}. Make it again as it was made: "
             f"lab.fork(lab.open({s['forked_from']!r}), step={s['fork_step']}, guidance=...)."
         )
-    arguments, guidance, seed = recorded_call(recording)
+    arguments, guidance, seed = recorded_call(recording, changes)
     arguments |= {"guidance": guidance, "seed": seed}
     pipe = load(recording.settings["model"]) if pipe is None else pipe
     if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
@@ -163,18 +176,35 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     return sample(pipe, **{**arguments, **changes})
 
 
-def recorded_call(recording: Recording) -> tuple[dict[str, Any], Guidance | None, int]:
+def lost_arguments(recording: Recording) -> list[str]:
+    """Names of the arguments of a recorded call that the file could not hold."""
+    return [name for name, value in (recording.settings.get("call") or {}).items() if is_lost(value)]
+
+
+def recorded_call(
+    recording: Recording, again: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], Guidance | None, int]:
     """What a recorded run was made with: the arguments of its call, its guidance (None for the pipeline's own), and its seed.
 
+    Args:
+        again: arguments that are given once more; those that the file could not hold are taken from there.
+
     Raises:
-        CallError: the recording was made by `attach`, or with a generator or tensors that a file cannot hold.
+        CallError: the recording was made by `attach`, or with a generator, or with values that a file cannot hold and that are
+            not given again.
     """
-    s = recording.settings
-    arguments = dict(s.get("call") or {})
-    lost = [name for name, value in arguments.items() if isinstance(value, dict) and "not kept" in value]
-    if not arguments or lost or s.get("seed") is None:
+    s, again = recording.settings, again or {}
+    missing = lost_arguments(recording)
+    lost = [name for name in missing if name not in again]
+    arguments = {name: given_again(value) for name, value in (s.get("call") or {}).items() if name not in missing}
+    arguments |= {name: again[name] for name in missing if name in again}
+    if lost or not arguments or s.get("seed") is None:
         why = f"{', '.join(lost)} could not be kept" if lost else "the recording does not hold the call and its seed"
         with contextlib.suppress(KeyError):
             why += f" (made from {s['model']})"
-        raise CallError(f"this run cannot be made again: {why}. Call lab.sample with the arguments yourself.")
+        what = "Call lab.sample with the arguments yourself."
+        if lost and s.get("seed") is not None:
+            once_more = ", ".join(f"{name}=..." for name in lost)
+            what = f"Give it once more in the same call, for example lab.rerun(recording, pipe, {once_more})."
+        raise CallError(f"this run cannot be made again: {why}. {what}")
     return arguments, Guidance.from_dict(s["guidance"], parse) if s["guidance_given"] else None, s["seed"]

@@ -17,7 +17,7 @@ class Seen:
     """What is recorded of one step, as soon as it is done.
 
     Attributes:
-        step: of the scheduler's run, from 0.
+        step: of the run, from 0.
         steps: how many steps the run has.
         restart: round of Restart; 0 is the pipeline's own way down.
         level: the noise level at which the step started.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from stg_lab.families import Family
 from stg_lab.guidance import Guidance
@@ -53,6 +56,46 @@ def pipeline_settings(pipe: Any, family: Family, guidance: Guidance) -> dict[str
     }
 
 
+#: Largest picture of a call that a recording keeps, in bytes of its PNG.
+PICTURE_BYTES = 2**16
+#: What says in a file that a value is a picture, and that a value is not there.
+PICTURE, LOST = "png", "not kept"
+
+
+def call_values(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call for a file: `plain`, but for small pictures, which are kept whole."""
+    return {name: _with_pictures(value) for name, value in call.items()}
+
+
+def _with_pictures(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_pictures(one) for one in value]
+    if isinstance(value, Image.Image) and value.mode in ("RGB", "RGBA", "L"):
+        file = io.BytesIO()
+        value.save(file, "PNG")
+        if file.tell() <= PICTURE_BYTES:
+            return {PICTURE: base64.b64encode(file.getvalue()).decode()}
+    return plain(value)
+
+
+def given_again(value: Any) -> Any:
+    """A value of `call_values` as it was given."""
+    if isinstance(value, list):
+        return [given_again(one) for one in value]
+    if isinstance(value, Mapping) and set(value) == {PICTURE}:
+        picture = Image.open(io.BytesIO(base64.b64decode(value[PICTURE])))
+        picture.load()
+        return picture
+    return value
+
+
+def is_lost(value: Any) -> bool:
+    """Whether a file could not hold a value, or one inside of it."""
+    if isinstance(value, Mapping):
+        return LOST in value or any(map(is_lost, value.values()))
+    return isinstance(value, list) and any(map(is_lost, value))
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it; what JSON cannot hold is described, and marked as such, instead of dropped."""
     if isinstance(value, bool | int | float | str | None):
@@ -64,5 +107,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, torch.Tensor):
-        return {"not kept": f"tensor {tuple(value.shape)} {value.dtype}"}
-    return {"not kept": f"{type(value).__name__}"}
+        return {LOST: f"tensor {tuple(value.shape)} {value.dtype}"}
+    return {LOST: f"{type(value).__name__}"}

@@ -28,14 +28,17 @@ from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.resting import Resting
-from stg_lab.sampling.sample import recorded_call
+from stg_lab.sampling.sample import lost_arguments, recorded_call
 from stg_lab.sampling.trace import Trace
+from stg_lab.sampling.values import check_names
 from stg_lab.seams import Call, Coming, Step, alone, tapped
 from stg_lab.weak import Pass, Weak
 
 #: How far x_t of a repeated run may lie from the recorded one, relative to its norm: float16 recordings round to 5e-4, and
 #: other machines to less, while another prompt, seed or guidance gives another state altogether.
 SAME_STATE = 1e-3
+#: The step that is looked at where none is named.
+USUAL = 10
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class State:
     """One state of a run, inside the pipeline's own call.
 
     Attributes:
-        step: of the scheduler's run, from 0.
+        step: of the run, from 0.
         level: its noise level.
         x_t, cond, uncond: `(sample, channel, frame, y, x)`, float32; no `uncond` without CFG.
         at: the pipeline's own call that gave `cond`; weak passes repeat it.
@@ -90,13 +93,15 @@ class Runs:
     def plan(
         cls,
         pipe: Any,
-        step: int | Sequence[int],
+        step: int | Sequence[int] | None,
         seed: int | Sequence[int] | None,
         guidance: Guidance | Term | Any | None,
         state: Recording | str | Path | None,
         call: Mapping[str, Any],
+        *,
+        of: Callable[..., Any] | None = None,
     ) -> Runs:
-        """Check what the user asked for, before any compute is spent.
+        """Check what the user asked for, before any compute is spent; `of` is the function of the lab that was called.
 
         Raises:
             CallError: a step out of range, arguments that the pipeline does not take, or that a `state` brings itself.
@@ -105,21 +110,23 @@ class Runs:
         family, given = family_of(pipe), dict(call)
         if "generator" in given:
             raise CallError("generator= is not there for sweeps, which may be resumed: say seed=, an int or a list.")
+        check_names(pipe, given, of)
         if state is None:
             seeds = _whole("seed", 0 if seed is None else seed)
             wanted = None if guidance is None else as_guidance(guidance, pipe, given)
             runs = cls(pipe, family, (), seeds, given, wanted)
         else:
-            said = [*given, *(name for name, v in (("seed", seed), ("guidance", guidance)) if v is not None)]
+            recording = state if isinstance(state, Recording) else open_recording(state)
+            said = [name for name in given if name not in lost_arguments(recording)]
+            said += [name for name, v in (("seed", seed), ("guidance", guidance)) if v is not None]
             if said:
                 raise CallError(f"state= brings its own call, so leave {', '.join(said)} out, or state=.")
-            recording = state if isinstance(state, Recording) else open_recording(state)
-            own, wanted, number = recorded_call(recording)
+            own, wanted, number = recorded_call(recording, given)
             wanted = None if hands_over(family) else wanted
             runs = cls(pipe, family, (), (number,), own, wanted, recording)
         if runs.guidance is not None:
             check_weak(runs.guidance, family, family.denoisers(pipe))
-        return replace(runs, steps=runs._steps(_whole("step", step)))
+        return replace(runs, steps=runs._steps(None if step is None else _whole("step", step)))
 
     def arguments(self, seed: int) -> dict[str, Any]:
         """Of the pipeline's call of one run."""
@@ -163,12 +170,12 @@ class Runs:
             CallError: the pipeline ended before the last of them.
             RecordingError: the run did not come to the recorded x_t.
         """
-        states = _States(self, tuple(steps), list(models), visit, passes or Passes())
+        states = _States(self, seed, tuple(steps), list(models), visit, passes or Passes())
         try:
             with contextlib.ExitStack() as stack:
                 stack.callback(states.release)
                 # Whoever else listens to this pipeline did not ask for this run.
-                stack.enter_context(alone(states))
+                stack.enter_context(alone(states, self.pipe, self.family))
                 stack.enter_context(tapped(self.pipe, self.family, states))
                 stack.enter_context(states.handed_over())
                 self.pipe(**self.arguments(seed))
@@ -185,7 +192,8 @@ class Runs:
         row = np.flatnonzero((ds.run_step.values == step) & (ds.restart.values == 0))
         return ds.x_t.isel(step=int(row[0])).values.astype(np.float32)
 
-    def _steps(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+    def _steps(self, steps: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The steps that were asked for, if they are there; None for `USUAL`, or the middle one of a shorter run."""
         if self.recording is not None:
             ds = self.recording.ds
             there = sorted({int(s) for s, r in zip(ds.run_step.values, ds.restart.values, strict=True) if not r})
@@ -193,6 +201,8 @@ class Runs:
         else:
             there = list(range(self._count()))
             what = "the run has"
+        if steps is None:
+            return (USUAL if USUAL in there else there[len(there) // 2],)
         outside = [step for step in steps if step not in there]
         if outside:
             raise CallError(
@@ -230,9 +240,15 @@ class _States(Trace):
     """Listens at the seams of one run and hands out its states; guides it as a trace does, where that is asked for."""
 
     def __init__(
-        self, runs: Runs, wanted: tuple[int, ...], models: list[Weak], visit: Callable[[State], None], passes: Passes
+        self,
+        runs: Runs,
+        seed: int,
+        wanted: tuple[int, ...],
+        models: list[Weak],
+        visit: Callable[[State], None],
+        passes: Passes,
     ) -> None:
-        super().__init__(runs.pipe, runs.guidance, passes=replace(passes, together=False))
+        super().__init__(runs.pipe, runs.guidance, settings={"seed": seed}, passes=replace(passes, together=False))
         self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
         self._passes = WeakPasses(passes)
         self._hands = runs.recording is not None and hands_over(self.family)
@@ -259,6 +275,14 @@ class _States(Trace):
         return self._step in self.wanted and not self._round
 
     # ---- what the seams call ----
+
+    def _begin(self, call: Coming) -> None:
+        super()._begin(call)
+        if max(self.wanted) >= self._steps:
+            raise CallError(
+                f"step {max(self.wanted)} is out of range: this call takes {self._steps} steps, 0 to {self._steps - 1}. Type for "
+                f"example step={self._steps // 2}."
+            )
 
     def before_call(self, call: Coming) -> None:
         super().before_call(call)

@@ -6,16 +6,34 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any, Self
 
+from stg_lab.errors import RecordingError
 from stg_lab.recording import BackgroundRecorder, Recorder
 
 
 class TemporaryFolder:
-    """A folder that goes when nothing refers to this object any more, unless it is told to stay."""
+    """A folder that goes when nothing refers to this object any more, unless it is told to stay.
+
+    It is not pickled: what is read from the pickle, in another process or tomorrow, would point to a folder that is gone.
+    """
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="stg_lab-")
         self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RecordingError(
+            f"this recording lies in a temporary folder, {self.path}, which goes with its process, so it cannot be pickled. "
+            "Record to a place of its own, record='some/folder.zarr', or copy that folder; then pickle the recording of "
+            "lab.open('some/folder.zarr'), or hand on its path."
+        )
+
+    def __copy__(self) -> Self:
+        return self  # copies of a recording in the same process share the folder
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
     def keep(self) -> None:
         """Leave the folder where it is."""

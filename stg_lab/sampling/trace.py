@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
 from stg_lab.families import family_of
-from stg_lab.families.noise import NoiseLevel, noise_level
+from stg_lab.families.noise import NoiseLevel, level_at, noise_level
 from stg_lab.guidance import (
     CFG,
     COND,
@@ -29,12 +29,13 @@ from stg_lab.guidance import (
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_scales, check_weak
+from stg_lab.sampling.checks import check_eta, check_scales, check_weak, tell_limit
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import pipeline_settings
+from stg_lab.sampling.span import begun, check_restart, span
 from stg_lab.seams import Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
 
@@ -54,17 +55,22 @@ class Trace:
         self.pipe, self.family = pipe, family_of(pipe)
         self.guidance = as_guidance(guidance)
         self.recorder, self.settings = recorder, dict(settings or {})
-        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit; None before
-        #: the first step.
+        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit, at every step
+        #: so far; None before the first one.
         self.rebuilt: bool | None = None
         self._keep: Any = None  # the temporary folder, if there is one
         self._recording: Recording | None = None
         self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
+        self._offset, self._steps = (
+            0,
+            0,
+        )  # the call's first step in the scheduler's run, and how many it takes from there
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
+        self._asked = 1.0  # the CFG scale that the call asked for; some pipelines change theirs on the way
         self._memory: dict[Any, Any] = {}
         self._weak = WeakPasses(passes or Passes())
         self._rounds: Rounds | None = None
@@ -120,6 +126,8 @@ class Trace:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
         self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
+            self._offset, self._steps = begun(self.guidance, self.pipe, step.timestep, (self._offset, self._steps))
+        if not self._round:  # else it is a step of our own
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
@@ -138,8 +146,8 @@ class Trace:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
         self._show()
         if self._rounds is not None and not self._round and self._step == self._rounds.end:
-            with alone(self):
-                sample = self._rounds.play(sample, self)
+            with alone(self, self.pipe, self.family):
+                sample = self._rounds.play(sample, self, self._seeds(len(sample)) or range(len(sample)))
             self._round = 0
         if self._step == self._steps and self.recorder is not None:
             self.recorder.finish(self._to_numpy(sample, predicted=False))
@@ -161,8 +169,6 @@ class Trace:
         """What must be entered around the pipeline's call, beside the seams."""
         return contextlib.nullcontext()
 
-    # ---- their parts ----
-
     def _repeating(self, branches: tuple[str, ...]) -> list[tuple[int, dict[Weak, str]]]:
         """For each of the branches that a call computes, its place in the batch and the weak models that repeat it now, each
         with its name."""
@@ -178,10 +184,6 @@ class Trace:
         )  # fmt: skip
 
     @property
-    def _steps(self) -> int:
-        return len(self.pipe.scheduler.timesteps)
-
-    @property
     def _rows(self) -> int:
         """Steps of the recording: the run's, and those of the rounds of Restart."""
         return self._steps + (0 if self._rounds is None else self._rounds.extra)
@@ -194,17 +196,24 @@ class Trace:
             )
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
+        self._offset, self._steps = span(self.pipe)
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
+        self.rebuilt = None
         self._uncond = self.family.has_uncond(self.pipe)
+        self._asked = self.family.scale(self.pipe, call.denoiser)
         check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._weak.begin(call.module, bool(self.guidance.weak))
         check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
+        check_restart(self.guidance, self.pipe, self._steps)
         self._rounds = None if restart is None else Rounds.plan(restart, self.family, scheduler)
-        self._sum.needed(self._moment())  # a window in sigma, or CFG++, may find that the scheduler does not serve
-        if self.recorder is not None:
-            noise_level(scheduler, self._timesteps[0], self.family.prediction_type)
+        for step in range(self._steps):  # a window in sigma, or CFG++, may find that the scheduler does not serve
+            self._sum.needed(self._moment(step=step))
+        if self.recorder is not None or self._sum.space == "x0":
+            noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
+        if self.recorder is not None or self._on_step is not None or self._sum.space == "x0":
+            tell_limit(scheduler)
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -213,54 +222,81 @@ class Trace:
         branches = 1 + self._uncond + len(self._sum.weak) + 1
         self.recorder.check_space(self._rows, branches, tuple(shape))
 
-    def _moment(self, sample: Tensor | None = None) -> Moment:
-        """Where in the run the current step is, as far as its scheduler tells."""
-        scheduler, g = self.pipe.scheduler, self._sum
-        try:
-            level = noise_level(scheduler, self._timesteps[self._step], self.family.prediction_type)  # type: ignore[index]
-        except UnsupportedPipelineError:
-            if g.space == "x0" or self.recorder is not None:
-                raise
-            return Moment(self._step, self._steps, memory=self._memory)  # enough for all that asks no noise level
+    def _moment(self, sample: Tensor | None = None, step: int | None = None) -> Moment:
+        """Where in the run a step is, by default the current one, as far as its scheduler tells."""
+        step = self._step if step is None else step
         dims = self.family.layout.split(", ")
-        frame = {"frame": dims.index("frame")} if "frame" in dims else {}
-        return Moment(
-            self._step, self._steps, level.noise, level.next_weight, level.one_step, sample, self._memory, **frame
-        )
+        frames: dict[str, Any] = {
+            "given": self.family.given_frames(self.pipe, at_step=True),
+            "by_frame": self._by_frame(),
+        }
+        if "frame" in dims:
+            frames["frame"] = dims.index("frame")
+        at = Moment(step, self._steps, x_t=sample, memory=self._memory, **frames)
+        try:
+            level = level_at(self.pipe.scheduler, self._offset + step, said=self.family.prediction_type)
+        except UnsupportedPipelineError:
+            if self._sum.space == "x0" or self.recorder is not None:
+                raise
+            return at  # enough for all that asks no noise level
+        return replace(at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step)
+
+    def _by_frame(self) -> Callable[[float], Tensor] | None:
+        """The CFG scale of each frame by the call's scale, where frames have their own."""
+        own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
+        if not isinstance(own, Tensor) or own.numel() == 1:
+            return None
+        return lambda scale: self.family.scales(self.pipe, self._component, scale)
 
     def _scales_by_frame(self) -> list[float] | None:
-        """The CFG scale of each frame, where the pipeline has one for each."""
-        scales = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        return [float(s) for s in scales[0].flatten()] if isinstance(scales, Tensor) and scales.numel() > 1 else None
+        by_frame = self._by_frame()
+        own = None if by_frame is None else by_frame(self._asked)
+        return None if own is None else [float(s) for s in own[0].flatten()]
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
-        # Where CFG acts in full the pipeline's own scale is in force: Wan 2.2 may have another for its second transformer.
-        scale = g.cfg_scale(at)
-        stock = not g.has_cfg or (g.plain_cfg and scale == g.cfg_scale())
-        acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
-        rules = any(t.rules for t in g.terms)
-        if not acts and not rules and not g.phi and stock:
-            return step.model_output  # nothing of ours acts at this step: the pipeline's own bits
+        if self._stands_aside(at):
+            return step.model_output  # the pipeline's own bits
+        check_eta(g, step.rest.get("eta"))
         own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        guided = combine(g, self._predictions, at, cfg_scale=own if stock else scale)
+        guided = combine(g, self._predictions, at, cfg_scale=own if self._own_cfg(at) else None, own=step.model_output)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
+    def _own_cfg(self, at: Moment) -> bool:
+        """Whether the pipeline's own scale is in force: where CFG acts in full. Wan 2.2 may have another for its second
+        transformer."""
+        g = self._sum
+        return not g.has_cfg or (g.plain_cfg and g.cfg_scale(at) == g.cfg_scale())
+
+    def _stands_aside(self, at: Moment) -> bool:
+        """Whether nothing of ours acts at a step."""
+        g = self._sum
+        acts = any(t.active(at) for t in g.terms if not (isinstance(t, CFG) and t.plain))
+        return not acts and not any(t.rules for t in g.terms) and not g.phi and self._own_cfg(at)
+
     def _check_rebuilt(self, step: Step) -> None:
-        """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there."""
-        self._check_uncond()
+        """The self-check: CFG rebuilt from the branches must be what the pipeline steps with, or nothing can be put there.
+
+        Asked at every step, for pipelines may change what they do on the way. After the first step it is an error only where
+        something was to be put there.
+        """
+        first, told = self._step == 0, self.rebuilt is False
+        if first:
+            self._check_uncond()
         own = self.family.scales(self.pipe, self._component)
-        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._step)
-        self.rebuilt = torch.equal(expected, step.model_output)
-        if self.rebuilt:
+        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._offset + self._step)
+        same = same_bits(expected, step.model_output)
+        self.rebuilt = same and not told
+        if same:
             return
         problem = (
-            f"{type(self.pipe).__name__} does not step with u + scale (c - u) of the predictions that the lab recorded "
-            "(is another guidance at work inside the call?)"
+            f"{'' if first else f'from step {self._step} on '}{type(self.pipe).__name__} does not step with u + scale (c - u) of "
+            "the predictions that the lab recorded (is another guidance at work inside the call?)"
         )
-        if self.guidance != Guidance():
+        if self.guidance != Guidance() and (first or not self._stands_aside(self._moment(step.sample))):
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
-        warnings.warn(f"{problem}; recording only.", stacklevel=2)
+        if not told:
+            warnings.warn(f"{problem}; recording only.", stacklevel=2)
 
     def _check_uncond(self) -> None:
         """A pipeline may have a scale above 1 and no unconditional prediction: distilled models take it as an input."""
@@ -299,8 +335,13 @@ class Trace:
             "run_step": self._step,
             "restart": self._round,
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
+            "guidance_scale": self._own_scale(),
         }
         self.recorder.write(coordinates, seen.x_t, seen.predictions)
+
+    def _own_scale(self) -> float:
+        """The pipeline's own CFG scale at this step."""
+        return self.family.scale(self.pipe, self._component) if UNCOND in self._predictions else 1.0
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
@@ -308,16 +349,17 @@ class Trace:
         settings = {
             **pipeline_settings(self.pipe, self.family, self._sum),
             "steps": self._steps,
+            "given_frames": self.family.given_frames(self.pipe),
             "guidance_scales": self._scales_by_frame(),
-            "guidance_scale": self.family.scale(self.pipe, self._component) if self._uncond else 1.0,
+            "guidance_scale": self._asked if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
             **self.settings,
         }
         captions = self.settings.get("captions", [])
         samples: dict[str, list] = {"caption": captions if len(captions) == shape[0] else [""] * shape[0]}
-        if self.settings.get("seed") is not None:
-            samples["seed"] = [self.settings["seed"] + i for i in range(shape[0])]
+        if seeds := self._seeds(shape[0]):
+            samples["seed"] = seeds
         own = [b for b in self._predictions if b not in self._sum.weak]
         own += [b for b in self.family.later_branches(self.pipe) if b not in own]
         own_branches = sorted(own, key=[COND, UNCOND, *own].index)  # and then perturbed passes of the pipeline's own
@@ -330,6 +372,12 @@ class Trace:
             preview=self.family.preview(self.pipe),
         )
 
+    def _seeds(self, count: int) -> list[int]:
+        """The seed of each sample; empty where the call brings generators that nobody told of."""
+        seed = self.settings.get("seed")
+        own = [] if seed is None else [seed + i for i in range(count)]
+        return list(self.settings.get("generator_seeds") or own)
+
     def _recorded(self, x: Tensor, *, predicted: bool = True) -> Tensor:
         return self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)
 
@@ -339,6 +387,11 @@ class Trace:
 
     def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
         return self._to_host(x, predicted=predicted)()
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two predictions are equal; where a run has come to NaN, it is in both."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def repeats(weak: Weak) -> str:

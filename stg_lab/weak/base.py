@@ -6,10 +6,12 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
+from stg_lab.weak.caption import without_caption
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
 
@@ -43,6 +45,7 @@ class Pass:
         prediction: what it predicted, `(batch, channel, frame, y, x)` or the family's own layout.
         step, steps: which step of how many.
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
+        memory: what weak passes of one run keep for later ones.
     """
 
     family: Family
@@ -55,6 +58,7 @@ class Pass:
     step: int
     steps: int
     piece: tuple[int, int] = (0, 1)
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:
         """The part of the call's batch that the weak pass is about."""
@@ -245,19 +249,19 @@ def in_range(what: str, value: Any, low: float, high: float) -> float:
     return number
 
 
-#: Lists that are told every module whose forward is replaced.
-_watching: list[list[nn.Module]] = []
+#: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
+_watching: ContextVar[tuple[list[nn.Module], ...]] = ContextVar("watching", default=())
 
 
 @contextlib.contextmanager
 def changed_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules whose forward is replaced inside the `with`, in order."""
     found: list[nn.Module] = []
-    _watching.append(found)
+    token = _watching.set((*_watching.get(), found))
     try:
         yield found
     finally:
-        _watching.remove(found)
+        _watching.reset(token)
 
 
 @contextlib.contextmanager
@@ -272,7 +276,7 @@ def replaced_forward(
     """
     module = uncompiled(module)
     hits.setdefault(place, 0)
-    for found in _watching:
+    for found in _watching.get():
         found.append(module)
     forward = make(module.forward)
 
@@ -357,7 +361,7 @@ def run_weak(weak: Weak, at: Pass) -> Tensor:
 
     args, kwargs = (at.args, at.kwargs)
     if weak.prompt == "none":
-        args, kwargs = at.family.without_caption(at.pipe, at.args, at.kwargs)
+        args, kwargs = without_caption(at)
     module = uncompiled(weak.module(at))
     with changed_modules() as changed, weak.perturb(at) as hits, plain_around(changed, module), torch.no_grad():
         prediction = at.family.prediction(module.forward(*args, **kwargs))

@@ -13,7 +13,7 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
-from stg_lab.recording import Recording, open_recording, recording_of
+from stg_lab.recording import Name, Recording, as_source, open_recording, recording_of
 from stg_lab.sampling.fork import can_fork, sampled_on
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import parse
@@ -142,7 +142,7 @@ class ForkExplorer(Stepped, Working):
         self.forks.append(run)
         self._places.append((place, folder))
         exact = run.recording.settings["fork_exact"]
-        note = "" if exact else "from a float16 recording: near its state, not exactly from it"
+        note = "" if exact else "from a float16 recording: near its run, not exactly from it"
         self._add(job, said | {"until": None, "note": note}, self._final(run))
         job.tell(status="done")
 
@@ -192,14 +192,14 @@ class ForkExplorer(Stepped, Working):
         return proposal["value"]
 
 
-def fork_explorer(source: Run | Recording, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
+def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
     """Pick a recorded step, choose another guidance, and sample on from exactly there.
 
     Forks are made in the background, with what they predict shown at every step; the original and the fork play side by side with
     their difference. Every fork is kept in `widget.forks`; what Cancel leaves is kept in `widget.recordings`.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         pipe: the pipeline; None for the run's own, or the one that the recording names, loaded when first needed.
         sample: which sample to show first.
         fps: frames a second of the videos.
@@ -209,15 +209,16 @@ def fork_explorer(source: Run | Recording, pipe: Any = None, *, sample: int = 0,
         `widget.sample_on()` is its button.
 
     Raises:
-        CallError: `source` is neither, or it cannot be forked: see `lab.fork`.
+        CallError: `source` is none of these, or it cannot be forked: see `lab.fork`.
         RecordingError: not recorded, no such sample, or its latents cannot be shown without a model.
 
     >>> explorer = fork_explorer(lab.open("first_light"))  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
-    can_fork(recording_of(source))
-    return ForkExplorer(source, pipe if pipe is not None else getattr(source, "pipe", None), fps, sample=sample)
+    given: Run | Recording = as_source(source)
+    can_fork(given)
+    return ForkExplorer(given, pipe if pipe is not None else getattr(given, "pipe", None), fps, sample=sample)
 
 
 def _own(recording: Recording) -> dict[str, Any]:

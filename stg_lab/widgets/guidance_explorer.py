@@ -12,7 +12,8 @@ from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
-from stg_lab.recording import check_number, recording_of
+from stg_lab.recording import Name, check_number, recording_of
+from stg_lab.recording.scales import has_frames, scale_text
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
@@ -92,7 +93,7 @@ class GuidanceExplorer(Stepped, Explorer):
 
 
 def guidance_explorer(
-    source: Run | Recording, *, step: int | None = None, sample: int = 0, budget: float = 5.5, fps: float = 8
+    source: Run | Recording | Name, *, step: int | None = None, sample: int = 0, budget: float = 5.5, fps: float = 8
 ) -> GuidanceExplorer:
     """Look into the guidance vectors of a recorded run, and move their scales.
 
@@ -102,7 +103,7 @@ def guidance_explorer(
     with a learned decoder show the linear preview of their latents.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         step: which step to show first; the middle one by default.
         sample: which sample to show first.
         budget: megabytes of pictures that the widget may hold. Samples that do not fit are left out, and if not even one
@@ -114,7 +115,7 @@ def guidance_explorer(
         from Python.
 
     Raises:
-        CallError: `source` is neither, or an argument is out of range.
+        CallError: `source` is none of these, or an argument is out of range.
         RecordingError: not recorded, no guidance vector, no such sample, or latents that cannot be shown without a model.
 
     >>> explorer = guidance_explorer(lab.open("first_light"))  # doctest: +SKIP
@@ -218,6 +219,8 @@ def _note(recording: Recording, count: int, shrink: int) -> str:
     total = recording.ds.sizes["sample"]
     if count < total:
         said.append(f"the first {count} of {total} samples, so that the page stays small; budget=... holds more")
+    if has_frames(recording):
+        said.append(f"the run's CFG scale is {scale_text(recording)}; the slider sets one for all frames")
     if shrink > 1:
         said.append(f"pictures at 1/{shrink} of their size; budget=... shows them larger")
     return "; ".join(said)

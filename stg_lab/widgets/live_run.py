@@ -22,6 +22,7 @@ from stg_lab.sampling import sample
 from stg_lab.sampling.calls import captions, pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.temporary import TemporaryFolder
+from stg_lab.sampling.values import check_names
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 from stg_lab.widgets.base import Sampled, module, style
@@ -68,7 +69,7 @@ class LiveRun(Sampled, Working):
         """
         if self.run is not None:
             return self.run.recording
-        if not self._place.exists():
+        if not self.told or not self._place.exists():  # what lies there before may be replaced
             raise RecordingError("no step of this run is done yet. widget.wait() waits for the whole run.")
         return opened(self._place, self._folder)
 
@@ -167,8 +168,9 @@ def live_run(
     if {"on_step", "passes"} & call.keys():
         raise CallError("a live run looks on itself. Use lab.sample(..., on_step=...) for a look of your own.")
     family = family_of(pipe)
-    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     sampled = {name: value for name, value in call.items() if name not in ("record_dtype", "overwrite")}
+    check_names(pipe, sampled, live_run)
+    wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, sampled)
     if wanted is not None:
         check_weak(wanted, family, family.denoisers(pipe))
@@ -184,7 +186,7 @@ def live_run(
         "weak": {name: described(model) for name, model in weak.items()},
     }
     folder = TemporaryFolder() if record is True else None
-    place = Path(record) if folder is None else Path(folder.path) / "run.zarr"  # type: ignore[arg-type]
+    place = Path(record).absolute() if folder is None else Path(folder.path) / "run.zarr"  # type: ignore[arg-type]
     widget = LiveRun(pipe, guidance, folder, place, {"seed": seed, **call}, view)
     widget.begin()
     return widget

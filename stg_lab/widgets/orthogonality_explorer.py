@@ -12,7 +12,7 @@ from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_l
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import SERIES, colour
-from stg_lab.recording import Recording, check_number, recording_of
+from stg_lab.recording import Name, Recording, check_number, recording_of
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
@@ -57,7 +57,7 @@ class OrthogonalityExplorer(Stepped, Explorer):
 
 
 def orthogonality_explorer(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     spatial: str | None = None,
     temporal: str | None = None,
@@ -68,7 +68,7 @@ def orthogonality_explorer(
     Any two vectors of the recording can be chosen in the explorer. Moving through steps, samples and pairs needs no kernel.
 
     Args:
-        source: a recorded run, or a recording, with two guidance vectors or more.
+        source: a recorded run, a recording, or the path or name of one, with two guidance vectors or more.
         spatial: branch of the vector that is kept; by default the first weak model along space.
         temporal: branch of the vector that loses its part along the other; by default the first weak model along time.
             Without a spatial and a temporal one the first two vectors are shown.
@@ -78,7 +78,7 @@ def orthogonality_explorer(
         A widget; its state (`step`, `sample`, `keeps`, `loses`, `unit`, `gain`) can be set from Python.
 
     Raises:
-        CallError: `source` is neither.
+        CallError: `source` is none of these.
         GuidanceError: no such vector.
         RecordingError: not recorded, no such sample, or fewer than two guidance vectors.
 

@@ -19,6 +19,7 @@ from stg_lab.errors import CallError, GuidanceError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
 from stg_lab.palette import colour
 from stg_lab.recording import Recording, recording_of
+from stg_lab.recording.scales import scale_text
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 
@@ -129,10 +130,10 @@ def _cfg_of(recording: Recording) -> Guidance | None:
     """The CFG part of the run's guidance; None where it would show nothing that is not there already."""
     guidance = recording.settings.get("guidance") or {"terms": [], "rescale": 0}
     terms = [CFG(t["scale"], start=t["start"], stop=t["stop"]) for t in guidance["terms"] if t["method"] == "CFG"]
+    same_as_guided = len(guidance["terms"]) == len(terms) and not guidance["rescale"]
     if not terms and (recording.settings.get("guidance_scale") or 1) > 1:
         terms = [CFG(recording.settings["guidance_scale"])]
     scale = Guidance(tuple(terms)).cfg_scale()
-    same_as_guided = len(guidance["terms"]) == len(terms) and not guidance["rescale"]
     return None if UNCOND not in recording.branches or scale == 1 or same_as_guided else Guidance(tuple(terms))
 
 
@@ -157,7 +158,7 @@ def _row(recording: Recording, name: str, video: np.ndarray, alone: Guidance | N
     words = {
         COND: (COND, "conditional"),
         UNCOND: (UNCOND, _uncond_note(recording)),
-        ALONE: ("CFG", _cfg_note(alone)),
+        ALONE: ("CFG", _cfg_note(recording, alone)),
         GUIDED: (GUIDED, _guided_note(recording, bool(weak))),
     }
     label, note = words.get(name) or (name, f"weak model: {described(weak.get(name, name))}")
@@ -170,8 +171,16 @@ def _uncond_note(recording: Recording) -> str:
     return "unconditional (negative caption)" if negative else "unconditional (empty caption)"
 
 
-def _cfg_note(alone: Guidance | None) -> str:
-    return "" if alone is None else f"no weak model: u + {number(alone.cfg_scale())} (c\u00a0−\u00a0u)"
+def _cfg_note(recording: Recording, alone: Guidance | None) -> str:
+    if alone is None:
+        return ""
+    asked, own = number(alone.cfg_scale()), scale_text(recording)
+    changes = alone.plain_cfg and alone.cfg_scale() == recording.settings.get("guidance_scale") and own != asked
+    return (
+        f"no weak model: u + g (c\u00a0−\u00a0u), g {own}"
+        if changes
+        else f"no weak model: u + {asked} (c\u00a0−\u00a0u)"
+    )
 
 
 def _guided_note(recording: Recording, weak: bool) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from stg_lab.errors import CallError
-from stg_lab.recording import recording_of
+from stg_lab.recording import Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
@@ -107,7 +107,7 @@ class X0Explorer(Stepped, Working):
 
 
 def x0_explorer(
-    source: Run | Recording,
+    source: Run | Recording | Name,
     *,
     sample: int = 0,
     branches: Iterable[str] | None = None,
@@ -123,7 +123,7 @@ def x0_explorer(
     the work of their guidance vector. All pictures are in the widget: moving through the steps needs no kernel.
 
     Args:
-        source: a recorded run, or a recording.
+        source: a recorded run, a recording, or the path or name of one.
         sample: which sample to show first.
         branches: names of the branches to show; all of them by default.
         cfg: add a row of CFG alone, rebuilt from cond and uncond where both were recorded.
@@ -136,7 +136,7 @@ def x0_explorer(
         A widget; its state (`step`, `sample`, `mode`, `playing`, `difference`, `gain`, `size`) can be set from Python.
 
     Raises:
-        CallError: `source` or `baseline` is neither, or they are videos of different sizes.
+        CallError: `source` or `baseline` is none of these, or they are videos of different sizes.
         GuidanceError: a branch that was not recorded.
         RecordingError: not recorded, no such sample, or a recording whose latents cannot be shown without a model.
 
@@ -145,6 +145,7 @@ def x0_explorer(
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
+    source = as_source(source)
     sprites = make_sprites(source, branches=branches, cfg=cfg, baseline=baseline, fps=fps)
     recording = recording_of(source)
     pipe = pipe if pipe is not None else getattr(source, "pipe", None)

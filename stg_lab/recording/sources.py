@@ -1,0 +1,46 @@
+"""What stands for a recording wherever one is looked at: itself, a run that has one, or the path or name of one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from stg_lab.errors import CallError
+from stg_lab.recording.reader import Recording, open_recording
+
+
+class Recorded(Protocol):
+    """What has a recording, such as a `Run`."""
+
+    @property
+    def recording(self) -> Recording: ...
+
+
+Name = str | os.PathLike[str]
+Source = Recording | Recorded | Name
+
+
+def as_source(source: Any) -> Any:
+    """The recording at a path, or that ships under a name; anything else as it is. For who also asks a run for its video.
+
+    Raises:
+        RecordingError: see `open_recording`.
+    """
+    return open_recording(source) if isinstance(source, str | os.PathLike) else source
+
+
+def recording_of(source: Any) -> Recording:
+    """The recording itself, the one behind a run, or the one at a path or that ships under a name.
+
+    Raises:
+        CallError: none of these.
+        RecordingError: the run was not recorded, or there is no recording of that name.
+    """
+    source = as_source(source)
+    recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
+    if not isinstance(recording, Recording):
+        raise CallError(
+            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}. Type for example "
+            "lab.open('run.zarr')."
+        )
+    return recording
