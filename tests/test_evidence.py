@@ -25,12 +25,13 @@ from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
 from stg_lab.evidence.gathered import Found
-from stg_lab.evidence.kept import keep, read, weightier
+from stg_lab.evidence.kept import file_of, keep, read, weightier
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
 from stg_lab.evidence.vectors import Vectors
 from stg_lab.guidance import UNCOND
+from stg_lab.shipped import data_folder
 
 JOINT = "digits-joint"
 RNG = np.random.default_rng(0)
@@ -815,3 +816,24 @@ def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
     row = 4 * (5 * 32 + 4) + 8
     x, y = 4 + row + 2 * (5 * 32 + 4) + 4 * 32, 4 + 14
     assert np.abs(pixels[y : y + 32, x : x + 32] - made[6, 8]).mean() < 0.03
+
+
+def test_the_readme_says_the_verdicts_that_were_found():
+    """Its table, cell by cell: the verdict, and a star where fewer videos than 256 stand behind it."""
+    text = (data_folder("evidence").parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (\d+ \| .*)\|$", text, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert [int(row[0]) for row in rows] == sorted(CLAIMS)[1:]
+    for number, title, *verdicts in rows:
+        claim = CLAIMS[int(number)]
+        assert title == claim.title
+        for model, said in zip(SUBJECTS, verdicts, strict=True):
+            if model not in claim.models:
+                assert not said
+                continue
+            found, about = read(file_of(data_folder("evidence"), claim.number, model))
+            verdict, star = re.match(r"(holds|does not hold|undecided)(\\\*)?", said).groups()
+            assert (verdict, star is not None) == (found.verdict.removesuffix(" here"), about["videos"] < 256), (
+                number,
+                model,
+            )
