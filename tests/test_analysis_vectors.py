@@ -205,7 +205,7 @@ def test_recorded_scales_rebuild_the_recorded_prediction(rec):
 def test_scales_of_other_references_are_the_same_sum(rec):
     """Vectors that start from CFG's result or from uncond, told as vectors away from cond, give the same prediction."""
     for reference in ("cfg", "uncond"):
-        guidance = lab.CFG(3) + lab.STG(0.5, WEAK, reference=reference)
+        guidance = lab.CFG(rec.settings["guidance_scale"]) + lab.STG(0.5, WEAK, reference=reference)
         settings = {**rec.settings, "guidance": guidance.to_dict()}
         ds = rec.ds.assign_attrs(settings=settings)
         scales, _ = analysis.recorded_scales(replace_dataset(rec, ds))

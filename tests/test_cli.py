@@ -75,9 +75,9 @@ def test_what_only_the_model_can_refuse_is_refused_likewise(arguments, says, tmp
     assert not (tmp_path / "demo").exists()  # nothing was sampled, so the corrected call finds the place free
 
 
-def test_the_demo_is_text_to_video_and_says_so_before_it_loads(digits, monkeypatch, capsys):
+def test_the_demo_is_text_to_video_and_says_so_before_it_loads(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("stg_lab.demo.load", lambda name: pytest.fail("the model was loaded"))
-    assert cli.main(["demo", "--model", "digits-i2v"]) == 2
+    assert cli.main(["demo", "--model", "digits-i2v", "--out", str(tmp_path / "demo")]) == 2
     assert "the demo is text to video, and digits-i2v is a StableVideoDiffusionPipeline" in capsys.readouterr().err
     assert "text to video" in " ".join(stg_lab("demo", "--help").stdout.lower().split())
 

@@ -172,6 +172,7 @@ def test_a_run_that_fails_on_the_way_says_where_its_steps_are_kept(tiny):
 INTERRUPTED = """
     import os, signal, sys, torch
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background of a shell
     from kit.pipelines import SMALL, Rig, tiny_wan
     import stg_lab as lab
     rig = Rig(tiny_wan(), SMALL)
