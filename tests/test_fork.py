@@ -125,7 +125,8 @@ def test_a_float16_recording_says_that_it_is_not_exact(tiny, euler):
         forked = lab.fork(half, 2)
     assert forked.recording.settings["fork_exact"] is False
     assert forked.recording.record_dtype == "float16"
-    assert torch.equal(forked.output.frames, euler.output.frames)  # x_t is exact, and Euler remembers nothing
+    apart = torch.linalg.norm(forked.output.frames - euler.output.frames) / torch.linalg.norm(euler.output.frames)
+    assert 0 < apart < 5e-3
 
 
 def test_a_scheduler_with_a_memory_has_nearly_the_history_it_had_from_a_float16_recording():

@@ -1,4 +1,4 @@
-"""float16 recordings lose three digits' worth of predictions and of x0 alike, whatever the model predicts."""
+"""float16 recordings keep three digits of predictions and of x0 alike, whatever the model predicts."""
 
 import dataclasses
 import json
@@ -58,16 +58,16 @@ def write(path, steps, dtype="float16", sizes=(1.0,)):
 
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
-def test_x0_and_predictions_are_off_by_at_most_the_rounding_of_the_larger_of_the_two(kind, tmp_path):
+def test_x0_and_predictions_are_off_by_no_more_than_the_rounding_of_what_they_are_made_of(kind, tmp_path):
     steps = levels(kind)
     x_t, predictions = write(tmp_path / "half.zarr", steps, sizes=sizes(kind))
     recording = lab.open(tmp_path / "half.zarr")
-    assert np.array_equal(recording.ds.x_t, x_t)
-    assert np.array_equal(recording.ds.final, x_t[0])
+    assert np.array_equal(recording.ds.x_t, x_t.astype(np.float16))
     for k, step in enumerate(steps):
-        # In float64, with room for what the sampler's own float32 rounds of a * x_t.
-        exact = step(x_t[k].astype(np.float64), predictions[k].astype(np.float64))
-        allowed = 2.0**-11 * np.fmax(abs(exact), abs(predictions[k])) + 2.0**-22 * abs(step.sample * x_t[k]) + 1e-7
+        # In float64, with room for what float32 rounds of a * x_t. What x_t adds is divided by b where x0 is kept.
+        exact, added = step(x_t[k].astype(np.float64), predictions[k].astype(np.float64)), abs(step.sample * x_t[k])
+        rounded = np.fmax(abs(exact), abs(predictions[k])) + min(1.0, 1 / abs(step.prediction)) * added
+        allowed = 2.0**-11 * rounded + 2.0**-21 * added + 1e-7
         for b, name in enumerate(BRANCHES):
             kept, x0 = (get(name).isel(step=k).values for get in (recording.prediction, recording.x0))
             if (name, k) == ("skip", 1):
@@ -110,7 +110,7 @@ def test_a_run_of_an_epsilon_model_is_kept_to_three_digits_from_its_first_step_o
     assert half.video("cond", step=0) == pytest.approx(full.video("cond", step=0), abs=2e-3)
     assert half.ds.prediction.chunks is not None  # still lazy
     size = sum(sum(f.stat().st_size for f in r.path.rglob("*") if f.is_file()) for r in (half,))
-    assert size < 0.75 * sum(f.stat().st_size for f in full.path.rglob("*") if f.is_file())
+    assert size < 0.6 * sum(f.stat().st_size for f in full.path.rglob("*") if f.is_file())
 
 
 def test_a_step_without_any_signal_keeps_its_prediction(tmp_path):

@@ -1,8 +1,8 @@
 """What float16 recordings keep of a prediction, so that neither it nor x0 loses digits.
 
-x0 is `a * x_t + b * prediction`. At the noisy end of an epsilon model b is in the hundreds, and a rounded prediction would give
-an x0 that is off by hundreds of roundings. There x0 itself is kept, and the prediction follows from it and from x_t, which is
-kept in float32: its error is that of x0 divided by b.
+x0 is `a * x_t + b * prediction`. At the noisy end of an epsilon model a and b are in the hundreds, and a rounded prediction would
+give an x0 that is off by hundreds of roundings. There x0 itself is kept, and the prediction follows from it and from the x_t that
+is kept: what their roundings do to it is divided by b, and x0 made from the two is the one that was kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from stg_lab.x0 import OneStep
 
-#: Rounding of float16 to nearest, relative: what x0 and predictions are off by at most, in units of the larger of the two.
+#: Rounding of float16 to nearest, relative: what x0 and predictions are off by, in units of the larger of the two and of
+#: what x_t adds to them.
 ROUNDING = 2.0**-11
 
 

@@ -38,8 +38,8 @@ class Recorder:
 
     Args:
         path: folder to make, usually ending in `.zarr`.
-        dtype: "float32" (exact), or "float16": little more than half the size. x_t and the final latents are exact there too;
-            predictions and x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
+        dtype: "float32" (exact), or "float16": half the size. Latents, predictions and x0 keep three digits there, whatever the
+            model predicts (`half`).
         overwrite: replace an earlier recording there; anything that is no recording is never replaced. The earlier one stays
             until the first step of the new one is on disk: the new one lies beside it up to then, and takes its place by two
             renames.
@@ -173,11 +173,11 @@ class Recorder:
         dtype, branches = self.dtype.name, len(self._branches)
         level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
         return {
-            "x_t": Planned(("step", *dims), (n, *shape), "float32", chunks=(1, *shape), fill=nan),
+            "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
             "prediction": Planned(
                 ("step", "branch", *dims), (n, branches, *shape), dtype, chunks=(1, 1, *shape), fill=nan
             ),
-            "final": Planned(dims, shape, "float32", fill=nan),
+            "final": Planned(dims, shape, dtype, fill=nan),
             PROGRESS: Planned.of("progress_field", np.zeros(2, np.int64), coordinate=False),
             "step": Planned.of("step", np.arange(n)),
             "branch": Planned.of("branch", np.array(self._branches, object)),
@@ -203,10 +203,9 @@ def known_dtype(name: str) -> np.dtype:
 
 
 def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any) -> int:
-    """Size of a recording's arrays: x_t at every step and the final latents, in float32, and every branch at every step. On disk
-    they are compressed a little, and a few kilobytes of metadata and coordinates come with them."""
-    latents, predictions = (steps + 1) * np.dtype(np.float32).itemsize, steps * branches * np.dtype(dtype).itemsize
-    return (latents + predictions) * int(np.prod(shape))
+    """Size of a recording's arrays: x_t and every branch at every step, and the final latents. On disk they are compressed a
+    little, and a few kilobytes of metadata and coordinates come with them."""
+    return (steps * (branches + 1) + 1) * int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 def free_bytes(path: Path) -> int:
@@ -218,7 +217,7 @@ def check_space(path: Path, needed: int, dtype: Any) -> None:
     """Raise `RecordingError` where a recording of this size does not fit."""
     free = free_bytes(path)
     if needed > free:
-        smaller = "record_dtype='float16' (little more than half the size), " if np.dtype(dtype).itemsize > 2 else ""
+        smaller = "record_dtype='float16' (half the size), " if np.dtype(dtype).itemsize > 2 else ""
         raise RecordingError(
             f"recording this run to {path} takes {size_text(needed)}, but only {size_text(free)} are free there. Choose another "
             f"place with record='some/folder.zarr', {smaller}fewer steps or frames, or record=False."

@@ -50,8 +50,8 @@ def sample(
         seed: sample i of the batch gets its own generator seeded `seed + i`, so that a sample never depends on its batch.
             Without seed and generator the seed is 0.
         record: True for a temporary folder, a path to keep the recording, False for none.
-        record_dtype: "float32", or "float16" for little more than half the size: the latents are exact there too, predictions and
-            x0 are off by at most 2^-11 (0.05 %) of the larger of the two, whatever the model predicts.
+        record_dtype: "float32", or "float16" for half the size: latents, predictions and x0 keep three digits there, whatever the
+            model predicts.
         overwrite: replace an earlier recording at `record`.
         passes: how weak passes are made, see `Passes`; None for what is best.
         on_step: called after every step with what was recorded of it (`stg_lab.sampling.Seen`). What it raises ends the run; the
