@@ -67,7 +67,7 @@ SAID = {
     "a scale that is on and off": lab.CFG(3) + lab.STG([0, 2, 2, 2, 0, 0], A),
     "layers at some steps": lab.STG(1, lab.per_step((2, None), (2, A), (2, None))),
     "several terms": lab.CFG(3) + lab.STG(1, A, stop=0.5) + lab.STG(2, lab.skip([3]), start=0.3),
-    "cfg in two terms": lab.Guidance((lab.CFG(3), lab.CFG(2), lab.STG(1, A))),
+    "cfg in two terms": lab.CFG(3) + lab.CFG(2) + lab.STG(1, A),
     "attention": lab.CFG(3) + lab.STG(1.5, B),
     "attention, rescaled": in_x0(lab.CFG(3) + lab.STG(1.5, B), 0.7),
     "attention that cancels out": lab.CFG(3) + lab.STG(1.5, B) + lab.STG(-1.5, B),

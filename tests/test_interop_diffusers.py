@@ -149,7 +149,7 @@ REFUSED = {
     "no CFG": (lab.STG(1, BLOCK, start=0.5), r"Add lab.CFG\(scale\) above 1"),
     "CFG closed": (lab.CFG(4, stop=0.5) + lab.STG(1, BLOCK, start=0.25), "Make CFG's the wider one"),
     "no step in the window": (lab.CFG(4, start=0.01, stop=0.02), "acts at no step of a run of 24"),
-    "two CFG": (lab.CFG(4, stop=0.5) + lab.CFG(2, start=0.5), "one CFG scale and one weak pass"),
+    "two CFG": (lab.CFG(4) + lab.CFG(2), "one CFG scale and one weak pass"),
     "two skips": (lab.CFG(4) + lab.STG(1, BLOCK, start=0.5) + lab.STG(1, ATTENTION, start=0.5), "one CFG scale and one weak pass"),
     "a list of scales": (lab.CFG([4] * 24), "one scale for all steps"),
     "a function": (lab.CFG(4) + lab.STG(lambda share: 1 - share, BLOCK, start=0.5), "one scale for all steps"),

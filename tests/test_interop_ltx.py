@@ -55,7 +55,7 @@ SAID = {
     "layers that change": lab.CFG(3) + lab.STG(2, lab.per_step((2, lab.skip([11, 25])), (3, lab.skip([28])), None)),
     "weak models that take turns": lab.STG(2, A, stop=0.5) + lab.STG(1, lab.skip([28]), start=0.5),
     "one weak model in two terms": lab.STG(2, A, stop=0.5) + lab.STG(1, A, start=0.3),
-    "two CFG": lab.CFG(3, stop=0.5) + lab.CFG(2, start=0.5),
+    "two CFG": lab.CFG(3) + lab.CFG(2, start=0.5),
     "zero star": lab.CFG(3).zero_star(0) + lab.STG(1, A),
     "x0, where it is the same": (lab.CFG(3) + lab.STG(1, A)).in_x0(),
     "a small scale": lab.CFG(3) + lab.STG(1e-05, A),

@@ -233,6 +233,8 @@ class CFG(Term):
         start, stop: shares of the steps between which it acts; outside, the scale is 1.
         sigma: (low, high), acts where low < sigma <= high: the guidance interval of Kynkaanniemi et al. 2024.
 
+    Two of them add up as all terms do, by their weights g - 1: `CFG(4) + CFG(3)` is `CFG(6)` where both act.
+
     In pipelines whose frames have scales of their own (SVD) it is the last frame's, as in their call; where it acts, the
     others rise to it from the call's `min_guidance_scale`, whatever its rules and schedule.
 
@@ -291,7 +293,8 @@ class CFGpp(CFG):
         if at.next_weight is None:
             raise GuidanceError(
                 "CFG++ needs a sampler that steps from one noise level to the next with x0 and noise alone, such as "
-                "FlowMatchEulerDiscreteScheduler, or DDIMScheduler that does not clip x0; this one does not, or the noise levels of the step are not known."
+                "FlowMatchEulerDiscreteScheduler, or DDIMScheduler that does not clip x0; this one does not, or the noise levels of "
+                "the step are not known."
             )
 
     def weight(self, at: Moment) -> float:

@@ -87,7 +87,6 @@ class Guidance(Arithmetic):
                 said = " and ".join(", ".join(str(one[f]) for f in differ) for one in (mine, theirs))
                 raise GuidanceError(f"two sums that differ in {name} ({said}) cannot be added.")
             merged |= theirs if mine == default else mine
-        _check_one_cfg(self.terms, other.terms)
         return Guidance(self.terms + other.terms, **merged)
 
     # ---- what is done to the sum ----
@@ -256,32 +255,6 @@ class Guidance(Arithmetic):
             after += f".rescale({number(self.phi)}{', per=' + repr(self.per) if self.per != 'sample' else ''})"
         after += str(self.restarts or "")
         return f"({total}){after}" if after else total
-
-
-def _check_one_cfg(mine: tuple[Term, ...], theirs: tuple[Term, ...]) -> None:
-    """Scales of CFG do not say how they add up: 4 and 3 might mean 7, 6 or a change on the way."""
-    for new in filter(_fixed, theirs):
-        for old in filter(_fixed, mine):
-            if _share_steps(old, new):
-                told = f"lab.CFG({number(old.scale + new.scale - 1)})"
-                raise GuidanceError(
-                    f"{old} and {new} act at the same steps: together they would be {told}, since a scale of 1 is no guidance. "
-                    f"Type that, or keep one of them; for a change on the way lab.CFG({number(old.scale)}, stop=0.5) + "
-                    f"lab.CFG({number(new.scale)}, start=0.5)."
-                )
-
-
-def _fixed(term: Term) -> bool:
-    return type(term) is CFG and term.plain and isinstance(term.scale, int | float) and not term.never
-
-
-def _share_steps(a: Term, b: Term) -> bool:
-    """Whether two terms surely act at the same step of some run."""
-    if (a.sigma is None) != (b.sigma is None):
-        free = a if a.sigma is None else b
-        return (free.start, free.stop) == (0, 1)
-    sigma = a.sigma is None or b.sigma is None or max(a.sigma[0], b.sigma[0]) < min(a.sigma[1], b.sigma[1])
-    return sigma and max(a.start, b.start) < min(a.stop, b.stop)
 
 
 def _term_to_dict(term: Term) -> dict[str, Any]:
