@@ -84,6 +84,13 @@ def test_intervals_of_shares_near_one_hold_the_truth(captions, true):
         assert np.mean(plain) < 0.4
 
 
+def test_intervals_of_shares_are_never_narrower_than_plain_ones():
+    for captions in (8, 64):
+        right = (np.random.default_rng(5).random(captions * PER_CAPTION) < 0.6).astype(float)
+        plain, found = statistics.mean(right), statistics.share(right)
+        assert found.high - found.low > 0.97 * (plain.high - plain.low)  # but for what is random in both
+
+
 def test_where_nothing_differs_one_video_more_still_might():
     """The rule of three: 0 of n is compatible with about 3 / n."""
     for n in (32, 256):

@@ -80,7 +80,9 @@ def mean(values: np.ndarray, unit: float = 0.0) -> Estimate:
         return estimate(lambda index: values[index].mean(), len(values), centre=False)
     one = unit / PER_CAPTION
     drawn = np.concatenate([values, *(np.full(PER_CAPTION, values.mean() + change) for change in (one, -one))])
-    return estimate(lambda index: drawn[index].mean(), len(drawn), centre=False)
+    found = estimate(lambda index: drawn[index].mean(), len(drawn), centre=False)
+    wider = (len(drawn) / len(values)) ** 0.5  # the two are no videos more that the mean would rest on
+    return Estimate(found.value, *(found.value + wider * (end - found.value) for end in (found.low, found.high)))
 
 
 def share(values: np.ndarray) -> Estimate:
