@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from kit.processes import run_python
+from kit.watch import stopping
 
 import stg_lab as lab
 from stg_lab.recording import BackgroundRecorder, Recorder
@@ -339,13 +340,8 @@ def test_the_recording_is_up_to_date_inside_the_with(tiny):
 def test_a_run_that_ends_on_the_way_keeps_every_step_that_it_made(tiny, tmp_path, monkeypatch, error):
     slowly(monkeypatch, 0.02)
 
-    def stop(pipe, step, timestep, given):
-        if step == 2:
-            raise error
-        return {}
-
     with pytest.raises(error):
-        tiny.sample(GUIDANCE, record=tmp_path / "cut.zarr", callback_on_step_end=stop)
+        tiny.sample(GUIDANCE, record=tmp_path / "cut.zarr", callback_on_step_end=stopping(2, error))
     with pytest.warns(lab.IncompleteRecordingWarning, match="3 of 4"):
         assert lab.open(tmp_path / "cut.zarr").steps == 3
 

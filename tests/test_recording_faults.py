@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from kit.processes import run_python
-from kit.watch import left_behind
+from kit.watch import left_behind, stopping
 
 import stg_lab as lab
 from stg_lab.errors import RecordingExistsError
@@ -78,13 +78,8 @@ def test_windows_of_a_run_that_was_cut_off_keep_their_place(tiny, tmp_path):
     """Shares are of the steps that were planned: half of four, not half of the two that are there."""
     guidance = lab.CFG(4) + lab.STG(1, lab.skip([1]), stop=0.5)
 
-    def stop(pipe, step, timestep, given):
-        if step == 1:
-            raise KeyboardInterrupt
-        return {}
-
     with pytest.raises(KeyboardInterrupt):
-        tiny.sample(guidance, record=tmp_path / "cut.zarr", callback_on_step_end=stop)
+        tiny.sample(guidance, record=tmp_path / "cut.zarr", callback_on_step_end=stopping(1))
     with pytest.warns(lab.IncompleteRecordingWarning):
         cut = lab.open(tmp_path / "cut.zarr")
     assert cut.steps == 2

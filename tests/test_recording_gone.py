@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from kit.processes import run_python
+from kit.watch import stopping
 
 import stg_lab as lab
 
@@ -134,13 +135,8 @@ def test_a_folder_put_back_is_read_again(copy):
 
 
 def test_branches_that_were_not_computed_and_steps_that_were_cut_off_are_no_damage(tiny, tmp_path):
-    def stop(pipe, step, timestep, given):
-        if step == 2:
-            raise KeyboardInterrupt
-        return {}
-
     with pytest.raises(KeyboardInterrupt):
-        tiny.sample(GUIDANCE, record=tmp_path / "cut.zarr", callback_on_step_end=stop)
+        tiny.sample(GUIDANCE, record=tmp_path / "cut.zarr", callback_on_step_end=stopping(2))
     with pytest.warns(lab.IncompleteRecordingWarning):
         cut = lab.open(tmp_path / "cut.zarr")
     skipped = np.isnan(cut.prediction("skip").values).all((1, 2, 3, 4, 5))

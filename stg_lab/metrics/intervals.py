@@ -18,7 +18,10 @@ Statistic = Callable[[Int[ndarray, " clip"]], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, the 95 % interval around it (NaN to NaN for a single clip, or where too few allow one), and the number of clips that it rests on."""
+    """A figure, the 95 % interval around it, and the number of clips that it rests on.
+
+    NaN to NaN for a single clip, or where too few allow an interval.
+    """
 
     value: float
     low: float

@@ -142,17 +142,17 @@ def sampled_on(
     return made(trace, wanted, arguments, passes, baseline, record=record, record_dtype=dtype, overwrite=overwrite)
 
 
-def can_fork(source: Run | Recording, again: Mapping[str, Any] | None = None) -> None:
-    """Whether a recording can be forked, as far as it says so itself.
-
-    Args:
-        again: arguments of its call that are given once more.
+def can_fork(source: Run | Recording) -> None:
+    """Whether a run or a recording can be forked, as far as it says so itself.
 
     Raises:
         CallError: it has rounds of Restart, or it does not hold its call.
     """
-    recording = recording_of(source)
-    recorded_call(recording, _given_again(source, again or {}))
+    _check_forkable(recording_of(source), _given_again(source, {}))
+
+
+def _check_forkable(recording: Recording, known: Mapping[str, Any]) -> None:
+    recorded_call(recording, known)
     if (recording.ds.restart.values > 0).any():
         raise CallError(
             f"{recording.path.name} has rounds of Restart, which go back up on the way, so it has no one history to sample on "
@@ -172,8 +172,8 @@ def _given_again(source: Run | Recording, again: Mapping[str, Any]) -> dict[str,
     return {name: own[name] for name in lost if name in own} | dict(again)
 
 
-def _checked_step(recording: Recording, step: int, again: Mapping[str, Any]) -> int:
-    can_fork(recording, again)
+def _checked_step(recording: Recording, step: int, known: Mapping[str, Any]) -> int:
+    _check_forkable(recording, known)
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
         raise CallError(
             f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "

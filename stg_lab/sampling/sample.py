@@ -123,9 +123,8 @@ def made(
     with telling(trace):  # decoding takes its time and memory, too
         recording = None if trace.recorder is None else trace.recording
         run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
-        decoded = (
-            arguments.get("output_type") != "latent"
-        )  # whoever asks for latents does not want to wait for a decoder
+        # Whoever asks for latents does not want to wait for a decoder.
+        decoded = arguments.get("output_type") != "latent"
         if recording is not None and recording.complete and not recording.has_preview and decoded:
             recording.fit_preview(run.video)
     return run

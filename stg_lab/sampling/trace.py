@@ -61,10 +61,8 @@ class Trace:
         self._keep: Any = None  # the temporary folder, if there is one
         self._recording: Recording | None = None
         self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
-        self._offset, self._steps = (
-            0,
-            0,
-        )  # the call's first step in the scheduler's run, and how many it takes from there
+        #: The call's first step in the scheduler's run, and how many it takes from there.
+        self._offset, self._steps = 0, 0
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
         self._predictions: dict[str, Tensor] = {}

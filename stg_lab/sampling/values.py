@@ -152,9 +152,8 @@ def _check_scheduler(pipe: Any) -> None:
     needed = "set_begin_index"
     if code is None or scheduler is None or hasattr(scheduler, needed):
         return
-    if (
-        needed in code.co_names and needed not in code.co_consts
-    ):  # as a text it stands in pipelines that ask first: hasattr(...)
+    # As a text it stands in pipelines that ask first: hasattr(...).
+    if needed in code.co_names and needed not in code.co_consts:
         raise CallError(
             f"{type(pipe).__name__} does not work with {type(scheduler).__name__}, which has no {needed}. Give it a scheduler of the "
             "kind that it was loaded with, for example pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,3 +95,14 @@ def left_behind(pipe: Any) -> list[str]:
 def branch(recording: Any, name: str, step: int) -> Tensor:
     """A recorded prediction as a tensor."""
     return torch.from_numpy(recording.prediction(name).isel(step=step).values)
+
+
+def stopping(step: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[..., dict]:
+    """A `callback_on_step_end` that ends the call after a step, as whoever interrupts it does."""
+
+    def stop(pipe: Any, at: int, timestep: Any, given: dict) -> dict:
+        if at == step:
+            raise error
+        return {}
+
+    return stop
