@@ -60,7 +60,7 @@ def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go
             "title": "RMS, relative to cond" if relative else "RMS of cond − branch",
             "rangemode": "tozero",
         },
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.35},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 1, "xanchor": "right"},
         hovermode="x unified",
     )
     return figure
