@@ -348,6 +348,26 @@ def test_a_sweep_that_was_asked_for_otherwise_is_left_alone(tiny, tmp_path):
     assert again.layer.values.tolist() == [0, 2]
 
 
+@BOTH
+def test_an_earlier_sweep_stays_until_the_new_one_holds_something(tiny, tmp_path, monkeypatch):
+    place = tmp_path / "sweep.zarr"
+    before = sweep(tiny, record=place, layers=[0, 1]).load()
+    for after, error in ((0, KeyboardInterrupt), (0, OSError(28, "no space left"))):
+        with monkeypatch.context() as patch:
+            cut_off(patch, after, error)
+            with pytest.raises((KeyboardInterrupt, OSError)):
+                sweep(tiny, record=place, layers=[0, 2], overwrite=True)
+        assert same(lab.open_ablation(place), before)
+        assert [one.name for one in tmp_path.iterdir()] == ["sweep.zarr"]
+    with monkeypatch.context() as patch:
+        cut_off(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(tiny, record=place, layers=[0, 2], overwrite=True)
+    assert lab.open_ablation(place).layer.values.tolist() == [0, 2]
+    assert [one.name for one in tmp_path.iterdir()] == ["sweep.zarr"]
+    assert same(sweep(tiny, record=place, layers=[0, 2]), sweep(tiny, layers=[0, 2]))
+
+
 def test_tensors_of_the_call_are_told_apart(tmp_path):
     one, place = member("mochi"), tmp_path / "sweep.zarr"
     sweep(one, record=place, parts="block")

@@ -194,8 +194,8 @@ class Guidance(Arithmetic):
             return 1.0 + sum(t.weight(at) for t in terms if t.plain and t.inside(at))  # s - 1 + 1 is s, bit for bit
         if self.plain_cfg:
             return terms[0].scale if len(terms) == 1 else 1.0 + sum(t.scale - 1 for t in terms)
-        # Any number above 1 (Cosmos: above 2) makes the pipeline compute the unconditional prediction. It must not depend on a schedule, so that
-        # a function and the numbers that a recording keeps of it make the same call.
+        # Any number above 1 (Cosmos: above 2) makes the pipeline compute the unconditional prediction. It must not depend on a
+        # schedule, so that a function and the numbers that a recording keeps of it make the same call.
         scale = max((t.scale for t in terms if isinstance(t.scale, int | float)), default=1.0)
         return scale if scale > 1 else 3.0
 

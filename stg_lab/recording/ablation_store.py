@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from stg_lab.recording.ablation import FORMAT, MARK, MISSING, MODEL, is_ablation
 from stg_lab.recording.chunks import ChunkFiles, Planned, chunk_files, lay_out
 from stg_lab.recording.layout import ID, LATENT_DIMS, PREVIEW
 from stg_lab.recording.previews import preview_arrays
+from stg_lab.recording.successor import Successor
 from stg_lab.recording.writer import add_preview, free_bytes, size_text
 
 Index = tuple[int, int, int]  # of a weak model, by layer, part and axis
@@ -77,7 +76,8 @@ class AblationStore:
     Args:
         path: folder to make, usually ending in `.zarr`.
         layout: what it will hold.
-        overwrite: replace an earlier ablation there; anything else is never replaced.
+        overwrite: replace an earlier ablation there; anything else is never replaced. The earlier one stays until the first weak
+            passes of the new one are on disk.
 
     Raises:
         RecordingExistsError: something else is there, or an ablation that was asked for otherwise.
@@ -86,13 +86,13 @@ class AblationStore:
     def __init__(self, path: str | Path, layout: Layout, *, overwrite: bool = False) -> None:
         self.path, self.layout = Path(path).absolute(), layout
         self._arrays: dict[str, ChunkFiles] = {}
-        self._replace = False
+        self._successor = Successor(self.path, False)
         if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             if not is_ablation(self.path):
                 raise RecordingExistsError(
                     f"{self.path} exists and is not an ablation of the lab; it is left alone. Choose another name."
                 )
-            self._replace = overwrite
+            self._successor.replacing = overwrite
             if not overwrite:
                 self._check_same()
                 self._arrays = chunk_files(self.path)
@@ -135,17 +135,15 @@ class AblationStore:
                 )
             return
         self.check_space(shape)
-        if self._replace:
-            shutil.rmtree(self.path)
         plan = self._plan((len(self.layout.seeds), *shape[1:]), uncond)
         attributes = {
             MARK: FORMAT,
-            ID: uuid.uuid4().hex,
+            ID: self._successor.id,
             "arguments": dict(self.layout.arguments),
             "settings": dict(self.layout.settings),
         }
         with self._explained():
-            self._arrays = lay_out(self.path, plan, attributes)
+            self._arrays = lay_out(self._successor.place, plan, attributes)
 
     def write_state(
         self, run: int, step: int, timestep: float, sigma: float, x0: Mapping[str, np.ndarray | None]
@@ -186,13 +184,18 @@ class AblationStore:
                     self._arrays["x0"].write(x0, step, *index, run)
                 marks[index] = what
             self._arrays["made"].write(marks, run, step)
+            self._successor.take_place(self._arrays.values())
         self.made[run, step] = marks
+
+    def give_up(self) -> None:
+        """After the last write, whatever ended it: what was to replace an earlier ablation goes where it has no weak pass."""
+        self._successor.give_up()
 
     def note(self, specification: str, why: str) -> None:
         """Keep why a weak model could not be run."""
         import zarr
 
-        attributes = zarr.open_group(self.path, mode="r+", use_consolidated=False).attrs
+        attributes = zarr.open_group(self._successor.place, mode="r+", use_consolidated=False).attrs
         refused: Any = attributes.get("refused", {})
         attributes["refused"] = {**refused, specification: why}
 
@@ -202,12 +205,13 @@ class AblationStore:
         try:
             yield
         except OSError as error:
-            raise RecordingError(f"{self.path} could not be written: {error.strerror or error}.") from error
+            kept = " The earlier ablation there is as it was." if self._successor.replacing else ""
+            raise RecordingError(f"{self.path} could not be written: {error.strerror or error}.{kept}") from error
 
     def _zarr(self, name: str) -> Any:
         import zarr
 
-        return zarr.open_array(self.path / name, mode="r")
+        return zarr.open_array(self._successor.place / name, mode="r")
 
     @property
     def _made_shape(self) -> tuple[int, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from stg_lab.recording.layout import (
     X0_KEPT,
 )
 from stg_lab.recording.previews import preview_arrays
+from stg_lab.recording.successor import Successor
 from stg_lab.x0 import OneStep
 
 DTYPES = ("float32", "float16")
@@ -52,10 +51,9 @@ class Recorder:
     def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
         self.path, self.dtype = Path(path).absolute(), known_dtype(dtype)
         self.steps, self.written = 0, 0
-        self._id = uuid.uuid4().hex
         self._branches: tuple[str, ...] = ()
         self._arrays: dict[str, ChunkFiles] = {}
-        self._replace = _claim(self.path, overwrite)
+        self._successor = Successor(self.path, _claim(self.path, overwrite))
 
     def start(
         self,
@@ -84,9 +82,8 @@ class Recorder:
         self.check_space(steps, len(branches), shape)
         plan = self._plan(shape, samples, preview)
         with _explained(self, "laid out"):
-            place = self._beside("coming") if self._replace else self.path
-            mark = {MARK: FORMAT if self._half else PLAIN, ID: self._id}
-            self._arrays = lay_out(place, plan, {**mark, "settings": dict(settings)})
+            mark = {MARK: FORMAT if self._half else PLAIN, ID: self._successor.id}
+            self._arrays = lay_out(self._successor.place, plan, {**mark, "settings": dict(settings)})
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -116,13 +113,12 @@ class Recorder:
             for name, otherwise in LATER_COORDS.items():
                 self._arrays[name].write(level.get(name, otherwise), k)
             self._arrays[PROGRESS].write([k + 1, 0])
-            self._take_place()
+            self._successor.take_place(self._arrays.values())
         self.written += 1
 
     def give_up(self) -> None:
         """After the last write, whatever ended it: what was to replace an earlier recording goes where it has no whole step."""
-        if self._replace and self.started:
-            shutil.rmtree(self._beside("coming"), ignore_errors=True)
+        self._successor.give_up()
 
     def finish(self, final: np.ndarray | None) -> None:
         """Mark the recording complete; `final` is the sample after the last step, like x_t."""
@@ -144,29 +140,7 @@ class Recorder:
     @property
     def replacing(self) -> bool:
         """Whether an earlier recording still lies in the place that this one is to take."""
-        return self._replace
-
-    def _beside(self, what: str) -> Path:
-        """A folder beside the recording's own, on the same disk, that no other run uses."""
-        return self.path.with_name(f".{self.path.name}.{what}-{self._id}")
-
-    def _take_place(self) -> None:
-        """Put the new recording in the place of the earlier one, if there is one."""
-        if not self._replace:
-            return
-        earlier = self._beside("replaced")
-        if self.path.exists():
-            os.replace(self.path, earlier)
-        try:
-            os.replace(self._beside("coming"), self.path)
-        except OSError:
-            if earlier.exists():
-                os.replace(earlier, self.path)
-            raise
-        for files in self._arrays.values():
-            files.moved(self.path)
-        self._replace = False
-        shutil.rmtree(earlier, ignore_errors=True)
+        return self._successor.replacing
 
     def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")

@@ -76,7 +76,8 @@ def ablate(
             a temporary folder, which lives as long as the dataset.
         record_dtype: of the one-step predictions, "float32" or "float16".
         keep_x0: False keeps scores alone.
-        overwrite: begin anew where an earlier sweep lies at `record`.
+        overwrite: begin anew where an earlier sweep lies at `record`. That one stays until the first weak passes of this one are
+            on disk.
         passes: how weak passes are made, see `Passes`.
         progress: whether to show a bar.
         **call: everything else goes to `pipe(...)` unchanged.
@@ -115,6 +116,8 @@ def ablate(
     except BaseException as error:
         _tell_how_to_go_on(sweep.store, keep, error)
         raise
+    finally:
+        sweep.store.give_up()
     return open_ablation(place, keep=keep)
 
 

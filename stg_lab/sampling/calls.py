@@ -23,7 +23,7 @@ def pipeline_arguments(
     Raises:
         CallError: an argument the pipeline does not take, lacks or cannot work with, lists that do not match, or a caption
             outside an embedded model's grammar.
-        GuidanceError: the CFG scale was said twice, differently.
+        GuidanceError: the CFG scale was said twice, differently, or would replace one that the pipeline changes on the way.
     """
     check_names(pipe, given)
     call = {**family.defaults(pipe), **given}
@@ -72,6 +72,11 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
     said = call.get(name)
     if guidance.has_cfg and said is not None and family.asked_scale({name: said}) != scale:
         raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")
+    if call.get("use_dynamic_cfg") and not guidance.plain_cfg:
+        raise GuidanceError(
+            f"use_dynamic_cfg=True lets the pipeline change its CFG scale at every step, which {guidance} would replace. Leave it "
+            "out, or leave the rules and the schedule of CFG out."
+        )
     if said is None:
         call[name] = family.to_argument(scale)  # 1.0 without a CFG term: the sum is all the guidance there is
 
