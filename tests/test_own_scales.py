@@ -213,7 +213,7 @@ def test_a_scale_that_changes_is_still_cfg(guidance, wan22):
 def test_a_scale_that_changes_is_not_replaced_unsaid(cfg):
     one, made = member("cogvideox"), []
     one.pipe.transformer.register_forward_pre_hook(lambda *_: made.append(1))
-    with pytest.raises(lab.GuidanceError, match="use_dynamic_cfg=True .* would replace"):
+    with pytest.raises(lab.GuidanceError, match=r"use_dynamic_cfg=True .* would replace"):
         one.sample(cfg, use_dynamic_cfg=True)
     assert not made
     one.sample(lab.CFG(6.0, stop=0.5), use_dynamic_cfg=True)
