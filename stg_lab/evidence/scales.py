@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from stg_lab.evidence.claim import ALL, IMAGE, TEXT, Bench, Finding, Line, Panel, claim
@@ -185,9 +186,12 @@ def first_frame(bench: Bench) -> Finding:
     rows = [row(f"CFG {scale:g}", s, bench) for scale, s in alone.items()] + [
         row(f"CFG {bench.who.cfg:g} + STG", both, bench)
     ]
+    names = ("dynamic", "right")
+    panels = panels_over(list(CFG_SCALES), list(alone.values()), bench, "CFG scale", names)
+    added = [Line("CFG + STG", [bench.who.cfg], [both.mean(name)]) for name in names]
     return Finding(
         conclude(fall.below_zero, rise.above_zero),
         f"dynamic degree changes by {fall.text(4)} per unit of CFG, and by {rise.text()} when STG is added",
         rows,
-        panels_over(list(CFG_SCALES), list(alone.values()), bench, "CFG scale", ("dynamic", "right")),
+        [replace(p, lines=[replace(p.lines[0], name="CFG"), one]) for p, one in zip(panels, added, strict=True)],
     )
