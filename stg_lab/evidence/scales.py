@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from stg_lab.evidence.claim import ALL, IMAGE, TEXT, Bench, Finding, Line, Panel, claim
@@ -186,12 +185,17 @@ def first_frame(bench: Bench) -> Finding:
     rows = [row(f"CFG {scale:g}", s, bench) for scale, s in alone.items()] + [
         row(f"CFG {bench.who.cfg:g} + STG", both, bench)
     ]
-    names = ("dynamic", "right")
-    panels = panels_over(list(CFG_SCALES), list(alone.values()), bench, "CFG scale", names)
-    added = [Line("CFG + STG", [bench.who.cfg], [both.mean(name)]) for name in names]
+
+    def panel(name: str) -> Panel:
+        lines = [
+            Line("CFG", list(CFG_SCALES), [s.mean(name) for s in alone.values()]),
+            Line("CFG + STG", [bench.who.cfg], [both.mean(name)]),
+        ]
+        return Panel(COLUMNS[name], "CFG scale", COLUMNS[name], lines, float(bench.real[name].mean()))
+
     return Finding(
         conclude(fall.below_zero, rise.above_zero),
         f"dynamic degree changes by {fall.text(4)} per unit of CFG, and by {rise.text()} when STG is added",
         rows,
-        [replace(p, lines=[replace(p.lines[0], name="CFG"), one]) for p, one in zip(panels, added, strict=True)],
+        [panel("dynamic"), panel("right")],
     )

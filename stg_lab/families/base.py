@@ -61,6 +61,7 @@ class Family:
     cfg_form: str = ""  # for people: how the pipeline runs classifier-free guidance
     layout: str = "batch, channel, frame, y, x"  # of the latents at scheduler.step
     scale_argument: str = "guidance_scale"  # the call's own name for the CFG scale; "" where the call has none
+    dynamic_argument: str = ""  # and for having the pipeline change that scale at every step
     samples_argument: str = "num_videos_per_prompt"  # and for how many samples a prompt gets
     embeds_argument: str = "prompt_embeds"  # and for the embeddings that stand for prompts
     prediction_type: str = ""  # what is stepped with (`x0.PREDICTION_TYPES`), where the scheduler does not say

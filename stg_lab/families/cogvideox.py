@@ -22,6 +22,7 @@ class CogVideoX(Family):
     text_tokens = "first"
     batched = True
     layout = "batch, frame, channel, y, x"
+    dynamic_argument = "use_dynamic_cfg"
     samples_argument = ""  # the call takes num_videos_per_prompt and makes one
     cfg_form = (
         "one call with the batch [uncond, cond], combined in float32; use_dynamic_cfg changes the scale at every step"

@@ -35,6 +35,7 @@ class Generic(Family):
         taken = inspect.signature(pipe.__call__).parameters
         for attribute, names in (
             ("scale_argument", ("true_cfg_scale", "guidance_scale")),
+            ("dynamic_argument", ("use_dynamic_cfg",)),
             ("samples_argument", ("num_videos_per_prompt", "num_images_per_prompt")),
         ):
             setattr(self, attribute, next((name for name in names if name in taken), ""))

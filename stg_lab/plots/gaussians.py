@@ -47,6 +47,6 @@ def gaussian_scores(swept: xr.Dataset, *, height: int = 420) -> go.Figure:
         title={"text": "Quality against variety as the scale grows", "x": 0.01},
         xaxis={"title": "effective number of modes (more: more varied)"},
         yaxis={"title": "strays (fewer: better)", "tickformat": ".0%", "rangemode": "tozero"},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "xanchor": "right", "x": 1.0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 1, "xanchor": "right"},
     )
     return figure

@@ -86,20 +86,18 @@ class AblationStore:
     def __init__(self, path: str | Path, layout: Layout, *, overwrite: bool = False) -> None:
         self.path, self.layout = Path(path).absolute(), layout
         self._arrays: dict[str, ChunkFiles] = {}
-        self._successor = Successor(self.path, False)
-        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
-            if not is_ablation(self.path):
-                raise RecordingExistsError(
-                    f"{self.path} exists and is not an ablation of the lab; it is left alone. Choose another name."
-                )
-            self._successor.replacing = overwrite
-            if not overwrite:
-                self._check_same()
-                self._arrays = chunk_files(self.path)
-                if (
-                    layout.preview is not None and f"{PREVIEW}rest" not in self._arrays
-                ):  # a sweep from before there were any
-                    add_preview(self.path, layout.preview)
+        there = self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
+        if there and not is_ablation(self.path):
+            raise RecordingExistsError(
+                f"{self.path} exists and is not an ablation of the lab; it is left alone. Choose another name."
+            )
+        self._successor = Successor(self.path, there and overwrite)
+        if there and not overwrite:
+            self._check_same()
+            self._arrays = chunk_files(self.path)
+            # A sweep from before there were previews has none.
+            if layout.preview is not None and f"{PREVIEW}rest" not in self._arrays:
+                add_preview(self.path, layout.preview)
         self.made = self._zarr("made")[...] if self.started else np.full(self._made_shape, MISSING, np.int8)
 
     @property

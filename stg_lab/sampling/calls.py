@@ -72,9 +72,9 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
     said = call.get(name)
     if guidance.has_cfg and said is not None and family.asked_scale({name: said}) != scale:
         raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")
-    if call.get("use_dynamic_cfg") and not guidance.plain_cfg:
+    if call.get(family.dynamic_argument) and not guidance.plain_cfg:
         raise GuidanceError(
-            f"use_dynamic_cfg=True lets the pipeline change its CFG scale at every step, which {guidance} would replace. Leave it "
+            f"{family.dynamic_argument}=True lets the pipeline change its CFG scale at every step, which {guidance} would replace. Leave it "
             "out, or leave the rules and the schedule of CFG out."
         )
     if said is None:
