@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -10,6 +11,9 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+# Kernels and command lines that tests start. One worker a core leaves none for a second thread, which then only waits
+# its turn: notebooks take nearly twice as long with it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # for `kit`
 # Shapes stand in signatures; under test they are checked at every call.
 install_import_hook("stg_lab.digits", "beartype.beartype")

@@ -218,3 +218,13 @@ def test_a_scale_that_changes_is_not_replaced_unsaid(cfg):
     assert not made
     one.sample(lab.CFG(6.0, stop=0.5), use_dynamic_cfg=True)
     assert made
+
+
+@pytest.mark.parametrize("cfg", [lab.CFG(6.0).apg(), lab.CFG(lambda done: 6 - done)], ids=["rule", "schedule"])
+def test_attach_finds_it_at_the_first_step(cfg):
+    """It does not see the call's arguments, but the scale has changed once the denoiser has answered."""
+    one, made = member("cogvideox"), []
+    one.pipe.transformer.register_forward_pre_hook(lambda *_: made.append(1))
+    with pytest.raises(lab.GuidanceError, match=r"use_dynamic_cfg=True .* would replace"):
+        attached(one, cfg, use_dynamic_cfg=True, guidance_scale=6.0)
+    assert len(made) == 1

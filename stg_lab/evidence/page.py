@@ -41,8 +41,7 @@ are read by a judge that knows it too. A verdict is about them: **it says what h
 
 Doubt one? Rerun it with fewer videos: `make evidence CLAIMS=5 VIDEOS=32 MODELS=digits-joint`, some minutes on two cores. What
 stands here rests on more videos and stays; yours goes to `runs/evidence/findings`. What was measured of every video ships in
-`data/evidence/scores`: `make evidence KNOWN=1 CLAIMS=3 MODELS=digits-joint` reaches the verdict again from it, without sampling (with
-VIDEOS=32 where a finding has 32 videos a cell).
+`data/evidence/scores`: `make evidence KNOWN=1 CLAIMS=3 MODELS=digits-joint` reaches the verdict again from it, without sampling.
 """
 
 

@@ -29,7 +29,7 @@ from stg_lab.guidance import (
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_eta, check_scales, check_weak, tell_limit
+from stg_lab.sampling.checks import check_dynamic, check_eta, check_scales, check_weak, tell_limit
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.restart import Rounds
@@ -286,6 +286,7 @@ class Trace:
         same = same_bits(expected, step.model_output)
         self.rebuilt = same and not told
         if same:
+            check_dynamic(self._sum, self.family, self._asked, self._own_scale())
             return
         problem = (
             f"{'' if first else f'from step {self._step} on '}{type(self.pipe).__name__} does not step with u + scale (c - u) of "
