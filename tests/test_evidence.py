@@ -582,6 +582,18 @@ def test_claim_5_asks_for_the_last_third(best, expected):
     assert verdict(5, JOINT, rule) == expected
 
 
+@pytest.mark.parametrize(("alone", "told"), [(0.4, "0.3"), (0.9, "-0.2")])
+def test_claim_5_tells_the_best_layer_from_no_layer(alone, told):
+    """Late layers may be better than others and worse than none; that decides nothing."""
+
+    def rule(text, name):
+        return 0.7 - 0.05 * (6 - skipped(text)[0]) ** 2 if "STG" in text else alone
+
+    found = CLAIMS[5].find(MadeUp(JOINT, rule, noise=1e-4))
+    assert found.verdict == "holds here"
+    assert f"layer 6, with most right, less CFG alone {told}" in found.because
+
+
 @pytest.mark.parametrize("model", sorted(SUBJECTS))
 @pytest.mark.parametrize("better", ["block", "attention"])
 def test_claim_6_knows_what_the_paper_names_for_each_kind(model, better):
