@@ -851,5 +851,8 @@ def test_the_readme_says_the_verdicts_that_were_found():
                 assert not said
                 continue
             found, about = read(file_of(data_folder("evidence"), claim.number, model))
-            assert re.match("holds|does not hold|undecided", said)[0] == found.verdict.removesuffix(" here"), (number, model)
+            assert re.match("holds|does not hold|undecided", said)[0] == found.verdict.removesuffix(" here"), (
+                number,
+                model,
+            )
             assert about["videos"] >= 256, (number, model)
