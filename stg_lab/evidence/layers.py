@@ -25,11 +25,14 @@ def which_layer(bench: Bench) -> Finding:
     middle = difference(thirds[1], thirds[0], unit)
     none = bench(bench.who.base())
     best = int(right.mean(1).argmax())
-    lines = [Line("CFG + STG", list(range(count)), [s.mean("right") for s in scores])]
-    lines += [Line("CFG", list(range(count)), [none.mean("right")] * count)]
+    layers = list(range(count))
+    lines = [  # CFG first, for its colour in the other figures
+        Line("CFG", layers, [none.mean("right")] * count),
+        Line("CFG + STG", layers, [s.mean("right") for s in scores]),
+    ]
     apart = [
-        Line("CFG + STG", list(range(count)), [s.frechet(bench.real) for s in scores]),
-        Line("CFG", list(range(count)), [none.frechet(bench.real)] * count),
+        Line("CFG", layers, [none.frechet(bench.real)] * count),
+        Line("CFG + STG", layers, [s.frechet(bench.real) for s in scores]),
     ]
     return Finding(
         conclude(*(d.above_zero for d in late)),
