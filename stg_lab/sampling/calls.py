@@ -12,6 +12,7 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import Family
 from stg_lab.families.pixels import has_pixel_codec
 from stg_lab.guidance import Guidance, number
+from stg_lab.sampling.checks import check_dynamic
 from stg_lab.sampling.values import check_names, check_values
 
 
@@ -72,11 +73,7 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
     said = call.get(name)
     if guidance.has_cfg and said is not None and family.asked_scale({name: said}) != scale:
         raise GuidanceError(f"{name}={number(said)} and CFG({number(scale)}) disagree; say it once.")
-    if call.get(family.dynamic_argument) and not guidance.plain_cfg:
-        raise GuidanceError(
-            f"{family.dynamic_argument}=True lets the pipeline change its CFG scale at every step, which {guidance} would replace. Leave it "
-            "out, or leave the rules and the schedule of CFG out."
-        )
+    check_dynamic(guidance, family, changes=bool(call.get(family.dynamic_argument)))
     if said is None:
         call[name] = family.to_argument(scale)  # 1.0 without a CFG term: the sum is all the guidance there is
 

@@ -40,16 +40,16 @@ def check_scales(guidance: Guidance, pipe: Any, family: Family, denoiser: str, u
         )
 
 
-def check_dynamic(guidance: Guidance, family: Family, asked: float, own: float) -> None:
+def check_dynamic(guidance: Guidance, family: Family, *, changes: bool) -> None:
     """A CFG with rules or a schedule takes the place of the pipeline's, so that one must not change from step to step.
 
     Raises:
-        GuidanceError: `own`, the pipeline's CFG scale once its denoiser has answered, is not what the call `asked` for.
+        GuidanceError: it `changes`, by the call's arguments or as seen.
     """
-    if family.dynamic_argument and own != asked and not guidance.plain_cfg:
+    if changes and family.dynamic_argument and not guidance.plain_cfg:
         raise GuidanceError(
-            f"the pipeline was called with {family.dynamic_argument}=True (its CFG scale is {number(own)} now, of "
-            f"{number(asked)} asked for), and {guidance} would replace that. Leave it out, or leave the rules and the schedule of CFG out."
+            f"{family.dynamic_argument}=True lets the pipeline change its CFG scale at every step, which {guidance} would replace. Leave it "
+            "out, or leave the rules and the schedule of CFG out."
         )
 
 

@@ -286,7 +286,7 @@ class Trace:
         same = same_bits(expected, step.model_output)
         self.rebuilt = same and not told
         if same:
-            check_dynamic(self._sum, self.family, self._asked, self._own_scale())
+            check_dynamic(self._sum, self.family, changes=self._own_scale() != self._asked)
             return
         problem = (
             f"{'' if first else f'from step {self._step} on '}{type(self.pipe).__name__} does not step with u + scale (c - u) of "
