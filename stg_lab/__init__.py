@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
     from stg_lab.analysis import advise  # type: ignore[no-redef]
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
-    from stg_lab.families import describe_pipeline as describe
     from stg_lab.families import register_family
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
+    from stg_lab.recommended import describe
     from stg_lab.report import report  # type: ignore[no-redef]
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "embedded": ("stg_lab.loading", "embedded"),
     "load": ("stg_lab.loading", "load"),
-    "describe": ("stg_lab.families", "describe_pipeline"),
+    "describe": ("stg_lab.recommended", "describe"),
     "families": ("stg_lab.families", None),
     "register_family": ("stg_lab.families", "register_family"),
     "CFG": ("stg_lab.guidance", "CFG"),

@@ -18,7 +18,7 @@ FLOORS = (
     ("loading",),
     ("families",),
     ("weak",),
-    ("interop",),
+    ("interop", "recommended"),
     ("reuse",),
     ("seams",),
     ("recording",),

@@ -142,6 +142,10 @@ class Factorised(Objective):
     def parts(self, pipe: Any) -> dict[str, nn.Module]:
         return {"transformer": pipe.transformer, "text": pipe.text_encoder}
 
+    def blocks(self, denoiser: Any) -> list[nn.Module]:
+        pairs = zip(denoiser.transformer_blocks, denoiser.temporal_transformer_blocks, strict=True)
+        return [block for pair in pairs for block in pair]
+
     def in_blocks(self, name: str, parameter: nn.Parameter) -> bool:
         return super().in_blocks(name, parameter) and not name.endswith("scale_shift_table")
 

@@ -88,6 +88,11 @@ class ImageToVideo(Objective):
     def parts(self, pipe: Any) -> dict[str, nn.Module]:
         return {"unet": pipe.unet, "image": pipe.image_encoder}
 
+    def blocks(self, denoiser: Any) -> list[nn.Module]:
+        levels = [*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks]
+        units = [unit for level in levels for unit in getattr(level, "attentions", ())]
+        return [block for u in units for block in (*u.transformer_blocks, *u.temporal_transformer_blocks)]
+
     def in_blocks(self, name: str, parameter: nn.Parameter) -> bool:
         return "attentions." in name and parameter.ndim == 2
 

@@ -46,6 +46,9 @@ class Joint(Objective):
     def parts(self, pipe: Any) -> dict[str, nn.Module]:
         return {"transformer": pipe.transformer, "text": pipe.text_encoder}
 
+    def blocks(self, denoiser: Any) -> list[nn.Module]:
+        return list(denoiser.blocks)
+
     def data(self, update: int, split: str = "train") -> Batch:
         r, stage = self.recipe, self.recipe.stage_at(update)
         clips, g = self.clips(update, split)

@@ -108,16 +108,37 @@ def judge_video(video: np.ndarray, labels: list[Label]) -> dict[str, Score]:
 
 def right(video: np.ndarray, labels: list[Label]) -> dict[str, np.ndarray]:
     """Whether each clip shows the asked digit, colour, motion, and all three, `(batch,)` of bool each; as `judge_video`."""
-    seen = read(video)
+    seen, asked = read(video), asked_answers(video, labels)
+    each = {name: seen[name] == asked[name] for name in ANSWERS}
+    return {**each, "all three": np.all(list(each.values()), axis=0)}
+
+
+def probabilities(video: np.ndarray, labels: list[Label]) -> dict[str, np.ndarray]:
+    """The judge's calibrated probability that each clip shows the asked digit, colour, motion, and all three, `(batch,)` each.
+
+    Logits are divided by the judge's temperatures (`stg_lab.digits.calibrate`). "all three" is the product, as if the
+    three readings of one clip erred by themselves; how well that fits is on the judge's card. Arguments as for `judge_video`.
+    """
+    found, asked = logits_of(video), asked_answers(video, labels)
+    temperature = judge_facts()["calibration"]["temperature"]
+    rows = np.arange(len(video))
+    each = {name: (found[name].double() / temperature[name]).softmax(-1).numpy()[rows, asked[name]] for name in ANSWERS}
+    return {**each, "all three": np.prod(list(each.values()), axis=0)}
+
+
+def asked_answers(video: np.ndarray, labels: list[Label]) -> dict[str, np.ndarray]:
+    """What was asked for, as the judge numbers its answers.
+
+    Raises:
+        ValueError: not one label a clip.
+    """
     if len(labels) != len(video):
         raise ValueError(f"{len(video)} clips need as many labels, got {len(labels)}.")
-    asked = {
-        "digit": [label.digit for label in labels],
-        "colour": [COLOURS.index(label.colour) for label in labels],
-        "motion": [MOTIONS.index(label.motion) for label in labels],
+    return {
+        "digit": np.array([label.digit for label in labels]),
+        "colour": np.array([COLOURS.index(label.colour) for label in labels]),
+        "motion": np.array([MOTIONS.index(label.motion) for label in labels]),
     }
-    each = {name: seen[name] == np.array(asked[name]) for name in ANSWERS}
-    return {**each, "all three": np.all(list(each.values()), axis=0)}
 
 
 def read(video: np.ndarray, net: Judge | None = None) -> dict[str, np.ndarray]:
@@ -127,9 +148,14 @@ def read(video: np.ndarray, net: Judge | None = None) -> dict[str, np.ndarray]:
         video: as for `judge_video`.
         net: another judge than the one that ships.
     """
+    return {name: found.argmax(1).numpy() for name, found in logits_of(video, net).items()}
+
+
+def logits_of(video: np.ndarray, net: Judge | None = None) -> dict[str, Tensor]:
+    """The judge's logits by question, each `(batch, answers)`; arguments as for `read`."""
     net = net or load_judge()
-    logits = [net(part) for part in _parts(video)]
-    return {name: torch.cat([part[name] for part in logits]).argmax(1).numpy() for name in ANSWERS}
+    parts = [net(part) for part in _parts(video)]
+    return {name: torch.cat([part[name] for part in parts]) for name in ANSWERS}
 
 
 def embed(video: np.ndarray, net: Judge | None = None) -> np.ndarray:

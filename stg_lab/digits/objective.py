@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stg_lab.digits import world
+from stg_lab.digits.muon import has_bfloat16
 from stg_lab.digits.recipe import Recipe
 
 CAPTIONS = """**Captions** follow one grammar: `a COLOUR DIGIT MOTION` with red, green, blue, yellow, white; zero to nine; moving left,
@@ -81,6 +82,10 @@ class Objective(ABC):
         """What of a pipeline is trained from scratch, by name; the denoiser first, and the text encoder as "text"."""
 
     @abstractmethod
+    def blocks(self, denoiser: Any) -> list[nn.Module]:
+        """What stochastic depth leaves out: the residual blocks that weak models skip, in the order in which they run."""
+
+    @abstractmethod
     def data(self, update: int, split: str = "train") -> Any:
         """The data of one update: a function of the recipe's seed and the update's number alone."""
 
@@ -116,9 +121,15 @@ class Objective(ABC):
 
     def clips(self, update: int, split: str) -> tuple[world.Clips, torch.Generator]:
         """The clips of an update and a generator for whatever else is random in it."""
-        seed = (self.recipe.seed << 40) + update
-        clips = world.draw(self.recipe.stage_at(update).batch, seed=seed, split=split)
-        return clips, torch.Generator().manual_seed(seed + (1 << 39))
+        clips = world.draw(self.recipe.stage_at(update).batch, seed=self._seed(update, 0), split=split)
+        return clips, torch.Generator().manual_seed(self._seed(update, 2))
+
+    def depth_generator(self, update: int) -> torch.Generator:
+        """Random numbers of an update's stochastic depth, apart from its data: the same clips and noise at every probability."""
+        return torch.Generator().manual_seed(self._seed(update, 1))
+
+    def _seed(self, update: int, stream: int) -> int:
+        return (self.recipe.seed << 40) + (stream << 38) + update
 
 
 def take_text_encoder(encoder: nn.Module, folder: Path) -> None:
@@ -161,11 +172,10 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
         with torch.autocast(device.type, torch.bfloat16):
             yield
         return
-    machine, allowed = torch.cpu.get_capabilities(), torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    there = bool(machine.get("amx_bf16") or machine.get("avx512_bf16"))
+    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # those products in bfloat16 too; not of CUDA alone
     try:
-        with torch.autocast("cpu", torch.bfloat16, enabled=there), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(device)), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)

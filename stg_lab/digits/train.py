@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from tqdm.auto import tqdm
 
 from stg_lab.digits import world
 from stg_lab.digits.captions import Label
+from stg_lab.digits.depth import StochasticDepth
 from stg_lab.digits.factorised import Factorised
 from stg_lab.digits.i2v import ImageToVideo
 from stg_lab.digits.joint import Joint
+from stg_lab.digits.muon import Muon, has_bfloat16
 from stg_lab.digits.objective import Objective
 from stg_lab.digits.recipe import RECIPES, Recipe
 from stg_lab.sheets import contact_sheet
@@ -49,6 +52,7 @@ class Trainer:
         self.optimisers = self._optimisers()
         self.update, self.seconds = 0, 0.0
         denoiser = next(iter(self.model.values()))
+        self.depth = StochasticDepth(self.objective.blocks(denoiser))
         self.forward: Any = torch.compile(denoiser, dynamic=False) if compile else denoiser
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
@@ -57,9 +61,8 @@ class Trainer:
         rest: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             (matrices if self.objective.in_blocks(name, parameter) else rest).append(parameter)
-        muon = torch.optim.Muon(
-            matrices, lr=r.muon_lr, weight_decay=r.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        )
+        dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
+        muon = Muon(matrices, dtype=dtype, lr=r.muon_lr, weight_decay=r.weight_decay, momentum=0.95)
         adam = torch.optim.AdamW(rest, lr=r.adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
         return [muon, adam]
 
@@ -77,7 +80,10 @@ class Trainer:
         for optimiser, lr in zip(self.optimisers, (self.recipe.muon_lr, self.recipe.adam_lr), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor
-        loss = self.loss(self.data(self.update)).mean()
+        batch = self.data(self.update)
+        count, draws = self.recipe.stage_at(self.update).batch, self.objective.depth_generator(self.update)
+        self.depth.draw(self.recipe.stochastic_depth, count, draws, self.device)
+        loss = self.loss(batch).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -145,6 +151,7 @@ class Trainer:
         """Mean loss on clips of scans that training never sees, at fixed seeds, with the averaged weights."""
         held = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
+        self.depth.whole()
         try:
             with torch.no_grad():
                 last = self.recipe.updates - 1  # the last stage's kind of clip
@@ -238,19 +245,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", choices=sorted(RECIPES), nargs="?", default="digits-joint")
     parser.add_argument("--out", type=Path, help="folder for the run's state (default: runs/MODEL)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--recipe", choices=["cpu", "gpu", "second"], help="which recipe (default: by device)")
+    parser.add_argument("--recipe", choices=["cpu", "gpu", "second", "depth"], help="which recipe (default: by device)")
     parser.add_argument("--scale", type=float, default=1.0, help="make every stage this many times as long")
     parser.add_argument("--minutes", type=float, help="stop after this long; call again to go on")
     parser.add_argument("--init", type=Path, help="begin with the weights of this saved pipeline, not random ones")
+    parser.add_argument(
+        "--stochastic-depth", type=float, metavar="P", help="leave each block out with this probability"
+    )
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
     parser.add_argument("--export", type=Path, help="write the averaged model as a diffusers folder when done")
     a = parser.parse_args(arguments)
     chosen = a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")
     if chosen not in RECIPES[a.model]:
         parser.error(f"{a.model} has no recipe {chosen!r}; choose one of: {', '.join(RECIPES[a.model])}")
-    if chosen == "second" and a.init is None:
-        parser.error(f"a second round begins with the weights of the first: --init data/models/{a.model}")
+    if chosen in ("second", "depth") and a.init is None:
+        parser.error(f"recipe {chosen!r} begins with trained weights: --init data/models/{a.model}")
     recipe = RECIPES[a.model][chosen].scaled(a.scale)
+    if a.stochastic_depth is not None:
+        recipe = replace(recipe, stochastic_depth=a.stochastic_depth)
     out = a.out or Path("runs") / a.model
     seconds = None if a.minutes is None else a.minutes * 60
     trainer = train(recipe, out, device=a.device, compile=not a.no_compile, seconds=seconds, init=a.init)

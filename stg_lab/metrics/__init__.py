@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from stg_lab.metrics.diversity import feature_diversity, pixel_diversity
     from stg_lab.metrics.files import Row, Table, evaluate
     from stg_lab.metrics.intervals import Interval, bootstrap, difference, paired_difference, share
-    from stg_lab.metrics.judged import caption_accuracy, judge_features, nearest_scan, texture_features
+    from stg_lab.metrics.judged import (
+        caption_accuracy,
+        caption_probability,
+        judge_features,
+        nearest_scan,
+        texture_features,
+    )
     from stg_lab.metrics.motion import flow_motion, ink_motion, pose_motion, smoothness
     from stg_lab.metrics.pixels import (
         clipped,
@@ -48,7 +54,7 @@ _WHERE = {
     "diversity": ("feature_diversity", "pixel_diversity"),
     "files": ("Row", "Table", "evaluate"),
     "intervals": ("Interval", "bootstrap", "difference", "paired_difference", "share"),
-    "judged": ("caption_accuracy", "judge_features", "nearest_scan", "texture_features"),
+    "judged": ("caption_accuracy", "caption_probability", "judge_features", "nearest_scan", "texture_features"),
     "motion": ("flow_motion", "ink_motion", "pose_motion", "smoothness"),
     "pixels": (
         "clipped",

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from stg_lab.digits import judge, world
-from stg_lab.digits.captions import CaptionError, parse
+from stg_lab.digits.captions import CaptionError, Label, parse
 from stg_lab.errors import MetricError
 from stg_lab.metrics.motion import ink, ink_moments
 from stg_lab.metrics.pixels import Video, checked
@@ -32,11 +32,31 @@ def caption_accuracy(video: Video, captions: Sequence[str]) -> dict[str, Bool[nd
     Raises:
         MetricError: not a video, too few frames, another number of captions, or a caption outside the language.
     """
+    x, labels = _asked(video, captions)
+    return judge.right(x, labels)
+
+
+def caption_probability(video: Video, captions: Sequence[str]) -> dict[str, Float[ndarray, " batch"]]:
+    """The judge's calibrated probability that each clip shows what its caption asks for: `digit`, `colour`, `motion`, and
+    `all three`.
+
+    From 0 to 1; higher is better. Where most clips are right, the share right hardly moves any more and these still do. Their
+    calibration, measured on clips of unseen scans, is on the judge's card (data/judge). Arguments as for `caption_accuracy`.
+
+    Raises:
+        MetricError: as `caption_accuracy`.
+    """
+    x, labels = _asked(video, captions)
+    return judge.probabilities(x, labels)
+
+
+def _asked(video: Video, captions: Sequence[str]) -> tuple[Video, list[Label]]:
+    """A video that the judge can read, and the labels of its captions."""
     x = checked(video, frames=judge.FEWEST_FRAMES)
     if len(captions) != len(x):
         raise MetricError(f"{len(x)} clips need as many captions, got {len(captions)}.")
     try:
-        return judge.right(x, [parse(caption) for caption in captions])
+        return x, [parse(caption) for caption in captions]
     except CaptionError as error:
         raise MetricError(str(error)) from None
 

@@ -41,6 +41,7 @@ def _rows() -> list[Metric]:
         Metric("ink_motion", "motion:ink_motion", "frame heights per clip", "0 up", None, "own; digits world", "digits"),
         Metric("nearest_scan", "judged:nearest_scan", "cosine", "0 to 1", None, "own; digits world", "digits"),
         Metric("caption_accuracy", "judged:caption_accuracy", "share of clips", "0 to 1", True, "the judge", "caption"),
+        Metric("caption_probability", "judged:caption_probability", "probability", "0 to 1", True, "the judge, calibrated", "caption"),
         Metric("pixel_diversity", "diversity:pixel_diversity", "RMS difference", "0 to 1", True, "own", "group"),
         Metric("feature_diversity", "diversity:feature_diversity", "distance in features", "0 up", True, "own", "group"),
         Metric("vendi_score", "sets:vendi_score", "effective clips", "1 to clips", True, "Friedman and Dieng 2023", "group"),
