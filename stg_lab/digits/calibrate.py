@@ -22,7 +22,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from stg_lab.digits import world
-from stg_lab.digits.judge import ANSWERS, CONFIG, Judge, asked_answers, judge_folder, load_judge, logits_of
+from stg_lab.digits.judge import ANSWERS, CONFIG, Judge, judge_folder, load_judge, logits_of
 from stg_lab.digits.train_judge import bend, spoil
 
 CLIPS = 4000

@@ -5,28 +5,36 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 
 from stg_lab.evidence.bench import Runs, put
 from stg_lab.evidence.cells import weights
+from stg_lab.evidence.choose import choose
 from stg_lab.evidence.claim import CLAIMS
 from stg_lab.evidence.kept import file_of, keep, weightier
 from stg_lab.evidence.page import write_page
+from stg_lab.evidence.recommend import recommend
 from stg_lab.evidence.scores import judge_fingerprint
 from stg_lab.evidence.shipping import ship
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
-from stg_lab.loading import embedded
+from stg_lab.evidence.workers import Workers, cores
+from stg_lab.loading import embedded, models_folder
 
 VIDEOS = 256
+CHOICE = "choice"
+RECOMMENDING = 2  # the claim whose cells say what the chosen weak model does
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, gather, and write the page."""
     there = [name for name in SUBJECTS if name in embedded()]
+    numbers = [*map(str, sorted(CLAIMS)), CHOICE]
     parser = argparse.ArgumentParser(prog="python -m stg_lab.evidence", description=__doc__)
     parser.add_argument(
-        "--claims", type=int, nargs="+", choices=sorted(CLAIMS), default=sorted(CLAIMS), help="default: all"
-    )
+        "--claims", nargs="+", choices=numbers, default=numbers[:-1], metavar="N",
+        help=f"numbers, or {CHOICE!r} to choose weak models and CFG scales anew (default: all claims)",
+    )  # fmt: skip
     parser.add_argument("--models", nargs="+", choices=there, default=there, help="default: all that ship")
     parser.add_argument("--videos", type=int, default=VIDEOS, help=f"videos a cell (default: {VIDEOS})")
     parser.add_argument(
@@ -42,16 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
         action="store_true",
         help="take scores that ship with the findings, where there are enough; else sample",
     )
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that sample (default: one a core)")
     parser.add_argument("--page-only", action="store_true", help="run nothing; write the page from the findings")
     a = parser.parse_args(arguments)
     if a.videos % PER_CAPTION or a.videos < 2 * PER_CAPTION:
         parser.error(f"--videos takes a multiple of {PER_CAPTION} from {2 * PER_CAPTION} up, got {a.videos}")
-    for name in () if a.page_only else a.models:
-        _gather(name, a)
+    if a.workers < 1:
+        parser.error(f"--workers takes a number from 1 up, got {a.workers}")
+    workers = Workers(a.workers)
+    if a.workers > 1:
+        torch.set_num_threads(1)
+    try:
+        for name in () if a.page_only else a.models:
+            _gather(name, a, workers)
+    finally:
+        workers.close()
     print(f"{a.page}: " + ", ".join(write_page(a.findings, a.page, a.page.parent / "images" / "evidence")))
 
 
-def _gather(name: str, a: argparse.Namespace) -> None:
+def _gather(name: str, a: argparse.Namespace, workers: Workers) -> None:
     who = subject(name)
     bar = tqdm(unit="batch", desc=name)
 
@@ -59,14 +76,16 @@ def _gather(name: str, a: argparse.Namespace) -> None:
         bar.set_postfix_str(f"{setting}: {done} of {of}")
         bar.update()
 
+    if CHOICE in a.claims:
+        bar.write(f"{choose(who, a.runs, a.findings, workers, told)}")
     shipped = a.findings / "scores"
-    runs = Runs(who, a.runs, a.videos, told, shipped=shipped if a.known else None)
+    runs = Runs(who, a.runs, a.videos, told, shipped=shipped if a.known else None, workers=workers)
     about = {
         "videos": a.videos,
         "weights": weights(name),
         "judge": judge_fingerprint(),
     }
-    for number in a.claims:
+    for number in (int(n) for n in a.claims if n != CHOICE):
         claim = CLAIMS[number]
         if name in claim.models:
             rival = weightier(a.findings, number, name, about)
@@ -82,6 +101,8 @@ def _gather(name: str, a: argparse.Namespace) -> None:
             else:
                 ship(a.runs, found.folders, a.videos, shipped)
             keep(runs.sheets, claim, name, found, about)
+            if number == RECOMMENDING and not rival:
+                recommend(runs, models_folder() / name)
     bar.close()
 
 

@@ -13,8 +13,9 @@ from stg_lab.evidence.cells import Cell, make, videos
 from stg_lab.evidence.claim import Claim, Finding, Sheet
 from stg_lab.evidence.scores import Scores, named_scores, real_scores, scored
 from stg_lab.evidence.shipping import known
-from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject
+from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, loaded, subject
 from stg_lab.evidence.vectors import Vectors, named_vectors, vectors
+from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import plan
 from stg_lab.sheets import group_sheet
@@ -32,6 +33,7 @@ class Runs:
         sheets: folder that contact sheets are written into.
         shipped: folder of numbers that ship; where they are of enough videos, none are made. None: all are made.
         told: called as videos are made.
+        workers: who makes them.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Runs:
         told: Told = lambda name, done, of: None,
         sheets: Path = Path("data/evidence"),
         shipped: Path | None = None,
+        workers: Workers = ALONE,
     ) -> None:
-        self.who, self.root, self.count, self.sheets = who, root, count, sheets
+        self.who, self.root, self.count, self.sheets, self.workers = who, root, count, sheets, workers
         self._told, self._shipped = told, shipped
         self._known: list[Cell] = []  # their numbers ship, and so do their sheets
         self.folders: list[str] = []
@@ -55,14 +58,24 @@ class Runs:
         if values is None:
             self._make(cell)
             values = scored(cell, self.root, self.count)
-        return named_scores(cell.name, values, self._passes(guidance, steps), self._noted(cell))
+        like = loaded(self.who.like_model or self.who.name)
+        planned = plan(like, guidance=guidance, record=False, num_inference_steps=steps, **self.who.call(0, 1))
+        return named_scores(cell.name, values, planned.rows, planned.cost, self._noted(cell))
+
+    def of(self, model: str) -> Runs:
+        """The same for another model, for claims that compare models; what is used is noted here."""
+        other = Runs(subject(model), self.root, self.count, self._told, self.sheets, self._shipped, self.workers)
+        other.folders = self.folders
+        return other
 
     def vectors(self, guidance: Guidance) -> Vectors:
         """Guidance vectors of a setting, step by step."""
         cell = Cell(self.who.name, guidance)
         values = self._shipping(cell, "vectors")
         if values is None:
-            values = vectors(cell, self.root, self.count, lambda done: self._told(str(guidance), done, self.count))
+            values = vectors(
+                cell, self.root, self.count, lambda done: self._told(str(guidance), done, self.count), self.workers
+            )
         return named_vectors(values, self._noted(cell))
 
     def sheet(self, title: str, guidance: Guidance) -> Sheet:
@@ -94,12 +107,8 @@ class Runs:
         return self.folders[-1]
 
     def _make(self, cell: Cell) -> None:
-        for done in make(cell, self.root, self.count):
+        for done in make(cell, self.root, self.count, self.workers):
             self._told(str(cell.guidance), done, self.count)
-
-    def _passes(self, guidance: Guidance, steps: int) -> float:
-        """Forward passes of the denoiser for one video, each counted as a whole one."""
-        return plan(self.who.pipe, guidance=guidance, num_inference_steps=steps, **self.who.call(0, 1)).rows
 
 
 def put(claim: Claim, runs: Runs) -> Finding:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from stg_lab.errors import RecordingError
-from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, loaded, subject
+from stg_lab.evidence.subjects import PER_CAPTION, STEPS, loaded, subject
+from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import sample
 from stg_lab.weak.checkpoint import Checkpoint
@@ -28,14 +29,17 @@ class Cell:
     """One setting of which many videos are made. Video i is seeded i and shows caption i // 4, in every cell alike.
 
     Attributes:
-        model: name of an embedded model.
+        model: name of a subject.
         guidance: how it is guided.
         steps: sampling steps.
+        choosing: whether a choice is made by its videos. They have captions (one each) and seeds of their own, which no test
+            looks at.
     """
 
     model: str
     guidance: Guidance
     steps: int = STEPS
+    choosing: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -45,6 +49,7 @@ class Cell:
             "guidance": self.guidance.to_dict(),
             "text": str(self.guidance),
             "steps": self.steps,
+            **({"choosing": True} if self.choosing else {}),
         }
 
     @property
@@ -56,25 +61,37 @@ class Cell:
 
     def folder(self, root: Path) -> Path:
         """Where its videos lie."""
-        return root / self.model / self.name
+        return root / self.model / (f"choice-{self.name}" if self.choosing else self.name)
 
 
-def make(cell: Cell, root: Path, count: int) -> Iterator[int]:
+def make(cell: Cell, root: Path, count: int, workers: Workers = ALONE) -> Iterator[int]:
     """Make the videos of a cell that are missing; gives how many videos there are after each batch.
 
     Args:
         root: folder of the runs.
         count: how many videos there shall be; a multiple of 4, so that every caption has all of its own.
+        workers: who makes the batches.
     """
     if count % PER_CAPTION:
         raise ValueError(f"a cell has {PER_CAPTION} videos of each caption: choose a multiple of that, not {count}.")
-    folder, who = begun(cell, root), subject(cell.model)
-    for first in range(0, count, BATCH):
-        file = _file(folder, first)
-        some = min(BATCH, count - first)
-        if not file.exists() or len(kept_arrays(file)["video"]) < some:
-            keep_arrays(file, {"video": _sampled(cell, who, first, some)})
-        yield first + some
+    folder = begun(cell, root)
+    batches = {first: min(BATCH, count - first) for first in range(0, count, BATCH)}
+    missing = [(cell, folder, first, some) for first, some in batches.items() if not _there(folder, first, some)]
+    done = count - sum(some for *_, some in missing)
+    yield done
+    for some in workers.do(_make_batch, missing):
+        done += some
+        yield done
+
+
+def _there(folder: Path, first: int, some: int) -> bool:
+    file = _file(folder, first)
+    return file.exists() and len(kept_arrays(file)["video"]) >= some
+
+
+def _make_batch(cell: Cell, folder: Path, first: int, some: int) -> int:
+    keep_arrays(_file(folder, first), {"video": _sampled(cell, first, some)})
+    return some
 
 
 def videos(cell: Cell, root: Path, count: int) -> np.ndarray:
@@ -111,14 +128,14 @@ def once(file: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, 
     return kept_arrays(file)
 
 
-def _sampled(cell: Cell, who: Subject, first: int, count: int) -> np.ndarray:
+def _sampled(cell: Cell, first: int, count: int) -> np.ndarray:
+    who = subject(cell.model)
     run = sample(
         who.pipe,
         guidance=cell.guidance,
-        seed=first,
         record=False,
         num_inference_steps=cell.steps,
-        **who.call(first, count),
+        **who.call(first, count, cell.choosing),
     )
     return (run.video.clip(0, 1) * 255).round().astype(np.uint8)
 

@@ -17,10 +17,10 @@ WIDE = 30  # largest value over the smallest, from which an axis is logarithmic
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure's panel: estimates over numbers or over names."""
+    """One line of a figure's panel: estimates over numbers or over names, or over other estimates (a point with two intervals)."""
 
     name: str
-    x: Sequence[float | str]
+    x: Sequence[float | str | Estimate]
     y: Sequence[Estimate]
 
 
@@ -34,6 +34,11 @@ class Panel:
     lines: Sequence[Line]
     real: float | None = None  # the same measured on rendered clips
     bar: float | None = None  # what this project asks of its models
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether both axes are measured: one point a line, over an estimate."""
+        return isinstance(self.lines[0].x[0], Estimate)
 
     @property
     def log(self) -> bool:
@@ -83,6 +88,8 @@ class Bench(Protocol):
 
     def __call__(self, guidance: Guidance, steps: int = STEPS) -> Scores: ...
 
+    def of(self, model: str) -> Bench: ...
+
     def vectors(self, guidance: Guidance) -> Vectors: ...
 
     def sheet(self, title: str, guidance: Guidance) -> Sheet: ...
@@ -95,12 +102,12 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper.
+    """One claim, of the paper or of this project.
 
     Attributes:
         number: as in docs/evidence.md.
         title: the claim in a line.
-        source: where the paper makes it; number 0 is this project's own.
+        source: where the paper makes it, or that it is this project's own.
         test: how it is tested here, and what decides.
         models: which models it is put to.
         find: the test.
@@ -118,6 +125,7 @@ class Claim:
 
 CLAIMS: dict[int, Claim] = {}
 JOINT, FACTORISED, IMAGE = "digits-joint", "digits-factorised", "digits-i2v"
+PLAIN = "digits-joint-plain"  # digits-joint before it was trained with stochastic depth
 TEXT = (JOINT, FACTORISED)
 ALL = (*TEXT, IMAGE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from stg_lab.errors import LabError
 from stg_lab.evidence.claim import CLAIMS, Finding, Panel
 from stg_lab.evidence.kept import file_of, read
 from stg_lab.evidence.page import cell, figure_of
-from stg_lab.evidence.statistics import FAILS, HOLDS
+from stg_lab.evidence.statistics import FAILS, HOLDS, Estimate
 from stg_lab.palette import SERIES
 from stg_lab.shipped import data_folder
 
@@ -161,6 +161,17 @@ def _mark(verdict: str) -> str:
     return f"<b style='color:{colour}'>{sign} {escape(verdict)}</b>"
 
 
+def _reach(estimates: Sequence[Any]) -> dict[str, Any]:
+    """Intervals as plotly's error bars."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [e.high - e.value for e in estimates],
+        "arrayminus": [e.value - e.low for e in estimates],
+        "thickness": 1.2,
+    }
+
+
 def _plot(panel: Panel) -> go.Figure:
     import plotly.graph_objects as go
 
@@ -168,16 +179,11 @@ def _plot(panel: Panel) -> go.Figure:
     for number, line in enumerate(panel.lines):
         y, colour = line.y, SERIES[number % len(SERIES)]
         figure.add_scatter(
-            x=list(line.x),
+            x=[x.value if isinstance(x, Estimate) else x for x in line.x],
             y=[e.value for e in y],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [e.high - e.value for e in y],
-                "arrayminus": [e.value - e.low for e in y],
-                "thickness": 1.2,
-            },
-            mode="markers" if isinstance(line.x[0], str) else "lines+markers",
+            error_x=_reach(line.x) if panel.is_plane else None,
+            error_y=_reach(y),
+            mode="lines+markers" if isinstance(line.x[0], int | float) else "markers",
             name=line.name or panel.ylabel,
             marker={"color": colour, "size": 8},
             line={"color": colour},

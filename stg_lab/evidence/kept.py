@@ -32,7 +32,7 @@ def keep(folder: Path, claim: Claim, model: str, found: Finding, about: Mapping[
     made_by = {"stg_lab": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
     values = {
-        "claim": claim.number, "model": model, "verdict": found.verdict, "because": found.because,
+        "claim": claim.number, "model": model, "test": claim.test, "verdict": found.verdict, "because": found.because,
         "about": {**about, "device": device, **made_by},
         "rows": [{k: _plain(v) for k, v in row.items()} for row in found.rows],
         "panels": [_panel(panel) for panel in found.panels],
@@ -58,7 +58,7 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
     """A finding, and what is known about it."""
     values = json.loads(file.read_text())
     panels = [
-        Panel(p["title"], p["xlabel"], p["ylabel"], [Line(n["name"], n["x"], [Estimate(**e) for e in n["y"]]) for n in p["lines"]], p["real"], p.get("bar"))
+        Panel(p["title"], p["xlabel"], p["ylabel"], [_line(n) for n in p["lines"]], p["real"], p.get("bar"))
         for p in values["panels"]
     ]  # fmt: skip
     rows = [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in values["rows"]]
@@ -66,8 +66,13 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
     return Finding(values["verdict"], values["because"], rows, panels, values["folders"], sheets), values["about"]
 
 
+def _line(n: dict[str, Any]) -> Line:
+    x = [Estimate(**value) if isinstance(value, dict) else value for value in n["x"]]
+    return Line(n["name"], x, [Estimate(**e) for e in n["y"]])
+
+
 def _panel(p: Panel) -> dict[str, Any]:
-    lines = [{"name": n.name, "x": list(n.x), "y": [e.as_dict() for e in n.y]} for n in p.lines]
+    lines = [{"name": n.name, "x": [_plain(value) for value in n.x], "y": [e.as_dict() for e in n.y]} for n in p.lines]
     return {"title": p.title, "xlabel": p.xlabel, "ylabel": p.ylabel, "real": p.real, "bar": p.bar, "lines": lines}
 
 

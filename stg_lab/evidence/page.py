@@ -18,6 +18,7 @@ from stg_lab.shipped import data_folder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARKERS = "osD"
 INTRODUCTION = """# The paper's claims, put to the test
 
 Made by `make evidence` from the findings in `data/evidence/`; nothing here is typed by hand. Each claim of the paper
@@ -155,6 +156,40 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
 
 
 def _draw(ax: Any, panel: Panel) -> None:
+    (_draw_points if panel.is_plane else _draw_lines)(ax, panel)
+    ax.set(title=panel.title, xlabel=panel.xlabel)
+    ax.title.set_size(9)
+    ax.xaxis.label.set_size(8)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    if panel.log:
+        ax.set_yscale("log")
+    elif panel.title.startswith("share"):
+        _end_at_one(ax)
+
+
+def _draw_points(ax: Any, panel: Panel) -> None:
+    """One point a setting, with an interval along each axis."""
+    for number, line in enumerate(panel.lines):
+        (x,), (y,) = line.x, line.y
+        assert isinstance(x, Estimate)
+        reach = [[x.value - x.low], [x.high - x.value]]
+        style = {"color": SERIES[number % len(SERIES)], "fmt": MARKERS[number // len(SERIES) % len(MARKERS)]}
+        ax.errorbar(
+            [x.value],
+            [y.value],
+            [[y.value - y.low], [y.high - y.value]],
+            reach,
+            ms=5,
+            lw=1,
+            capsize=2,
+            label=line.name,
+            **style,
+        )
+    ax.set_ylabel(panel.ylabel, fontsize=8)
+
+
+def _draw_lines(ax: Any, panel: Panel) -> None:
     for number, line in enumerate(panel.lines):
         names = isinstance(line.x[0], str)
         x: list[Any] = list(range(len(line.x))) if names else list(line.x)
@@ -170,22 +205,13 @@ def _draw(ax: Any, panel: Panel) -> None:
             width = 14 if len(x) < 4 else 9
             ax.set_xticks(x, [textwrap.fill(str(n), width, break_long_words=False) for n in line.x])
             ax.margins(x=0.25 if len(x) < 4 else 0.08)
-    measured = {value for line in panel.lines for value in line.x if not isinstance(value, str)}
+    measured = {value for line in panel.lines for value in line.x if isinstance(value, int | float)}
     if 0 < len(measured) <= 12:
         ax.set_xticks(sorted(measured), [f"{value:g}" for value in sorted(measured)])
     if panel.real is not None:
         ax.axhline(panel.real, color="0.45", lw=0.9, ls="--", label="rendered clips")
     if panel.bar is not None:
         ax.axhline(panel.bar, color=SERIES[1], lw=1.2, ls=":", label="asked for")
-    ax.set(title=panel.title, xlabel=panel.xlabel)
-    ax.title.set_size(9)
-    ax.xaxis.label.set_size(8)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
-    if panel.log:
-        ax.set_yscale("log")
-    elif panel.title.startswith("share"):
-        _end_at_one(ax)
 
 
 def _level(line: Line, panel: Panel) -> bool:

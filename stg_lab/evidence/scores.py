@@ -18,10 +18,22 @@ from stg_lab.evidence.subjects import CAPTIONS_SEED, PER_CAPTION, Subject, subje
 from stg_lab.metrics import sets
 
 #: Scores of each video, by column of the tables.
-PER_VIDEO = ("digit", "colour", "motion", "right", "diversity", "dynamic", "sharpness", "saturation", "flicker")
+PER_VIDEO = (
+    "digit",
+    "colour",
+    "motion",
+    "right",
+    "log_probability",
+    "diversity",
+    "dynamic",
+    "sharpness",
+    "saturation",
+    "flicker",
+)
 SHARES = ("digit", "colour", "motion", "right")  # of them: true or not of a video
 FEATURES = ("features", "texture")
 RESAMPLES_OF_SETS = 200
+LEAST_PROBABILITY = 1e-3  # what a hopeless video counts as, so that one of them does not outweigh all others
 REAL = 1024  # rendered clips, at least, that sets are compared with
 
 
@@ -36,6 +48,7 @@ class Scores:
         features: what the judge answers from, `(video, 128)`: what videos show.
         texture: of its first layers, `(video, 128)`: how well they are drawn (`metrics.texture_features`).
         passes: forward passes of the denoiser for one video.
+        cost: the same with prefix reuse, in whole passes: a weak pass counts by the share of the blocks that it runs.
     """
 
     name: str
@@ -43,6 +56,7 @@ class Scores:
     features: np.ndarray
     texture: np.ndarray
     passes: float
+    cost: float = 0.0
     folder: str = ""
 
     @property
@@ -59,6 +73,12 @@ class Scores:
     def minus(self, other: Scores, name: str) -> Estimate:
         """Difference of means, paired by seed."""
         return difference(self.values[name], other.values[name], unit=float(name in SHARES))
+
+    def second_difference(self, less: Scores, other: Scores, other_less: Scores, name: str) -> Estimate:
+        """How much more this setting gains over one than another does over its own, `(self - less) - (other - other_less)`, paired
+        by seed."""
+        mine, theirs = self.values[name] - less.values[name], other.values[name] - other_less.values[name]
+        return difference(mine, theirs, unit=float(name in SHARES))
 
     def frechet(self, real: Scores) -> Estimate:
         """Frechet distance to rendered clips in texture features: how well videos are drawn."""
@@ -104,12 +124,10 @@ def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np
     """Every score of videos whose captions come four in a row. Features at half precision, in which they ship: so the numbers
     are the same from there."""
     right, features = judge.right(video, labels), judge.embed(video)
-    answers = (
-        ("digit", "colour") if who.image else ("digit", "colour", "motion")
-    )  # a first frame leaves the motion open
     return {
         **{name: right[name].astype(float) for name in ("digit", "colour", "motion")},
-        "right": np.all([right[name] for name in answers], axis=0).astype(float),
+        "right": told_right(video, labels, who),
+        "log_probability": log_probability(video, labels, who),
         "diversity": within_captions(features),
         "dynamic": metrics.flow_motion(video),
         "sharpness": metrics.laplacian_variance(video),
@@ -118,6 +136,23 @@ def measured(video: np.ndarray, labels: list[Any], who: Subject) -> dict[str, np
         "features": features.astype(np.float16),
         "texture": metrics.texture_features(video).astype(np.float16),
     }
+
+
+def asked_of(who: Subject) -> tuple[str, ...]:
+    """What a video of this model is asked for; a first frame leaves the motion open."""
+    return ("digit", "colour") if who.image else ("digit", "colour", "motion")
+
+
+def told_right(video: np.ndarray, labels: list[Any], who: Subject) -> np.ndarray:
+    """Whether the judge sees all that each video was asked for, 1.0 or 0.0."""
+    right = judge.right(video, labels)
+    return np.all([right[name] for name in asked_of(who)], axis=0).astype(float)
+
+
+def log_probability(video: np.ndarray, labels: list[Any], who: Subject) -> np.ndarray:
+    """Logarithm of the judge's calibrated probability of all that each video was asked for; at least log 0.001."""
+    p = judge.probabilities(video, labels)
+    return np.log(np.prod([p[name] for name in asked_of(who)], axis=0).clip(LEAST_PROBABILITY))
 
 
 def within_captions(features: np.ndarray) -> np.ndarray:
@@ -140,10 +175,12 @@ def real_scores(who: Subject, count: int, root: Path) -> Scores:
     return named_scores("rendered clips", once(file, measure))
 
 
-def named_scores(name: str, values: Mapping[str, np.ndarray], passes: float = 0.0, folder: str = "") -> Scores:
+def named_scores(
+    name: str, values: Mapping[str, np.ndarray], passes: float = 0.0, cost: float = 0.0, folder: str = ""
+) -> Scores:
     """What `measured` gave, by name."""
     features, texture = (values[part].astype(np.float32) for part in FEATURES)
-    return Scores(name, {n: v for n, v in values.items() if n not in FEATURES}, features, texture, passes, folder)
+    return Scores(name, {n: v for n, v in values.items() if n not in FEATURES}, features, texture, passes, cost, folder)
 
 
 def judge_fingerprint() -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from stg_lab.evidence.cells import BATCH, Cell, begun, once
 from stg_lab.evidence.statistics import Estimate, mean
 from stg_lab.evidence.subjects import subject
+from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import COND, GUIDED
 from stg_lab.metrics import laplacian_variance
 from stg_lab.recording import Recording
@@ -55,7 +56,7 @@ class Vectors:
 
 
 def vectors(
-    cell: Cell, root: Path, count: int, told: Callable[[int], None] = lambda done: None
+    cell: Cell, root: Path, count: int, told: Callable[[int], None] = lambda done: None, workers: Workers = ALONE
 ) -> dict[str, np.ndarray]:
     """Record a cell's first videos and measure the guidance vectors; parts that were measured before are read.
 
@@ -68,10 +69,10 @@ def vectors(
     folder = begun(cell, root)
 
     def measure() -> dict[str, np.ndarray]:
-        parts = []
-        for first in range(0, count, BATCH):
-            parts.append(_part(cell, folder, first, min(BATCH, count - first)))
-            told(first + len(parts[-1][SIGMA]))
+        batches = [(cell, folder, first, min(BATCH, count - first)) for first in range(0, count, BATCH)]
+        for done, _ in enumerate(workers.do(_part, batches), start=1):
+            told(min(done * BATCH, count))
+        parts = [_part(*batch) for batch in batches]  # from disk
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     return once(folder / f"vectors-{count}.npz", measure)
@@ -93,7 +94,6 @@ def _part(cell: Cell, folder: Path, first: int, count: int) -> dict[str, np.ndar
         run = sample(
             who.pipe,
             guidance=cell.guidance,
-            seed=first,
             num_inference_steps=cell.steps,
             **who.call(first, count),
         )

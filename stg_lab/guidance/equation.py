@@ -125,6 +125,8 @@ def _vector(g: Guidance, term: Term, predictions: Mapping[str, Any], at: Moment,
     vector = reference - weak
     for rule in term.rules:
         vector = rule.on_vector(vector, reference, weak, at, key)
+        if rule.needs_uncond:
+            vector = rule.on_part(vector, predictions[COND] - _branch(predictions, UNCOND))
     return vector
 
 

@@ -28,6 +28,7 @@ class Rule:
     """
 
     method: ClassVar[str] = ""
+    needs_uncond: ClassVar[bool] = False  # whether it asks for CFG's vector, `on_part`
 
     def __init_subclass__(cls) -> None:
         RULES[cls.method] = cls
@@ -38,6 +39,10 @@ class Rule:
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
         """Another vector in place of `cond - weak`; `key` tells terms apart in `at.memory`."""
+        return vector
+
+    def on_part(self, vector: Any, cfg: Any) -> Any:
+        """Another vector, given CFG's, `cond - uncond`; asked where `needs_uncond` is True."""
         return vector
 
     def on_guided(self, guided: Any, at: Moment) -> Any:
@@ -161,3 +166,30 @@ class Magnitude(Rule):
         length = norm(weak)
         ratio = norm(cond - weak) / (length + (length == 0))
         return vector * (math.e ** (-self.alpha * ratio) * (length != 0))
+
+
+@dataclass(frozen=True)
+class Part(Rule):
+    """Only the part of the vector along CFG's, or only what is left beside it; the two add up to the vector.
+
+    A way to ask which of the two does what a weak model is used for. CFG itself need not act: `lab.CFG([1] * steps)` has the
+    unconditional prediction computed and leaves it out of the sum.
+
+    Args:
+        which: "along_cfg" or "beside_cfg".
+    """
+
+    method: ClassVar[str] = "part"
+    needs_uncond: ClassVar[bool] = True
+
+    which: str = "along_cfg"
+
+    def __post_init__(self) -> None:
+        if self.which not in ("along_cfg", "beside_cfg"):
+            raise GuidanceError(f"part(which) takes 'along_cfg' or 'beside_cfg', got {self.which!r}.")
+
+    def on_part(self, vector: Any, cfg: Any) -> Any:
+        return (parallel if self.which == "along_cfg" else orthogonal)(vector, cfg)
+
+    def _given(self) -> dict[str, Any]:
+        return {"which": self.which}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.moment import Moment
-from stg_lab.guidance.rules import APG, Magnitude, Rule, Tangential, ZeroStar
+from stg_lab.guidance.rules import APG, Magnitude, Part, Rule, Tangential, ZeroStar
 from stg_lab.guidance.scales import number, schedule
 
 if TYPE_CHECKING:
@@ -187,6 +187,10 @@ class Term(Arithmetic):
     def magnitude(self, alpha: float = 8.0) -> Any:
         """Magnitude-aware guidance on this term; see `Magnitude`."""
         return self._with(Magnitude(alpha))
+
+    def part(self, which: str) -> Any:
+        """Only the part of this term's vector along CFG's ("along_cfg"), or what is left ("beside_cfg"); see `Part`."""
+        return self._with(Part(which))
 
     def _with(self, rule: Rule) -> Any:
         return replace(self, rules=(*self.rules, rule))

@@ -177,9 +177,13 @@ class Guidance(Arithmetic):
 
     @property
     def needs_uncond(self) -> bool:
-        """Whether an unconditional call of the pipeline must be there, by CFG itself or by a weak model's prompt."""
+        """Whether an unconditional call of the pipeline must be there: by what a term points to, by a weak model's prompt, or
+        by a rule that asks for CFG's vector."""
         passes = [t for t in self.terms if t.weak_model is not None and not t.never]
-        return any(t.reference == UNCOND or t.weak_model.prompt == "negative" for t in passes)  # type: ignore[union-attr]
+        return any(
+            t.reference == UNCOND or t.weak_model.prompt == "negative" or any(rule.needs_uncond for rule in t.rules)  # type: ignore[union-attr]
+            for t in passes
+        )
 
     @property
     def plain_cfg(self) -> bool:

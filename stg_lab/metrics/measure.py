@@ -114,12 +114,11 @@ def _measure_one(found: Measured, clip: Clip, caption: str | None, judge: bool, 
 
         found.features.setdefault("judge", []).append(judged.judge_features(video)[0])
         found.features.setdefault("texture", []).append(judged.texture_features(video)[0])
-        for metric, asked in (
-            ("caption_accuracy", judged.caption_accuracy),
-            ("caption_probability", judged.caption_probability),
-        ):
-            for name, seen in (asked(video, [caption]) if caption else {}).items():
-                found.add(f"{metric}: {name}", seen[0])
+        if caption is not None:
+            for name, right in judged.caption_accuracy(video, [caption]).items():
+                found.add(f"caption_accuracy: {name}", right[0])
+            for name, p in judged.caption_probability(video, [caption]).items():
+                found.add(f"caption_probability: {name}", p[0])
     if videomae is not None:
         from stg_lab.metrics.videomae import videomae_features
 
