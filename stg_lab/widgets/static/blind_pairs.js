@@ -1,5 +1,6 @@
 // Blind pairs: two videos of one caption and seed, and one question about them. Which is which is known in the kernel alone.
 
+const ANSWERS = new Set(["left", "right", "equal"]);
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "equal", "=": "equal", Backspace: "undo" };
 const SIDES = ["left", "right"];
 
@@ -60,7 +61,7 @@ class BlindPairs extends Explorer {
   say(what) {
     const { number } = this.get("question");
     const over = Boolean(this.get("result"));
-    if (!this.live || this.waits || (what === "undo" && !this.get("progress")) || (over && KEYS_OF_ANSWERS.has(what))) return;
+    if (!this.live || this.waits || (what === "undo" && !this.get("progress")) || (over && ANSWERS.has(what))) return;
     this.set({ given: { count: this.get("heard") + 1, do: what, number: number ?? -1 } });
     this.enable();
   }
@@ -108,8 +109,11 @@ class BlindPairs extends Explorer {
   }
 
   enable() {
-    const [result, playing, idle] = [this.get("result"), this.get("playing"), this.live && !this.waits];
-    for (const button of this.answers) button.setAttribute("aria-disabled", String(!idle));
+    const [result, playing] = [this.get("result"), this.get("playing")];
+    for (const button of this.answers) {
+      button.disabled = !this.live;
+      button.setAttribute("aria-disabled", String(!this.live || this.waits)); // disabled for a moment, it would lose the focus
+    }
     this.undo.disabled = !this.live || !this.get("progress");
     this.stopper.hidden = Boolean(result) && this.get("progress") >= this.view.total;
     this.stopper.textContent = result ? "Go on" : "Stop and show the result";
@@ -153,6 +157,5 @@ class BlindPairs extends Explorer {
   }
 }
 
-const KEYS_OF_ANSWERS = new Set(["left", "right", "equal"]);
 const render = renderer(BlindPairs);
 export default { render };
