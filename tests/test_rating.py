@@ -337,7 +337,7 @@ def test_rough_previews_are_refused(recorded, tmp_path):
 
 def test_no_folder_of_a_checkpoint_gets_into_a_name(recorded, tmp_path):
     rec = first_of(recorded[0])
-    rec.settings["guidance_text"] = "CFG(4) + STG(1, checkpoint:/home/anna/models/early)"
+    rec.settings["guidance_text"] = "CFG(4) + STG(1, checkpoint:/home/anna maria/models/early)"
     rating = lab.rate(rec, recorded[1], out=tmp_path / "r.jsonl")
     assert rating.settings[1] == "CFG(4) + STG(1, checkpoint:early)"
     text = (tmp_path / "r.jsonl").read_text()

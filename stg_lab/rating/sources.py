@@ -18,7 +18,7 @@ from stg_lab.recording import Recording, as_source
 from stg_lab.sheets import to_bytes
 
 WHAT = "a Run, a Recording, the path or name of one, or an array of video (batch, frame, height, width, 3) in [0, 1]"
-FOLDERS = re.compile(r"[^\s(,:@]*[/\\](?=[^\s),/\\])")  # everything of a path but its last part
+FOLDERS = re.compile(r"[^(),:]*[/\\]")  # everything of a path but its last part
 
 
 class Key(NamedTuple):
