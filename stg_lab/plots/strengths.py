@@ -10,6 +10,8 @@ from stg_lab.rating import Result
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+TICKS = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 3)]  # plotly's own crowd on a narrow axis
+
 
 def strengths(result: Result, *, height: int | None = None) -> go.Figure:
     """Bradley-Terry strengths with 95 % intervals, on a logarithmic axis: a panel for each aspect, a row for each setting.
@@ -50,6 +52,6 @@ def strengths(result: Result, *, height: int | None = None) -> go.Figure:
         height=height or 150 + 44 * len(result.settings),
         margin={"l": 20, "r": 20, "t": 40, "b": 50},
     )
-    figure.update_xaxes(type="log", title="strength", dtick="D1" if len(aspects) < 3 else None)
+    figure.update_xaxes(type="log", title="strength", matches="x", tickvals=TICKS, ticktext=[f"{x:g}" for x in TICKS])
     figure.update_yaxes(automargin=True, autorange="reversed", type="category")
     return figure
