@@ -28,8 +28,9 @@ lab: $(VENV) ## open the course page in JupyterLab
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
 
-judge: $(VENV) ## train the judge of the digits world anew
+judge: $(VENV) ## train the judge of the digits world anew, and calibrate it
 	$(BIN)/python -m stg_lab.digits.train_judge
+	$(BIN)/python -m stg_lab.digits.calibrate
 
 # glibc hands large tensors back to the system after every operation; to keep them makes sampling a tenth to a fifth faster.
 evidence: export MALLOC_MMAP_THRESHOLD_ = 2000000000

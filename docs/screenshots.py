@@ -54,6 +54,14 @@ def fork() -> Any:
     return widget
 
 
+def pairs() -> Any:
+    """A question about two videos."""
+    with tempfile.TemporaryDirectory() as folder:
+        rating = lab.rate("first_light", "first_light_cfg", out=Path(folder) / "ratings.jsonl", rater=1, seed=0)
+        rating.answer("equal")
+        return rating.widget
+
+
 #: Name -> explorer, look, width of the page in pixels.
 SHOTS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "x0_explorer": (x0, "dark", 1180),
@@ -61,6 +69,7 @@ SHOTS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "orthogonality_explorer": (orthogonality, "light", 1180),
     "ablation_explorer": (ablation, "dark", 1180),
     "fork_explorer": (fork, "light", 1180),
+    "blind_pairs": (pairs, "light", 900),
 }
 
 

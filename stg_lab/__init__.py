@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
+    from stg_lab.rating import ratings
     from stg_lab.recommended import describe
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
+    from stg_lab.widgets import rate
 
 #: Public name -> (module, name there). A name of None is the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
@@ -68,6 +70,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "recordings": ("stg_lab.recording", "recordings"),
     "pack": ("stg_lab.recording", "pack"),
     "report": ("stg_lab.report", None),
+    "rate": ("stg_lab.widgets", "rate"),
+    "ratings": ("stg_lab.rating", "ratings"),
     "Recording": ("stg_lab.recording", "Recording"),
     "IncompleteRecordingWarning": ("stg_lab.recording", "IncompleteRecordingWarning"),
     "LabError": ("stg_lab.errors", "LabError"),

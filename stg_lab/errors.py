@@ -46,6 +46,10 @@ class MetricError(LabError, ValueError):
     """Videos or features that a metric cannot measure."""
 
 
+class RatingError(LabError, ValueError):
+    """Ratings that cannot be written, read or taken together."""
+
+
 class RecordingError(LabError, OSError):
     """A recording that cannot be written or read."""
 

@@ -82,8 +82,33 @@ def test_a_broken_recording_is_told_in_place_and_the_next_one_opens(copy, whole)
 
 def test_given_recordings_come_before_those_that_ship(whole, monkeypatch):
     monkeypatch.setenv(bench.GIVEN, json.dumps([str(whole)]))
-    monkeypatch.setattr(bench, "Bench", lambda places: places)
-    assert bench.show() == [str(whole), *lab.recordings()]
+    monkeypatch.setattr(bench, "Bench", lambda places, rated: (places, rated))
+    assert bench.show() == ([str(whole), *lab.recordings()], [str(whole)])
+
+
+def test_several_given_recordings_can_be_rated_and_the_app_goes_on_where_it_stopped(
+    whole, other, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(bench.FOLDER, str(tmp_path))
+    assert bench.PAIRS not in dict(Bench([str(whole)], [str(whole)]).chooser.options).values()
+    app = Bench([str(whole), str(other)], [str(whole), str(other)])
+    app.chooser.value = bench.PAIRS
+    assert shown(app) == {"Blind pairs": "BlindPairs"}
+    app.tabs.children[0].children[0].do("left")
+    again = Bench([str(whole), str(other)], [str(other), str(whole)])
+    again.chooser.value = bench.PAIRS
+    assert again.tabs.children[0].children[0].progress == 1
+    [kept] = (tmp_path / "out").iterdir()
+    assert lab.ratings(kept).answers == 1
+    again.chooser.value = str(whole)
+    assert shown(again)["Predictions"] == "X0Explorer"
+
+
+def test_recordings_that_are_no_pairs_are_told_in_place(whole, monkeypatch, tmp_path):
+    monkeypatch.setenv(bench.FOLDER, str(tmp_path))
+    app = Bench(["layers", str(whole)], ["layers", str(whole)])
+    app.chooser.value = bench.PAIRS
+    assert "two recordings or more" in app.tabs.children[0].children[0].value
 
 
 # --- starting it --------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ FLOORS = (
     ("sampling",),
     ("sweeps",),
     ("metrics",),
-    ("analysis",),
+    ("analysis", "rating"),
     ("plots", "figures"),
     ("widgets",),
     ("report",),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from stg_lab.app.bench import GIVEN
+from stg_lab.app.bench import FOLDER, GIVEN
 from stg_lab.errors import CallError
 from stg_lab.recording import recordings
 from stg_lab.report.sources import open_any
@@ -21,7 +21,8 @@ def serve(given: Iterable[str] = (), *, port: int = PORT, browser: bool = True) 
     """Serve the explorers of recordings until interrupted. Only who has the printed address, with its token, is let in.
 
     Args:
-        given: paths of recordings and sweeps; those that ship are there in any case.
+        given: paths of recordings and sweeps; those that ship are there in any case. Several recordings of the same captions and
+            seeds can be rated in blind pairs; the answers go to `out/ratings-....jsonl` of the current folder.
         port: of 127.0.0.1; the next free one where it is taken.
         browser: open the address in a browser.
 
@@ -37,6 +38,7 @@ def serve(given: Iterable[str] = (), *, port: int = PORT, browser: bool = True) 
     from stg_lab.app.server import start
 
     os.environ[GIVEN] = json.dumps(places)  # for the kernels, which inherit it
+    os.environ[FOLDER] = str(Path.cwd())
     start(port=port, token=secrets.token_urlsafe(24), browser=browser)
 
 

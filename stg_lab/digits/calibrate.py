@@ -23,11 +23,12 @@ from torch import Tensor
 
 from stg_lab.digits import world
 from stg_lab.digits.judge import ANSWERS, CONFIG, Judge, judge_folder, load_judge, logits_of
-from stg_lab.digits.train_judge import bend, spoil
+from stg_lab.digits.train_judge import bend, spoil, write_card
 
 CLIPS = 4000
 MOST_SURE = 0.25  # lowest temperature: where every clip is read right, likelihood alone would go on to zero
 EDGES = (0.0, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1.0)  # of groups of probabilities
+FEWEST = 20  # clips of a group that is drawn
 ALL = "all three"
 
 
@@ -95,17 +96,18 @@ def calibrate(net: Judge, count: int = CLIPS) -> dict[str, Any]:
     return {"temperature": temperatures, "clips": len(clips), **checked}
 
 
-def write(folder: Path) -> dict[str, Any]:
-    """Calibrate the judge in a folder; into its config.json, and as a picture beside it."""
+def write(folder: Path, net: Judge) -> dict[str, Any]:
+    """Calibrate a judge; into config.json and the card in its folder, and as a picture beside them."""
     facts = json.loads((folder / CONFIG).read_text())
-    facts["calibration"] = calibrate(load_judge())
+    facts["calibration"] = calibrate(net)
     (folder / CONFIG).write_text(json.dumps(facts, indent=1) + "\n")
     draw(facts["calibration"], folder / "calibration.png")
+    write_card(folder)
     return facts
 
 
 def draw(found: dict[str, Any], image: Path) -> None:
-    """Reliability diagrams, before and after."""
+    """Reliability diagrams, before and after; of groups with so many clips that a share means something."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +117,7 @@ def draw(found: dict[str, Any], image: Path) -> None:
     for ax, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         ax.plot([0, 1], [0, 1], color="0.75", lw=0.9)
         for kind, colour in (("before", "#999999"), ("after", "#0072B2")):
-            rows = found[kind][name]["groups"]
+            rows = [row for row in found[kind][name]["groups"] if row["clips"] >= FEWEST]
             label = f"{kind}: error {found[kind][name]['error']:.1%}"
             ax.plot(
                 [r["probability"] for r in rows],
@@ -134,4 +136,4 @@ def draw(found: dict[str, Any], image: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(write(judge_folder())["calibration"]["after"], indent=1))
+    print(json.dumps(write(judge_folder(), load_judge())["calibration"]["temperature"], indent=1))

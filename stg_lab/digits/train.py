@@ -66,6 +66,13 @@ class Trainer:
         adam = torch.optim.AdamW(rest, lr=r.adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
         return [muon, adam]
 
+    def formats(self) -> str:
+        """A line on the number formats that this machine trains in."""
+        fast = has_bfloat16(self.device)
+        return "forward passes and Muon's Newton-Schulz steps in " + (
+            "bfloat16" if fast else "float32: this machine would only emulate bfloat16"
+        )
+
     def data(self, update: int, split: str = "train") -> Any:
         """The data of one update; depends on the recipe's seed and the update's number alone."""
         return self.objective.data(update, split)
@@ -200,6 +207,7 @@ def train(
         print(f"going on from update {trainer.update} of {recipe.updates} in {out}")
     elif init is not None:
         trainer.start_from(init)
+    print(trainer.formats())
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=1))
     log = _open_log(out / "loss.csv", trainer.update)

@@ -175,7 +175,12 @@ def export(net: Judge, folder: Path, updates: int, seconds: float) -> None:
         "torch": torch.__version__,
     }
     (folder / CONFIG).write_text(json.dumps(facts, indent=1) + "\n")
-    (folder / "README.md").write_text(_card(facts))
+    write_card(folder)
+
+
+def write_card(folder: Path) -> None:
+    """Write the judge's card anew, from what its config.json says."""
+    (folder / "README.md").write_text(_card(json.loads((folder / CONFIG).read_text())))
 
 
 def _card(facts: dict[str, Any]) -> str:
@@ -196,8 +201,9 @@ penultimate features are those of the set metrics in `stg_lab.metrics`.
 ```python
 from stg_lab import metrics
 
-metrics.caption_accuracy(video, captions)  # dict of (batch,) bool: digit, colour, motion, all three
-metrics.judge_features(video)              # (batch, 128)
+metrics.caption_accuracy(video, captions)     # dict of (batch,) bool: digit, colour, motion, all three
+metrics.caption_probability(video, captions)  # the same as calibrated probabilities
+metrics.judge_features(video)                 # (batch, 128)
 ```
 
 **Training.** {facts["updates"]:,} updates on {facts["batch"]} {facts["trained_on"]}, which no diffusion model saw, in
@@ -212,6 +218,26 @@ blotched, blurred, noised and holed as sampled clips are. `make judge` trains it
 
 The clips share {facts["accuracy"]["digit"]["scans"]} scans, so the interval over scans is the honest one for the digit. It always answers: a clip that shows no digit
 gets one all the same.
+{_calibration(facts["calibration"]) if "calibration" in facts else ""}"""
+
+
+def _calibration(found: dict[str, Any]) -> str:
+    temperatures = ", ".join(f"{name} {t:g}" for name, t in found["temperature"].items())
+    rows = "\n".join(
+        f"| {name} | {found['before'][name]['error']:.1%} | {found['after'][name]['error']:.1%} |"
+        for name in found["after"]
+    )
+    return f"""
+**Calibration.** Its probabilities are those of its logits divided by one temperature a question ({temperatures}), which changes no
+answer. Temperatures were fitted on {found["clips"]:,} clips of one half of the unseen scans, bent, and spoilt up to three times over; what
+is shown was measured on as many clips of the other half (`stg_lab.digits.calibrate`). Sampled videos fail in ways of their own, above
+all in their motion, where no rendered clip fails: there the probability is a guess.
+
+| | mean gap between probability and share right, before | after |
+|---|---|---|
+{rows}
+
+![reliability diagrams](calibration.png)
 """
 
 

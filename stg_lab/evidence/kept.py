@@ -55,7 +55,7 @@ def weightier(folder: Path, number: int, model: str, about: Mapping[str, Any]) -
 
 
 def read(file: Path) -> tuple[Finding, dict[str, Any]]:
-    """A finding, and what is known about it."""
+    """A finding, and what is known about it; `test` are the rules it rests on."""
     values = json.loads(file.read_text())
     panels = [
         Panel(p["title"], p["xlabel"], p["ylabel"], [_line(n) for n in p["lines"]], p["real"], p.get("bar"))
@@ -63,7 +63,9 @@ def read(file: Path) -> tuple[Finding, dict[str, Any]]:
     ]  # fmt: skip
     rows = [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in values["rows"]]
     sheets = [Sheet(**sheet) for sheet in values.get("sheets", [])]
-    return Finding(values["verdict"], values["because"], rows, panels, values["folders"], sheets), values["about"]
+    return Finding(values["verdict"], values["because"], rows, panels, values["folders"], sheets), values["about"] | {
+        "test": values.get("test")
+    }
 
 
 def _line(n: dict[str, Any]) -> Line:

@@ -80,13 +80,14 @@ def residual_or_attention(bench: Bench) -> Finding:
     nearer = alone[named].frechet_minus(alone[other], bench.real)
     beside = with_cfg[f"CFG {who.cfg:g} + {named}"].minus(with_cfg[f"CFG {who.cfg:g} + {other}"], "right")
     as_published = paper[f"{named} as in the paper"].minus(paper[f"{other} as in the paper"], "right")
-    found = {f"{name}: {who.best(part[name])}": s for name, s in alone.items()} | with_cfg | paper
+    found = {"no guidance": bench(NONE)} | {f"{name}: {who.best(part[name])}": s for name, s in alone.items()}
+    found |= with_cfg | paper
     return Finding(
         conclude(gain.above_zero if gain.above_zero is not None else nearer.below_zero),
         f"{named} less {other}: share right {gain.text()}, texture distance {nearer.text()}; with CFG, share right "
         f"{beside.text()}; as in the paper {as_published.text()}",
         rows_of(found, bench),
-        [plane({"no guidance": bench(NONE), **found}, bench)],
+        [plane(found, bench)],
     )
 
 

@@ -93,11 +93,11 @@ def equal_cost(bench: Bench) -> Finding:
     rivals = {f"CFG {s:g}, {fewer} steps": bench(cfg(s), fewer) for s in scales}
     longer = bench(NONE, more)
     less = {name: stg.minus(s, "right") for name, s in rivals.items()}
-    found = {f"STG, {STEPS} steps": stg, **rivals, f"no guidance, {more} steps": longer}
+    found = {"no guidance": bench(NONE), f"STG, {STEPS} steps": stg, **rivals, f"no guidance, {more} steps": longer}
     return Finding(
         conclude(*(no_worse(d, POINTS) for d in less.values())),
         f"share right, STG less {', less '.join(f'{n}: {d.text()}' for n, d in less.items())}; less no guidance with {more} steps: "
         f"{stg.minus(longer, 'right').text()}",
         rows_of(found, bench),
-        [plane({"no guidance": bench(NONE), **found}, bench)],
+        [plane(found, bench)],
     )

@@ -8,6 +8,7 @@ from stg_lab.plots.angles import angle_map, angles, components, removed
 from stg_lab.plots.gaussians import gaussian_scores
 from stg_lab.plots.kept import kept
 from stg_lab.plots.norms import norm_map, norms
+from stg_lab.plots.strengths import strengths
 from stg_lab.plots.vectors import vector_lengths, vector_map, vector_parts, vector_spectra
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "norm_map",
     "norms",
     "removed",
+    "strengths",
     "vector_lengths",
     "vector_map",
     "vector_parts",

@@ -1,6 +1,7 @@
 """Live views for notebooks: state and layout only, no maths."""
 
 from stg_lab.widgets.ablation_explorer import AblationExplorer, ablation_explorer
+from stg_lab.widgets.blind_pairs import BlindPairs, rate
 from stg_lab.widgets.fork_explorer import ForkExplorer, fork_explorer
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
@@ -10,6 +11,7 @@ from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 
 __all__ = [
     "AblationExplorer",
+    "BlindPairs",
     "ForkExplorer",
     "GaussianExplorer",
     "GuidanceExplorer",
@@ -22,5 +24,6 @@ __all__ = [
     "guidance_explorer",
     "live_run",
     "orthogonality_explorer",
+    "rate",
     "x0_explorer",
 ]

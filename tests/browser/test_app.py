@@ -11,8 +11,8 @@ READOUT = "() => document.querySelector('.stg-x0 .stg-readout b')?.textContent"
 @pytest.fixture(scope="module")
 def address(recorded, tmp_path_factory):
     pytest.importorskip("voila", reason="voila is not installed")
-    run, baseline = recorded
-    with running_app(tmp_path_factory.mktemp("app"), str(run.recording.path), str(baseline.recording.path)) as url:
+    given = [str(run.recording.path) for run in recorded]
+    with running_app(tmp_path_factory.mktemp("app"), *given, cwd=tmp_path_factory.mktemp("cwd")) as url:
         yield url
 
 
@@ -49,6 +49,20 @@ def test_tabs_and_recordings_can_be_chosen(app):
     page.wait_for_function(
         "() => document.querySelector('.stg-x0 .stg-guidance')?.textContent === 'CFG(4)'", timeout=60_000
     )
+    assert (app.faults, app.outside) == ([], [])
+
+
+def test_the_given_recordings_are_rated_in_blind_pairs(app, tmp_path):
+    page = app.page
+    page.locator(".stg-bench select").first.select_option(label="Blind pairs of the first 2")
+    page.wait_for_selector(".stg-blind[data-ready]", timeout=60_000)
+    page.locator(".stg-blind").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => document.querySelector('.stg-status').textContent.includes('1 of 8')")
+    page.screenshot(path=tmp_path / "pairs.png")
+    page.locator(".stg-stop").click()
+    page.locator(".stg-blind-result").wait_for()
+    assert "1 answer of 1 rater" in page.locator(".stg-blind-result").inner_text()
     assert (app.faults, app.outside) == ([], [])
 
 
