@@ -514,7 +514,8 @@ class MadeUp:
     def made(self, text, count=256):
         rng = np.random.default_rng(len(text))
         values = {n: self.rule(text, n) + self.noise * rng.normal(size=count) for n in scores.PER_VIDEO}
-        features = rng.normal(size=(count, 3)) * 0.1 + self.rule(text, "distance")
+        spread = rng.normal(size=(count, 3)) * 0.02  # near the rendered clips, one by one, but for what the rule says
+        features = self.real.features[:count] + spread + self.rule(text, "distance")
         passes = 16.0 * (1 + text.count("STG") + ("CFG(" in text and "CFG(1)" not in text))
         return Scores(text, values, features, features, passes=passes, cost=passes)
 

@@ -33,6 +33,7 @@ from stg_lab.digits.recipe import RECIPES, Recipe
 from stg_lab.sheets import contact_sheet
 
 CHECKPOINT_SECONDS = 60.0
+CONTINUED = ("second", "depth", "depth-on")  # recipes that begin with trained weights
 SHEET_SECONDS = 900.0
 
 
@@ -253,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", choices=sorted(RECIPES), nargs="?", default="digits-joint")
     parser.add_argument("--out", type=Path, help="folder for the run's state (default: runs/MODEL)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--recipe", choices=["cpu", "gpu", "second", "depth"], help="which recipe (default: by device)")
+    parser.add_argument("--recipe", choices=["cpu", "gpu", *CONTINUED], help="which recipe (default: by device)")
     parser.add_argument("--scale", type=float, default=1.0, help="make every stage this many times as long")
     parser.add_argument("--minutes", type=float, help="stop after this long; call again to go on")
     parser.add_argument("--init", type=Path, help="begin with the weights of this saved pipeline, not random ones")
@@ -266,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = a.recipe or ("gpu" if a.device.startswith("cuda") else "cpu")
     if chosen not in RECIPES[a.model]:
         parser.error(f"{a.model} has no recipe {chosen!r}; choose one of: {', '.join(RECIPES[a.model])}")
-    if chosen in ("second", "depth") and a.init is None:
+    if chosen in CONTINUED and a.init is None:
         parser.error(f"recipe {chosen!r} begins with trained weights: --init data/models/{a.model}")
     recipe = RECIPES[a.model][chosen].scaled(a.scale)
     if a.stochastic_depth is not None:

@@ -21,20 +21,24 @@ from stg_lab.evidence.subjects import CHOICE_CAPTIONS_SEED, CHOICE_SEEDS, STEPS,
 from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import CFG, STG, Guidance
 from stg_lab.metrics import frechet_distance
-from stg_lab.weak import Weak, skip
+from stg_lab.weak import skip
+from stg_lab.weak.skip import Skip
 
 FIRST, MOST, FINALISTS = 32, 128, 4
 CFG_SCALES = (1.5, 2.0, 3.0)
 
 
-def candidates(who: Subject) -> list[Weak]:
-    """Every layer: the whole block, or its attention as identity; where attention is factorised, along each axis, too."""
+def candidates(who: Subject) -> list[Skip]:
+    """Every layer: the whole block, or its attention as identity; where attention is factorised, along each axis, too; and whole
+    blocks in neighbouring pairs."""
     axes = ("joint",) if who.axes == ("joint",) else ("joint", *who.axes)
+    each = [(layer,) for layer in range(who.layers)]
+    pairs = [(layer, layer + 1) for layer in range(who.layers - 1)]
     return [
-        skip((layer,), part=part) if axis == "joint" else skip((layer,), part=part, axis=axis)
+        skip(layers, part=part) if axis == "joint" else skip(layers, part=part, axis=axis)
         for part in ("block", "attention")
         for axis in axes
-        for layer in range(who.layers)
+        for layers in [*each, *(pairs if (part, axis) == ("block", "joint") else ())]
     ]
 
 
@@ -63,13 +67,12 @@ def choose(
     def order(row: dict[str, Any]) -> tuple[float, float]:
         return row["right"], row["log_probability"]
 
-    tried = {str(w): outcome(Guidance() + STG(1.0, w), FIRST) for w in candidates(who)}
+    by_name = {str(w): w for w in candidates(who)}
+    tried = {name: outcome(Guidance() + STG(1.0, w), FIRST) for name, w in by_name.items()}
     best = sorted(tried, key=lambda name: order(tried[name]), reverse=True)
-    parts = {
-        tuple(name.split(":")[1:2] + name.split(":")[3:]): name for name in reversed(best)
-    }  # the best of each kind
-    for name in dict.fromkeys([*best[:FINALISTS], *parts.values()]):
-        tried[name] = outcome(Guidance() + STG(1.0, next(w for w in candidates(who) if str(w) == name)), MOST)
+    kinds = {_kind(by_name[name]): name for name in reversed(best)}  # the best of each
+    for name in dict.fromkeys([*best[:FINALISTS], *kinds.values()]):
+        tried[name] = outcome(Guidance() + STG(1.0, by_name[name]), MOST)
     scales = {scale: outcome(Guidance() + CFG(scale), MOST) for scale in CFG_SCALES}
     none = outcome(Guidance() + CFG(1.0), MOST)
     final = sorted(tried, key=lambda name: (tried[name]["videos"], *order(tried[name])), reverse=True)
@@ -91,6 +94,11 @@ def choose(
     file = out / f"choice-{who.name}.json"
     file.write_text(json.dumps(kept, indent=1) + "\n")
     return file
+
+
+def _kind(weak: Skip) -> tuple[str, str, int]:
+    """Part, axis, and how many layers."""
+    return weak.part, weak.axis, len(weak.layers)
 
 
 def _outcome(cell: Cell, who: Subject, root: Path, count: int) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from stg_lab.guidance import CFG, STG, Guidance
 from stg_lab.loading import embedded, load
 from stg_lab.shipped import data_folder
 from stg_lab.weak import Weak, parse, skip
+from stg_lab.weak.skip import Skip
 
 PER_CAPTION = 4  # videos of one caption in a row, so that diversity can be measured within captions
 CAPTIONS_SEED, MOST_CAPTIONS = 2024, 512
@@ -68,7 +69,7 @@ class Subject:
         return choice(self.like_model or self.name)
 
     def best(self, part: str | None = None, axis: str | None = None) -> Weak:
-        """The weak model that outcomes chose; of one kind alone, where a part or an axis is named.
+        """The weak model that outcomes chose; the best single layer of one kind, where a part or an axis is named.
 
         Raises:
             RecordingError: nothing was chosen yet.
@@ -76,7 +77,11 @@ class Subject:
         if part is None and axis is None:
             return parse(self.chosen["weak"])
         fits = [parse(row["weak"]) for row in self.chosen["rows"] if "weak" in row]
-        return next(w for w in fits if part in (None, w.part) and axis in (None, w.axis))  # type: ignore[attr-defined]
+        return next(
+            w
+            for w in fits
+            if isinstance(w, Skip) and part in (None, w.part) and axis in (None, w.axis) and len(w.layers) == 1
+        )
 
     def stg(self, scale: float = 1.0, weak: Weak | None = None, **window: Any) -> Guidance:
         """STG with the weak model that outcomes chose, or another one."""
