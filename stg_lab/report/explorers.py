@@ -187,7 +187,7 @@ def _x0(item: Item, count: int, budget: float) -> Explorer:
 
 
 def _guidance(item: Item, count: int, budget: float) -> Explorer:
-    return guidance_explorer(_first(item, count), budget=min(budget, MOST))
+    return guidance_explorer(_first(item, count), budget=min(budget, MOST), hint=False)
 
 
 def _orthogonality(item: Item, count: int, budget: float) -> Explorer:
