@@ -44,7 +44,7 @@ print([m for m in {HEAVY!r} if m in sys.modules])
         (["demo", "--cfg", "0.5"], "CFG(0.5) is below 1"),
         (["demo", "--weak", "skip:blokc:4"], "Did you mean 'block'?"),
         (["demo", "--weak", "skip:block:x"], "'x' is not a list of layers"),
-        (["demo", "--weak", "skip:nothing:3"], "part='nothing'"),
+        (["demo", "--weak", "skip:nothing:3"], "part 'nothing' is unknown. Known: block, attention,"),
         (["demo", "--cfg", "1"], "Type for example --cfg 2"),
         (["demo", "--stg", "0"], "Type for example --stg 1"),
         (["demo", "--stg", "nan"], "nan"),

@@ -113,6 +113,14 @@ def _item(title: str, one: Any) -> Item:
     return Item(title or named(recording.path), source=one)
 
 
+def first(recording: Recording, count: int) -> Recording:
+    """A recording with its first `count` samples only; the same where it has no more."""
+    if count >= len(recording.captions):
+        return recording
+    ds, whole = recording.ds.isel(sample=slice(0, count)), recording
+    return Recording(ds, whole.path, complete=whole.complete, planned=whole.planned, preview=whole._preview)
+
+
 def named(path: str | PathLike[str]) -> str:
     """A title from the name of a file: `runs/space_time.zarr` is "space time"."""
     name = Path(fspath(path)).name
