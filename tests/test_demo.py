@@ -17,6 +17,7 @@ from PIL import Image
 import stg_lab as lab
 from stg_lab import cli
 from stg_lab.demo import page as words
+from stg_lab.demo import run
 from stg_lab.demo.columns import sample_columns
 from stg_lab.demo.repair import Repair
 from stg_lab.demo.wanted import Wanted
@@ -204,10 +205,20 @@ def test_columns_are_the_stock_pipelines_own_and_share_seeds(digits):
         np.testing.assert_array_equal(columns[name].run.video, stock)
 
 
-def test_eight_captions_are_drawn_by_the_seed():
-    captions = lab.digits.world.draw(8, seed=0, split="test").captions
-    assert len(captions) == 8
-    assert captions != lab.digits.world.draw(8, seed=1, split="test").captions
+@pytest.mark.parametrize("seed", [0, 20])
+def test_eight_captions_are_drawn_by_the_seed(seed, digits, monkeypatch, tmp_path):
+    asked = []
+
+    def instead(pipe, guidances, captions, *, seed, **call):
+        asked.append((list(captions), seed))
+        return {}
+
+    monkeypatch.setattr(run, "sample_columns", instead)
+    run._sampled(digits.pipe, Wanted(out=tmp_path / "demo", seed=seed))
+    assert asked[0] == (lab.digits.world.draw(8, seed=seed, split="test").captions, seed)
+    assert len(asked[0][0]) == 8
+    assert len(asked) == 2  # and the chosen one, from a seed that is none of theirs
+    assert asked[1][1] not in range(seed, seed + 8)
 
 
 def test_a_model_outside_the_digits_world_has_no_judge(tiny, tmp_path):
