@@ -10,13 +10,6 @@ from typing import Any, NoReturn
 from stg_lab._version import __version__
 from stg_lab.errors import LabError
 
-DEMO_PROMPTS = (
-    "a red seven moving left",
-    "a green three growing",
-    "a blue zero bouncing",
-    "a yellow two moving up",
-)
-
 
 class _Parser(argparse.ArgumentParser):
     """One clear line and exit code 2 for bad arguments."""
@@ -52,9 +45,10 @@ def _parser() -> _Parser:
 
     demo = commands.add_parser(
         "demo",
-        help="sample with CFG and with CFG + STG from the same seeds, and show everything that happened",
-        description="Sample with CFG and with CFG + STG from the same seeds, and show everything that happened. Text to video: "
-        "models that start from a picture (digits-i2v) are not for the demo.",
+        help="the same seeds without guidance, with STG, with CFG and with both, and everything that happened",
+        description="Sample the same captions and seeds without guidance, with STG, with CFG and with both, ask the digits world's "
+        "judge what it sees, and show everything that happened. Text to video: models that start from a picture (digits-i2v) are "
+        "not for the demo.",
     )
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write into (default: %(default)s)")
     demo.add_argument("--overwrite", action="store_true", help="replace what an earlier demo wrote there")
@@ -64,15 +58,21 @@ def _parser() -> _Parser:
         help="a text-to-video model: embedded name, folder or repository id (default: %(default)s)",
     )
     demo.add_argument(
-        "--prompt", action="append", help="what to show; may be given several times (default: four captions)"
+        "--prompts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CAPTION",
+        help="what to show, one video each (default: eight captions of the digits world, drawn with --seed)",
     )
-    demo.add_argument("--steps", type=_positive, default=24, help="sampling steps (default: %(default)s)")
-    demo.add_argument("--cfg", type=float, default=4.0, help="CFG scale (default: %(default)s)")
+    demo.add_argument("--steps", type=_positive, default=16, help="sampling steps (default: %(default)s)")
+    demo.add_argument("--cfg", type=float, default=2.0, help="CFG scale (default: %(default)s)")
     demo.add_argument("--stg", type=float, default=1.0, help="STG scale (default: %(default)s)")
     demo.add_argument(
-        "--weak", default="skip:block:4", help="weak model, e.g. skip:attention:3-5 (default: %(default)s)"
+        "--weak",
+        help="weak model, e.g. skip:block:4 or skip:attention:3-5 (default: the one recommended for the model)",
     )
-    demo.add_argument("--seed", type=int, default=0, help="seed of the first sample (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of the first video (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
     report = commands.add_parser("report", help="write recordings as one interactive page that works offline")
@@ -138,12 +138,12 @@ def _positive(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from stg_lab.demo import run_demo
+    from stg_lab.demo.wanted import Wanted
 
-    written = run_demo(
+    wanted = Wanted(
         out=options.out,
         model=options.model,
-        prompts=options.prompt or list(DEMO_PROMPTS),
+        prompts=tuple(options.prompts),
         steps=options.steps,
         cfg=options.cfg,
         stg=options.stg,
@@ -151,6 +151,9 @@ def _demo(options: argparse.Namespace) -> int:
         seed=options.seed,
         overwrite=options.overwrite,
     )
+    from stg_lab.demo.run import run_demo  # heavy: not before all that was asked for has been read
+
+    written = run_demo(wanted)
     print("\nwritten:")
     width = max(len(str(path)) for path in written)
     for path, what in written.items():

@@ -70,6 +70,21 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         ModelNotFoundError: the name is none of the three, or the repository cannot be reached and is not in the cache.
         UnsafeModelError: the model has pickled weights alone, or classes of its own.
     """
+    if check_name(name):
+        import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
+
+        with _quiet(bars=False):
+            return _from_pretrained(str(folder_of(name)), kwargs)
+    with _quiet(bars=True):
+        return _from_pretrained(os.fspath(name), kwargs)
+
+
+def check_name(name: str | os.PathLike[str]) -> bool:
+    """Refuse what names no model, without importing anything heavy; whether it lies on this machine, else it is a repository id.
+
+    Raises:
+        ModelNotFoundError: no embedded name, no folder of a pipeline, and no repository id.
+    """
     if not isinstance(name, str | os.PathLike):
         raise ModelNotFoundError(
             f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
@@ -77,10 +92,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
         )
     text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():
-        import stg_lab.digits.codec  # noqa: F401  (diffusers loads a component's class only if its module is imported already)
-
-        with _quiet(bars=False):
-            return _from_pretrained(str(folder), kwargs)
+        return True
     if folder.is_dir():
         raise ModelNotFoundError(f"{text} is a folder without a model_index.json, so it is not a saved pipeline.")
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
@@ -88,8 +100,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
             f"{text!r} is no embedded model, no folder, and no repository id (owner/name).{did_you_mean(text, embedded())} "
             f"Embedded: {', '.join(embedded()) or 'none found'}."
         )
-    with _quiet(bars=True):
-        return _from_pretrained(text, kwargs)
+    return False
 
 
 def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:

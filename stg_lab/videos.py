@@ -41,11 +41,15 @@ def mp4(video: np.ndarray, *, fps: float = 8, loops: int = 1) -> bytes:
     Args:
         video: `(batch, frame, height, width, 3)` in [0, 1]; several clips are tiled.
     """
+    return encoded(np.concatenate([tile(video)] * loops), fps=fps)
+
+
+def encoded(frames: np.ndarray, *, fps: float = 8) -> bytes:
+    """Frames, uint8 `(frame, height, width, 3)` with even sides, as an h264 mp4."""
     import imageio_ffmpeg
     import mediapy
 
     mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
-    frames = np.concatenate([tile(video)] * loops)
     return mediapy.compress_video(frames, fps=fps, qp=16)
 
 

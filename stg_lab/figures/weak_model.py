@@ -79,7 +79,8 @@ def _rows(
     if recording.weak:
         rows.append((f"guided: {recording.settings['guidance_text']}", one_step(source, GUIDED, step, sample)))
     if baseline is not None:
-        rows.append((f"final video, CFG {scale_text(recording)} alone", final(baseline, sample)))
+        alone = f"CFG {scale_text(recording)} alone" if UNCOND in recording.branches else "no guidance"
+        rows.append((f"final video, {alone}", final(baseline, sample)))
     if recording.complete:
         label = recording.settings["guidance_text"] if not recording.weak else "guided"
         rows.append((f"final video, {label}", final(source, sample)))

@@ -6,10 +6,11 @@
 import sys
 from types import ModuleType
 
+from stg_lab.report.grid import Column, Grid
 from stg_lab.report.sources import open_any
 from stg_lab.report.write import report, write_report
 
-__all__ = ["open_any", "report", "write_report"]
+__all__ = ["Column", "Grid", "open_any", "report", "write_report"]
 
 
 class _Callable(ModuleType):

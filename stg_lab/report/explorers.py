@@ -8,7 +8,7 @@ from typing import Any
 
 from stg_lab.errors import LabError
 from stg_lab.recording import Recording
-from stg_lab.report.sources import Item
+from stg_lab.report.sources import Item, first
 from stg_lab.widgets.ablation_explorer import ablation_explorer
 from stg_lab.widgets.base import Explorer
 from stg_lab.widgets.guidance_explorer import guidance_explorer
@@ -166,12 +166,8 @@ def _leave_out(shown: Shown, kind: Kind) -> None:
 
 def _first(item: Item, count: int) -> Recording:
     """The recording with its first samples only."""
-    recording = item.recording
-    assert recording is not None
-    if count == len(recording.captions):
-        return recording
-    ds, whole = recording.ds.isel(sample=slice(0, count)), recording
-    return Recording(ds, whole.path, complete=whole.complete, planned=whole.planned, preview=whole._preview)
+    assert item.recording is not None
+    return first(item.recording, count)
 
 
 def _pictures(item: Item, **options: Any) -> Sprites:
@@ -187,7 +183,7 @@ def _x0(item: Item, count: int, budget: float) -> Explorer:
 
 
 def _guidance(item: Item, count: int, budget: float) -> Explorer:
-    return guidance_explorer(_first(item, count), budget=min(budget, MOST))
+    return guidance_explorer(_first(item, count), budget=min(budget, MOST), hint=False)
 
 
 def _orthogonality(item: Item, count: int, budget: float) -> Explorer:

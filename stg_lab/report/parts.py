@@ -40,6 +40,7 @@ def page(title: str, sections: list[str], explorers: Iterable[Explorer] = ()) ->
 <link rel="icon" href="data:,">
 <style>
 {_static("report.css")}
+{_static("grid.css")}
 {_styles(shown)}
 </style>
 </head>
@@ -63,10 +64,14 @@ def contents(entries: Mapping[str, str]) -> str:
     return f"<nav class='contents' aria-label='Contents'>\n{links}</nav>\n" if len(entries) > 1 else ""
 
 
-def lead(title: str, own: str = "") -> str:
-    """Heading, what guidance is, and what to look for."""
+def heading(title: str) -> str:
+    """The page's own."""
+    return f"<h1>{escape(title)}</h1>\n"
+
+
+def lead(own: str = "") -> str:
+    """What guidance is, and what to look for."""
     return f"""<header>
-<h1>{escape(title)}</h1>
 <p class="sum" role="math"><var>guided</var> = <var>cond</var> + Σ<sub>i</sub> <var>w</var><sub>i</sub>
 (<var>cond</var> − <var>weak</var><sub>i</sub>)</p>
 <p>At each step the model predicts the clean video from the noisy one: once with the caption (<var>cond</var>), and once

@@ -29,7 +29,7 @@ class Item:
         title: its heading.
         source: the run or recording; None for a sweep over layers.
         sweep: the dataset of `lab.ablate`; None for a recording.
-        baseline: a run or recording of the same call with CFG alone.
+        baseline: a run or recording of the same call without the weak model.
         recording: of the source; None for a sweep.
         pictures: those of the x0 explorer, once they are made.
     """
@@ -68,7 +68,7 @@ class Item:
 
 
 def items(given: Any, *, baseline: Any = None) -> list[Item]:
-    """What was given, in order, each under a title that no other has.
+    """What was given, in order, each under a title that no other has, with its baseline: one for all, or by title.
 
     Raises:
         CallError: nothing was given, or something that is none of these.
@@ -86,7 +86,8 @@ def items(given: Any, *, baseline: Any = None) -> list[Item]:
     for title, one in pairs:
         item = _item(title, one)
         item.title = _unused(item.title, [other.title for other in found])
-        item.baseline = baseline if item.recording is not None else None
+        own = baseline.get(item.title) if isinstance(baseline, Mapping) else baseline
+        item.baseline = own if item.recording is not None else None
         found.append(item)
     return found
 
@@ -110,6 +111,14 @@ def _item(title: str, one: Any) -> Item:
     if not isinstance(recording, Recording):
         raise CallError(f"a report is made from {WHAT}; give a Run or a Recording, got {type(one).__name__}.")
     return Item(title or named(recording.path), source=one)
+
+
+def first(recording: Recording, count: int) -> Recording:
+    """A recording with its first `count` samples only; the same where it has no more."""
+    if count >= len(recording.captions):
+        return recording
+    ds, whole = recording.ds.isel(sample=slice(0, count)), recording
+    return Recording(ds, whole.path, complete=whole.complete, planned=whole.planned, preview=whole._preview)
 
 
 def named(path: str | PathLike[str]) -> str:

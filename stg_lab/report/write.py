@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stg_lab import plots as lab_plots
 from stg_lab.errors import CallError, LabError, RecordingError
 from stg_lab.report import explorers, parts
+from stg_lab.report.grid import Grid
 from stg_lab.report.sources import Item, items
 from stg_lab.videos import mp4
 from stg_lab.widgets.base import Explorer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stg_lab.recording import Recording
     from stg_lab.sampling import Run
 
-LIMIT = 12_000_000  # bytes of the page: small enough for a mail. Explorers get what the rest leaves over.
+LIMIT = 13_000_000  # bytes of the page: small enough for a mail. Explorers get what the rest leaves over.
 VIDEOS = 0.4  # of the page, at most
 TITLE = "What the weak model does"
 
@@ -30,15 +31,16 @@ def report(
     out: str | Path,
     *,
     title: str = TITLE,
-    baseline: Run | Recording | None = None,
+    baseline: Run | Recording | Mapping[str, Run | Recording] | None = None,
     plots: Mapping[str, Figure] | None = None,
     videos: Mapping[str, bytes] | None = None,
     figure_png: bytes | None = None,
+    grids: Sequence[Grid] = (),
 ) -> Path:
     """Write recordings as ONE interactive HTML page, for people without Python: videos, explorers, plots, every setting.
 
     The page needs no kernel and asks no network; its content security policy forbids both scripts and pictures from
-    elsewhere. It is at most 12 MB: what does not fit is made smaller or left out, and the page says so. A text from a
+    elsewhere. It is at most 13 MB: what does not fit is made smaller or left out, and the page says so. A text from a
     recording is shown, never interpreted.
 
     Args:
@@ -46,11 +48,13 @@ def report(
             or in a dict under titles of your own. Several lie under tabs.
         out: the file to write; its folder is made, and an older report is replaced.
         title: heading of the page.
-        baseline: a run or recording of the same call with CFG alone, shown beside the others.
+        baseline: a run or recording of the same call with CFG alone, shown beside the others; or a dict of them by the titles
+            of `recordings`.
         plots: plotly figures by their titles, for a single recording; by default the lengths of its guidance vectors and
             the angles between them.
         videos: mp4 bytes by their titles, shown instead of those made from the recordings.
         figure_png: a PNG for print, shown at the end.
+        grids: videos side by side, shown before everything else and in place of the videos made from the recordings.
 
     Returns:
         The path of the file.
@@ -67,8 +71,8 @@ def report(
     given = items(recordings, baseline=baseline)
     if plots and len(given) > 1:
         raise CallError("plots are for a report of one recording; several have plots of their own.")
-    page = _Page(title, given, figure_png)
-    page.add_videos(videos, baseline)
+    page = _Page(title, given, figure_png, [grid.html for grid in grids])
+    page.add_videos({} if grids and videos is None else videos, baseline)
     page.add_plots(plots)
     text = page.written(LIMIT)
     out = Path(out)
@@ -95,8 +99,9 @@ def write_report(
 class _Page:
     """A report in the making."""
 
-    def __init__(self, title: str, given: list[Item], figure_png: bytes | None) -> None:
+    def __init__(self, title: str, given: list[Item], figure_png: bytes | None, first: Sequence[str] = ()) -> None:
         self.title, self.items, self.figure_png = title, given, figure_png
+        self.top = [parts.heading(title), *first]
         self.many = len(given) > 1
         self.shown: list[explorers.Shown] = []
         self.plots: list[dict[str, Figure]] = [{} for _ in given]
@@ -156,12 +161,12 @@ class _Page:
         written = [parts.section(id, heading, body) for id, (heading, body) in sections.items()]
         own = parts.own_sum(item)
         return [
-            parts.lead(self.title, own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
+            *self.top, parts.lead(own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
         ]  # fmt: skip
 
     def _several(self) -> list[str]:
         ids = [f"recording-{i}" for i in range(len(self.items))]
-        sections = [parts.lead(self.title)]
+        sections = [*self.top, parts.lead()]
         if self.clips or self.clips_note:
             sections.append(parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note)))
         rows = dict(zip(ids, self.items, strict=True))
@@ -206,7 +211,10 @@ def _measured(figures: Mapping[str, Figure], prefix: str, first: int) -> dict[st
 def _clips(given: list[Item], baseline: Any, many: bool) -> dict[str, bytes]:
     """The final videos, CFG first; those that a recording cannot show are left out."""
     clips = {}
-    asked = [("the baseline" if many else "", baseline)] + [(item.title if many else "", item.source) for item in given]
+    beside = baseline if isinstance(baseline, Mapping) else {"the baseline" if many else "": baseline}
+    asked = [(f"{title}, baseline" if beside is baseline else title, one) for title, one in beside.items()] + [
+        (item.title if many else "", item.source) for item in given
+    ]
     for title, who in asked:
         try:
             video = None if who is None else final_video(who)

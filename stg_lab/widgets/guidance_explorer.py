@@ -93,7 +93,13 @@ class GuidanceExplorer(Stepped, Explorer):
 
 
 def guidance_explorer(
-    source: Run | Recording | Name, *, step: int | None = None, sample: int = 0, budget: float = 5.5, fps: float = 8
+    source: Run | Recording | Name,
+    *,
+    step: int | None = None,
+    sample: int = 0,
+    budget: float = 5.5,
+    fps: float = 8,
+    hint: bool = True,
 ) -> GuidanceExplorer:
     """Look into the guidance vectors of a recorded run, and move their scales.
 
@@ -109,6 +115,7 @@ def guidance_explorer(
         budget: megabytes of pictures that the widget may hold. Samples that do not fit are left out, and if not even one
             fits its pictures are made smaller; the explorer says so.
         fps: frames a second while it plays.
+        hint: whether what was left out comes with what to type for more, which is of no use on a page without Python.
 
     Returns:
         A widget; its state (`step`, `sample`, `frame`, `playing`, `scales`, `rescale`, `panel`, `onto`, `common`) can be set
@@ -149,7 +156,7 @@ def guidance_explorer(
         "phi": phi,
         "vectors": [_vector(recording, name, scales.sel(vector=name).values, pictures) for name in names],
         "curves": [_curve(recording, name) for name in analysis.vector_names(recording)],
-        "note": _note(recording, count, shrink),
+        "note": _note(recording, count, shrink, hint),
     }
     view["samples"] = view["samples"][:count]
     curves, axes = _curves(recording, count)
@@ -213,14 +220,16 @@ def _vector(recording: Recording, name: str, scales: np.ndarray, pictures: Any) 
     }
 
 
-def _note(recording: Recording, count: int, shrink: int) -> str:
+def _note(recording: Recording, count: int, shrink: int, hint: bool) -> str:
     """What had to be left out."""
     said = []
     total = recording.ds.sizes["sample"]
     if count < total:
-        said.append(f"the first {count} of {total} samples, so that the page stays small; budget=... holds more")
+        said.append(
+            f"the first {count} of {total} samples, so that the page stays small{'; budget=... holds more' * hint}"
+        )
     if has_frames(recording):
         said.append(f"the run's CFG scale is {scale_text(recording)}; the slider sets one for all frames")
     if shrink > 1:
-        said.append(f"pictures at 1/{shrink} of their size; budget=... shows them larger")
+        said.append(f"pictures at 1/{shrink} of their size{'; budget=... shows them larger' * hint}")
     return "; ".join(said)

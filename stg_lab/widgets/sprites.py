@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stg_lab.errors import CallError, GuidanceError, did_you_mean
+from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
 from stg_lab.palette import colour
 from stg_lab.recording import Recording, recording_of
@@ -198,7 +198,8 @@ def _finals(
     text = str(recording.settings.get("guidance_text") or "the sampler's own")
     found = [("final", text, GUIDED, _like_previews(source))]
     if baseline is not None:
-        found.append(("baseline", "CFG alone, same seed", ALONE, _like_previews(baseline)))
+        note, like_row = ("CFG alone", ALONE) if UNCOND in recording.branches else ("no guidance", COND)
+        found.append(("baseline", f"{note}, same seed", like_row, _like_previews(baseline)))
     rows = []
     for name, note, like_branch, video in found:
         if video is None:
@@ -214,7 +215,10 @@ def _finals(
 
 def _like_previews(source: Any) -> np.ndarray | None:
     """The final video as the steps are shown: where a decoder is learned, they are previews, and so is it."""
-    recording = getattr(source, "recording", None)
+    try:
+        recording = getattr(source, "recording", None)
+    except RecordingError:  # a run that was not recorded has its final video alone
+        recording = None
     if isinstance(recording, Recording) and recording.has_preview and not recording.preview_exact:
         return final_video(recording)
     return final_video(source)

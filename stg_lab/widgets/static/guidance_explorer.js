@@ -33,7 +33,7 @@ class GuidanceExplorer extends Explorer {
 
   buildControls() {
     this.sliders = this.view.vectors.map((vector, i) => this.buildSlider({ ...vector, id: vector.name, trait: (value) => ({ scales: { ...this.scales(), [vector.name]: value } }) }, i));
-    this.phi = this.buildSlider({ id: "rescale", label: "Rescale", note: "φ, 0 is off: std towards cond's (Alg. 4)", low: 0, high: 1, trait: (value) => ({ rescale: value }) });
+    this.phi = this.buildSlider({ id: "rescale", label: "Rescale", note: "φ, 0 is off: pulls the standard deviation back to that of cond (Alg. 4)", low: 0, high: 1, trait: (value) => ({ rescale: value }) });
     const off = () => this.set({ scales: Object.fromEntries(this.view.vectors.map((v) => [v.name, v.off])), rescale: 0 });
     return h("div", { class: "stg-gv-controls" }, ...this.sliders.map((s) => s.node), this.phi.node,
       h("div", { class: "stg-gv-buttons" },
