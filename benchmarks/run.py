@@ -13,9 +13,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, slider, sweep
+from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, slider, sweep, training
 
-ALL = {m.__name__.rpartition(".")[2]: m for m in (reuse, rows, sweep, attribution, overhead, profile, memory, slider)}
+ALL = {
+    m.__name__.rpartition(".")[2]: m
+    for m in (reuse, rows, sweep, attribution, overhead, profile, memory, slider, training)
+}
 RESULTS = Path(__file__).parent / "results"
 
 

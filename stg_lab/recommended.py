@@ -64,7 +64,7 @@ def recommendation(pipe: Any) -> dict[str, Any] | None:
         found = json.loads(file.read_text(encoding="utf-8"))
         parse(found["weak"])
         return {**found, "because": str(found["because"])}
-    except (OSError, ValueError, KeyError, TypeError, GuidanceError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, GuidanceError) as error:
         raise GuidanceError(
             f"{file} does not say which weak model is recommended ({type(error).__name__}: {error}). Delete it, or write "
             '{"weak": "skip:block:4", "because": "..."} into it.'

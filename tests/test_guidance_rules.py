@@ -220,3 +220,41 @@ def test_a_rule_rests_outside_its_terms_window():
     memory = {}
     for step, share in ((0, 1.0), (1, 0.0), (2, 1.5)):
         assert same(ours(twice, b, step, memory), c + 3 * share * (c - b["uncond"]))
+
+
+def three(seed=0):
+    """A conditional, an unconditional and a weak prediction."""
+    g = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(SHAPE, generator=g, dtype=torch.float64) for name in ("cond", "uncond", "skip")}
+
+
+def test_the_parts_along_and_beside_cfg_add_up_to_the_vector():
+    """By projection matrices of numpy, sample by sample."""
+    b, weak, off = three(), lab.skip([4]), lab.CFG([1.0] * STEPS)
+    along, beside = (ours(off + lab.STG(2, weak).part(which), b) - b["cond"] for which in ("along_cfg", "beside_cfg"))
+    whole = ours(lab.STG(2, weak), b) - b["cond"]
+    assert torch.allclose(along + beside, whole)
+    for i in range(SHAPE[0]):
+        cfg, vector = ((b["cond"] - b[name])[i].numpy().ravel() for name in ("uncond", "skip"))
+        expected = 2 * np.outer(cfg, cfg) @ vector / (cfg @ cfg)
+        assert np.allclose(along[i].numpy().ravel(), expected)
+        assert abs(beside[i].numpy().ravel() @ cfg) < 1e-9
+
+
+def test_parts_add_to_a_cfg_that_acts():
+    b, weak = three(), lab.skip([4])
+    both = ours(lab.CFG(3) + lab.STG(1, weak).part("along_cfg"), b)
+    along = ours(lab.CFG([1.0] * STEPS) + lab.STG(1, weak).part("along_cfg"), b) - b["cond"]
+    assert torch.allclose(both, ours(lab.CFG(3), b) + along)
+
+
+def test_a_part_asks_for_the_unconditional_prediction():
+    weak = lab.skip([4])
+    assert as_guidance(lab.STG(1, weak).part("along_cfg")).needs_uncond
+    assert not as_guidance(lab.STG(1, weak)).needs_uncond
+    with pytest.raises(lab.GuidanceError, match="needs the branch 'uncond'"):
+        ours(lab.STG(1, weak).part("along_cfg"), {k: v for k, v in three().items() if k != "uncond"})
+    with pytest.raises(lab.GuidanceError, match="'along_cfg' or 'beside_cfg', got 'along'"):
+        lab.STG(1, weak).part("along")
+    total = lab.CFG([1.0, 1.0]) + lab.STG(1, weak).part("beside_cfg")
+    assert lab.Guidance.from_dict(total.to_dict(), lab.weak.parse) == total

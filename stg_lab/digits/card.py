@@ -24,7 +24,7 @@ SAMPLES = 32  # on the card's contact sheet, unpicked
 JUDGED = 200  # for the card's accuracies
 STEPS, SCALE = 24, 4.0
 WEAKER = {"early": "from early in its training", "small": "with fewer and narrower blocks"}  # ends of names
-HALF_ABOVE = 3_800_000  # parameters: beyond about 15 MB in float32, the denoiser is stored in float16
+HALF_ABOVE = 2_000_000  # parameters: beyond about 8 MB in float32, the denoiser is stored in float16
 
 
 def export(trainer: Trainer, folder: Path, *, begun_with: Path | None = None) -> None:
@@ -68,6 +68,12 @@ def export(trainer: Trainer, folder: Path, *, begun_with: Path | None = None) ->
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
+
+
+def _rounds(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rounds of a training, the first one first."""
+    before = facts.get("begun_with")
+    return [*(_rounds(before) if before else []), facts]
 
 
 def _loss_curve(path: Path, begun_with: Path | None) -> str:
@@ -124,7 +130,7 @@ def _loss_figure(csv_path: Path, png: Path, label: str) -> None:
 
 def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
     recipe, judged = facts["recipe"], facts["judged"]
-    rounds = [facts["begun_with"], facts] if facts["begun_with"] else [facts]
+    rounds = _rounds(facts)
     stages = "; then ".join(
         f"{s['updates']:,} updates on {s['batch']} clips of {s['frames']} frame{'s' * (s['frames'] > 1)}"
         for one in rounds
@@ -150,7 +156,15 @@ def _card(name: str, pipeline: str, card: Card, facts: dict[str, Any]) -> str:
         if kind in WEAKER
         else ""
     )
-    again = "; `make train` runs it" if len(rounds) == 1 else ", that of the first round in it under `begun_with`"
+    again = "; `make train` runs it" if len(rounds) == 1 else ", those of earlier rounds in it under `begun_with`"
+    probability = recipe.get("stochastic_depth", 0)
+    depth = (
+        "\nWhile it trained on, each block was left out for each clip with probability "
+        f"{probability:g} (stochastic depth, Huang et al. 2016,\n`stg_lab.digits.depth`), so that it predicts clean pictures without one: "
+        "what STG's weak model leaves out, the model has met."
+        if probability
+        else ""
+    )
     return f"""---
 license: mit
 library_name: diffusers
@@ -177,7 +191,7 @@ pipe = lab.load("{name}")
 1998); the other 600 are never trained on.
 
 **Training**{state}. {stages}. {hours:g} hour{"s" * (hours != 1)} on {facts["machine"]}; Muon and AdamW, weights averaged
-(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.{taught}
+(EMA {recipe["ema"]}), caption dropout {recipe["caption_dropout"]}. The full recipe is in `training.json`{again}.{taught}{depth}
 Loss on clips of held-out scans: {facts["held_out_loss"]:.4f}.
 
 ![loss](loss.png)

@@ -11,6 +11,7 @@ import numpy as np
 
 from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, made_by
 from stg_lab.evidence.scores import judge_fingerprint
+from stg_lab.evidence.subjects import at_hand
 
 #: Kinds of numbers, with how their files end.
 KINDS = {"scores": ".npz", "vectors": "-vectors.npz"}
@@ -37,8 +38,12 @@ def ship(root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
 
 
 def known(cell: Cell, shipped: Path, count: int, kind: str = "scores") -> dict[str, np.ndarray] | None:
-    """Numbers of a cell's first videos that ship, if they are of as many, of the same weights, told by the same judge."""
-    values = _read(_file(cell.folder(shipped), kind), _about(made_by(cell)))
+    """Numbers of a cell's first videos that ship, if they are of as many, of the same weights, told by the same judge.
+
+    Weights that do not ship cannot be compared; the numbers stand for themselves then.
+    """
+    about = _about(made_by(cell)) if at_hand(cell.model) else {"judge": judge_fingerprint()}
+    values = _read(_file(cell.folder(shipped), kind), about)
     if _videos(values) < count:
         return None
     return {name: v[:count] for name, v in values.items()}  # diversity is within captions, and these stay whole
@@ -59,4 +64,5 @@ def _videos(values: Mapping[str, np.ndarray]) -> int:
 def _read(file: Path, about: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Numbers in a file; none where it is not there, or of other weights or another judge."""
     values = kept_arrays(file) if file.exists() else {}
-    return values if {name: str(values.pop(name, "")) for name in about} == about else {}
+    found = {name: str(values.pop(name, "")) for name in ("weights", "judge")}
+    return values if {name: found[name] for name in about} == about else {}

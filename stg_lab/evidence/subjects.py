@@ -151,11 +151,20 @@ def choice(name: str) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+def at_hand(name: str) -> bool:
+    """Whether the weights of a subject are here: those that were trained for one claim do not ship."""
+    return name in embedded() or (TRAINED / name / "model_index.json").is_file()
+
+
 @functools.cache
 def loaded(name: str) -> Any:
     """An embedded model's pipeline; loaded once."""
-    trained = TRAINED / name
-    pipe = load(trained if name not in embedded() and trained.is_dir() else name)
+    if not at_hand(name):
+        raise CallError(
+            f"{name} does not ship, and is not in {TRAINED}. Train it: python -m stg_lab.digits.train digits-joint --recipe depth "
+            f"--init data/models/{PLAIN} --stochastic-depth {name.rpartition('-')[2]} --export {TRAINED / name}"
+        )
+    pipe = load(name if name in embedded() else TRAINED / name)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
