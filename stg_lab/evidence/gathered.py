@@ -55,6 +55,11 @@ class Found:
         """The claim in a line."""
         return CLAIMS[self.number].title
 
+    @property
+    def stale(self) -> bool:
+        """Whether it rests on other rules than the claim has now, and is to be made anew."""
+        return self.about.get("test") != CLAIMS[self.number].test
+
     def figure(self) -> Figure:
         """Estimates with 95 % intervals, as on docs/evidence.md.
 
@@ -88,7 +93,8 @@ class Found:
         return Image(jpeg.getvalue(), format="jpeg")
 
     def __repr__(self) -> str:
-        return f"Claim {self.number} on {self.model}: {self.finding.verdict} ({self.finding.because})"
+        earlier = ", by earlier rules" * self.stale
+        return f"Claim {self.number} on {self.model}: {self.finding.verdict}{earlier} ({self.finding.because})"
 
     def _repr_html_(self) -> str:
         names = list(self.finding.rows[0])
@@ -99,7 +105,7 @@ class Found:
         )
         return (
             f"<div><b>{self.number}. {escape(self.title)}</b><br>{_mark(self.finding.verdict)} on {escape(self.model)}: "
-            f"{escape(self.finding.because)} <i>({self.about['videos']} videos a cell)</i>"
+            f"{escape(self.finding.because)} <i>({self.about['videos']} videos a cell{', by earlier rules' * self.stale})</i>"
             f"<table><tr>{head}</tr>{body}</table></div>"
         )
 
@@ -151,7 +157,10 @@ class Evidence:
 
     def _verdicts(self, number: int, models: tuple[str, ...]) -> str:
         found = [self._all[number, m] for m in models if (number, m) in self._all]
-        told = [f"{_mark(f.finding.verdict)} {escape(f.model)}, {f.about['videos']} videos" for f in found]
+        told = [
+            f"{_mark(f.finding.verdict)} {escape(f.model)}, {f.about['videos']} videos{' (earlier rules)' * f.stale}"
+            for f in found
+        ]
         lines = "<br>".join(told) or "not tested yet"
         return f"<span style='white-space:nowrap'>{lines}</span>"
 

@@ -19,7 +19,6 @@ from stg_lab.shipped import data_folder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARKERS = "osD"
 INTRODUCTION = """# The claims, put to the test
 
 Made by `make evidence` from the findings in `data/evidence/`; nothing here is typed by hand. Claims of the paper
@@ -211,23 +210,19 @@ def _draw(ax: Any, panel: Panel) -> None:
 
 
 def _draw_points(ax: Any, panel: Panel) -> None:
-    """One point a setting, with an interval along each axis."""
+    """One point a setting, with an interval along each axis and its name beside it."""
     for number, line in enumerate(panel.lines):
         (x,), (y,) = line.x, line.y
         assert isinstance(x, Estimate)
-        reach = [[x.value - x.low], [x.high - x.value]]
-        style = {"color": SERIES[number % len(SERIES)], "fmt": MARKERS[number // len(SERIES) % len(MARKERS)]}
-        ax.errorbar(
-            [x.value],
-            [y.value],
-            [[y.value - y.low], [y.high - y.value]],
-            reach,
-            ms=5,
-            lw=1,
-            capsize=2,
-            label=line.name,
-            **style,
-        )
+        reach = [[x.value - x.low], [x.high - x.value]], [[y.value - y.low], [y.high - y.value]]
+        colour = SERIES[number % len(SERIES)]
+        ax.errorbar([x.value], [y.value], reach[1], reach[0], fmt="o", color=colour, ms=5, lw=0.9, capsize=2)
+        above = number % 2 == 0  # neighbours in the table are often neighbours here
+        ax.annotate(
+            line.name, (x.value, y.value), (5, 5 if above else -5), textcoords="offset points", fontsize=7, color=colour,
+            va="bottom" if above else "top",
+        )  # fmt: skip
+    ax.margins(x=0.15, y=0.12)
     ax.set_ylabel(panel.ylabel, fontsize=8)
 
 
