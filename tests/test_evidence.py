@@ -27,6 +27,7 @@ from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
 from stg_lab.evidence.gathered import Found
 from stg_lab.evidence.kept import file_of, keep, read, weightier
+from stg_lab.evidence.recommend import recommend
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
@@ -815,6 +816,27 @@ def test_claim_18_wants_the_gain_early_and_the_grain_late(gain, grain, expected,
         return 0.5 if "STG" not in text else gain if half else 0.8
 
     assert verdict(18, JOINT, rule) == expected
+
+
+def test_a_recommendation_tells_what_fresh_videos_say(tmp_path, chosen):
+    """Right or not by hand: without guidance the first half of the videos, with STG the first three quarters but one."""
+
+    class Counted(MadeUp):
+        def made(self, text, count=256):
+            s, guided = super().made(text, count), "STG" in text
+            right = (np.arange(count) < (192 if guided else 128)).astype(float)
+            right[0] = not guided
+            probability = np.where(np.arange(count) == 150, 0.0, -3.0) if guided else np.full(count, -5.0)
+            return replace(s, values=s.values | {"right": right, "log_probability": probability})
+
+    bench = Counted(JOINT, lambda text, name: 1.0)
+    found = json.loads(recommend(bench, tmp_path).read_text())
+    assert found["weak"] == "skip:block:4"
+    assert "75% of 256 videos right instead of 50% without guidance, a difference of 25 points" in found["because"]
+    captions = [label.caption for label in SUBJECTS[JOINT].labels(256)]
+    assert found["repair"] == {
+        "repaired": 64, "broken": 1, "of": 256, "example": {"caption": captions[150], "seed": 150},
+    }  # fmt: skip
 
 
 # ---- the page ----

@@ -27,7 +27,8 @@ def copy(tmp_path):
 def test_it_is_the_weak_model_of_the_file(copy):
     told = lab.describe(copy(json.dumps({"weak": "skip:attention:1", "because": "it mends most"})))
     assert told.recommended == lab.skip([1], part="attention")
-    assert "recommended" in str(told) and "lab.STG(1, lab.skip([1], part='attention')): it mends most" in str(told)
+    assert "recommended" in str(told)
+    assert "lab.STG(1, lab.skip([1], part='attention')): it mends most" in str(told)
     assert "it mends most" in told._repr_html_()
 
 
@@ -37,7 +38,9 @@ def test_a_model_without_one_says_nothing(copy):
     assert "recommended" not in str(told)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weak": "nothing:3", "because": ""}', '{"weak": "skip:block:1"}', '{"weak": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"weak": "nothing:3", "because": ""}', '{"weak": "skip:block:1"}', '{"weak": 3}']
+)
 def test_a_broken_file_is_told(copy, text):
     with pytest.raises(lab.GuidanceError, match="does not say which weak model is recommended"):
         lab.describe(copy(text))

@@ -111,9 +111,8 @@ _weaker_joint = partial(Recipe, text_from="data/models/digits-joint")
 
 # Stochastic depth, from weights that were trained without it, with a learning rate that ends at zero. Joint's text encoder stays
 # as it is, because the weaker versions and digits-factorised read captions with the very same.
-_depth = partial(
-    Recipe, muon_lr=1e-3, adam_lr=5e-4, seed=2, decay=0.75, ema=0.998, text_from="data/models/digits-joint-plain"
-)
+_TRAINED_ON: dict[str, Any] = {"muon_lr": 1e-3, "adam_lr": 5e-4, "decay": 0.75, "ema": 0.998}
+_depth = partial(Recipe, seed=2, text_from="data/models/digits-joint-plain", **_TRAINED_ON)
 
 #: Per model and kind of machine. The "cpu" recipe is what ships; "gpu" is the same idea with more of everything. A "second"
 #: round begins with the weights of the first (--recipe second --init data/models/digits-joint), and so does a round with
@@ -141,6 +140,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-factorised": {
         "cpu": _factorised(stages=(*_PICTURES, Stage(9, 16, 5_200))),
         "gpu": _factorised(stages=_LONG, architecture=_FACTORISED_GPU, ema=0.9995, warmup=500),
+        "depth": _factorised(stages=(Stage(9, 8, 2_500),), stochastic_depth=0.1, seed=2, **_TRAINED_ON),
     },
     "digits-factorised-early": {
         # The very run of digits-factorised, stopped early.
@@ -162,6 +162,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     "digits-i2v": {
         "cpu": Recipe(objective="i2v", stages=(Stage(9, 8, 2_600),), architecture=ImageArchitecture()),
+        "depth": Recipe(
+            objective="i2v",
+            stages=(Stage(9, 8, 2_000),),
+            architecture=ImageArchitecture(),
+            stochastic_depth=0.1,
+            seed=2,
+            **_TRAINED_ON,
+        ),
         "gpu": Recipe(
             objective="i2v",
             stages=(Stage(9, 64, 60_000),),

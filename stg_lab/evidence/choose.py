@@ -24,7 +24,7 @@ from stg_lab.metrics import frechet_distance
 from stg_lab.weak import skip
 from stg_lab.weak.skip import Skip
 
-FIRST, MOST, FINALISTS = 32, 128, 4
+FIRST, MOST, FINALISTS = 32, 96, 4
 CFG_SCALES = (1.5, 2.0, 3.0)
 
 

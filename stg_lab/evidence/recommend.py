@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,23 +26,20 @@ def recommend(bench: Bench, folder: Path) -> Path:
     mended = (stg["right"] == 1) & (none["right"] == 0)
     better = np.where(mended, stg["log_probability"] - none["log_probability"], -np.inf)
     example, call = int(better.argmax()), bench.who.call(0, none.videos)
-    found = {
+    found: dict[str, Any] = {
         "weak": str(weak),
         "because": f"{after:.0%} of {none.videos} videos right instead of {before:.0%} without guidance, a difference of "
         f"{100 * gain.value:.0f} points ({100 * gain.low:.0f} to {100 * gain.high:.0f}); {STEPS} steps, chosen by outcome on other "
         "captions and seeds",
         "steps": STEPS,
-        "repair": {
+    }
+    if mended.any() and "prompt" in call:
+        found["repair"] = {
             "repaired": int(mended.sum()),
             "broken": int(((stg["right"] == 0) & (none["right"] == 1)).sum()),
             "of": none.videos,
-            **(
-                {"example": {"caption": call["prompt"][example], "seed": example}}
-                if mended.any() and "prompt" in call
-                else {}
-            ),
-        },
-    }
+            "example": {"caption": call["prompt"][example], "seed": example},
+        }
     file = folder / FILE
     file.write_text(json.dumps(found, indent=1) + "\n")
     return file
