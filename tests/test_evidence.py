@@ -156,6 +156,25 @@ def test_no_worse_asks_for_the_margin():
 # ---- cells ----
 
 
+CHOICE = {
+    "weak": "skip:block:4",
+    "cfg": 3.0,
+    "rows": [
+        {"setting": "no guidance"},
+        {"weak": "skip:block:4"},
+        {"weak": "skip:attention:4"},
+        {"weak": "skip:attention:5:axis=spatial"},
+        {"weak": "skip:attention:1:axis=temporal"},
+    ],
+}
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """A made-up choice, whatever the models that ship have."""
+    monkeypatch.setattr(subjects, "choice", lambda name: CHOICE)
+
+
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(cells, "BATCH", 4)
@@ -205,8 +224,8 @@ def test_videos_of_other_weights_are_not_mixed_in(tmp_path, few):
         next(make(cell, tmp_path, 4))
 
 
-def test_every_setting_has_a_folder_of_its_own():
-    who = SUBJECTS[JOINT]
+def test_every_setting_has_a_folder_of_its_own(chosen):
+    who = replace(SUBJECTS[JOINT])
     sums = [
         who.base(),
         who.base() + who.stg(),
@@ -423,7 +442,7 @@ def test_vectors_are_those_of_the_recording(tmp_path, few):
     guidance = who.base() + lab.Probe(lab.skip([5]))
     measured = vectors.vectors(Cell(JOINT, guidance, steps=2), tmp_path, 4)
     found = vectors.named_vectors(measured, "")
-    run = lab.sample(who.pipe, guidance=guidance, seed=0, num_inference_steps=2, **who.call(0, 4))
+    run = lab.sample(who.pipe, guidance=guidance, num_inference_steps=2, **who.call(0, 4))
     u, s = (run.recording.delta(name).values.reshape(2, 4, -1) for name in (UNCOND, "skip"))
     cosine = (u * s).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(s, axis=-1)
     [((one, two), mine)] = found.cosine.items()
@@ -441,7 +460,7 @@ def test_vectors_of_all_videos_are_measured_batch_by_batch_and_ship(tmp_path, fe
     made = Runs(who, tmp_path / "runs", 8, lambda name, done, of: told.append((done, of)))
     one = made.vectors(guidance)
     assert told == [(4, 8), (8, 8)]
-    assert one.norm["skip"].shape == (8, 24)
+    assert one.norm["skip"].shape == (8, 16)
     shipping.ship(tmp_path / "runs", made.folders, 8, shipped)
     with monkeypatch.context() as nothing_sampled:
         nothing_sampled.setattr(vectors, "sample", None)
@@ -472,25 +491,6 @@ def test_vectors_of_other_weights_are_not_mixed_in(tmp_path, monkeypatch):
 
 
 # ---- verdicts ----
-
-
-CHOICE = {
-    "weak": "skip:block:4",
-    "cfg": 3.0,
-    "rows": [
-        {"setting": "no guidance"},
-        {"weak": "skip:block:4"},
-        {"weak": "skip:attention:4"},
-        {"weak": "skip:attention:5:axis=spatial"},
-        {"weak": "skip:attention:1:axis=temporal"},
-    ],
-}
-
-
-@pytest.fixture
-def chosen(monkeypatch):
-    """A made-up choice, whatever the models that ship have."""
-    monkeypatch.setattr(subjects, "choice", lambda name: CHOICE)
 
 
 class MadeUp:
@@ -867,11 +867,12 @@ def test_a_finding_comes_back_as_it_was(tmp_path):
 
 def test_fewer_videos_do_not_replace_more_of_the_same_model(tmp_path):
     about = {"videos": 64, "weights": "w", "judge": "j"}
-    assert weightier(tmp_path, 1, JOINT, about) is None
+    assert weightier(tmp_path, CLAIMS[1], JOINT, about) is None
     keep(tmp_path, CLAIMS[1], JOINT, finding(), about)
-    assert weightier(tmp_path, 1, JOINT, about | {"videos": 32}) == ("undecided", 64)
+    assert weightier(tmp_path, CLAIMS[1], JOINT, about | {"videos": 32}) == ("undecided", 64)
+    assert weightier(tmp_path, replace(CLAIMS[1], test="Holds if so."), JOINT, about | {"videos": 32}) is None
     for other in ({"videos": 64}, {"videos": 32, "weights": "new"}, {"videos": 32, "judge": "new"}):
-        assert weightier(tmp_path, 1, JOINT, about | other) is None
+        assert weightier(tmp_path, CLAIMS[1], JOINT, about | other) is None
 
 
 def test_a_smaller_rerun_is_told_and_kept_beside(tmp_path, monkeypatch, capsys):
@@ -884,12 +885,12 @@ def test_a_smaller_rerun_is_told_and_kept_beside(tmp_path, monkeypatch, capsys):
     options = {"--runs": "runs", "--findings": "data", "--page": "docs/page.md"}
     (tmp_path / "docs").mkdir()
     given = [part for name, value in options.items() for part in (name, str(tmp_path / value))]
-    gather.main(["--claims", "1", "2", "--models", JOINT, "--videos", "8", *given])
+    gather.main(["--claims", "1", "5", "--models", JOINT, "--videos", "8", "--workers", "1", *given])
     assert file.read_text() == before
     assert "rests on 256 videos (undecided)" in capsys.readouterr().out
     assert written == [tmp_path / "runs" / "findings", tmp_path / "data"]  # contact sheets go with their finding
     assert read(tmp_path / "runs" / "findings" / file.name)[1]["videos"] == 8
-    assert read(tmp_path / "data" / f"claim-02-{JOINT}.json")[1]["videos"] == 8
+    assert read(tmp_path / "data" / f"claim-05-{JOINT}.json")[1]["videos"] == 8
 
 
 def test_the_page_shows_every_finding_with_its_runs(tmp_path):

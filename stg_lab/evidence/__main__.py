@@ -88,7 +88,7 @@ def _gather(name: str, a: argparse.Namespace, workers: Workers) -> None:
     for number in (int(n) for n in a.claims if n != CHOICE):
         claim = CLAIMS[number]
         if name in claim.models:
-            rival = weightier(a.findings, number, name, about)
+            rival = weightier(a.findings, claim, name, about)
             runs.sheets = a.runs / "findings" if rival else a.findings
             found = put(claim, runs)
             bar.write(f"{number}. {claim.title}: {found.verdict} ({name}: {found.because})")

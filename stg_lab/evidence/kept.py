@@ -44,13 +44,14 @@ def keep(folder: Path, claim: Claim, model: str, found: Finding, about: Mapping[
     return file
 
 
-def weightier(folder: Path, number: int, model: str, about: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Verdict and number of videos of a kept finding that rests on more videos of the same model and judge, if there is one."""
-    file = file_of(folder, number, model)
+def weightier(folder: Path, claim: Claim, model: str, about: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Verdict and number of videos of a kept finding that rests on more videos of the same model and judge, by the same rules, if
+    there is one."""
+    file = file_of(folder, claim.number, model)
     if not file.exists():
         return None
     found, known = read(file)
-    same = all(known[name] == about[name] for name in ("weights", "judge"))
+    same = known["test"] == claim.test and all(known[name] == about[name] for name in ("weights", "judge"))
     return (found.verdict, known["videos"]) if same and known["videos"] > about["videos"] else None
 
 
