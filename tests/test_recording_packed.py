@@ -12,7 +12,7 @@ import stg_lab as lab
 from stg_lab.errors import RecordingExistsError
 from stg_lab.shipped import data_folder
 
-MOST = 20_000_000  # bytes of everything that ships
+MOST = 26_000_000
 
 
 @pytest.fixture

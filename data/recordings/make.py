@@ -1,6 +1,6 @@
 """Makes the recordings that ship: `python data/recordings/make.py [NAME ...]`. A few minutes on two cores.
 
-They are float16, one sample each and few steps, so that all of them together stay below 20 MB.
+They are float16, one sample each and few steps, so that all of them together stay below 26 MB.
 """
 
 from __future__ import annotations
@@ -11,23 +11,43 @@ from pathlib import Path
 from typing import Any
 
 import stg_lab as lab
+from stg_lab.recommended import recommendation
 
 HERE = Path(__file__).resolve().parent
 CAPTION, MIDDLE = "a red seven moving left", [3, 4, 5]
 
 
-def run(name: str, guidance: Any, *, steps: int, folder: Path) -> Path:
-    """One run of the embedded model, seed 0."""
-    call: dict[str, Any] = {"prompt": CAPTION, "num_inference_steps": steps, "seed": 0}
-    lab.sample(pipe(), guidance=guidance, record=folder / f"{name}.zarr", record_dtype="float16", **call)
+def run(name: str, guidance: Any, *, steps: int, folder: Path, model: str = "digits-joint-plain", **call: Any) -> Path:
+    """One run of an embedded model, of one caption at seed 0 unless told otherwise."""
+    call = {"prompt": CAPTION, "seed": 0, "num_inference_steps": steps, **call}
+    lab.sample(pipe(model), guidance=guidance, record=folder / f"{name}.zarr", record_dtype="float16", **call)
     return folder / f"{name}.zarr"
 
 
-def pipe() -> Any:
-    """The embedded model, without its own progress bar."""
-    loaded = lab.load("digits-joint")
+def pipe(model: str = "digits-joint-plain") -> Any:
+    """An embedded model, without its own progress bar."""
+    loaded = lab.load(model)
     loaded.set_progress_bar_config(disable=True)
     return loaded
+
+
+def example() -> dict[str, Any]:
+    """The video of digits-joint that was chosen because STG repairs it: caption and seed."""
+    kept = recommendation(pipe("digits-joint"))
+    assert kept is not None
+    return {"prompt": kept["repair"]["example"]["caption"], "seed": kept["repair"]["example"]["seed"]}
+
+
+def repair(folder: Path) -> Path:
+    """STG alone, with the recommended weak model, on a video that it repairs. CFG is recorded and does not act."""
+    weak = lab.describe(pipe("digits-joint")).recommended
+    guidance = lab.CFG([1.0] * 16) + lab.STG(1, weak)
+    return run("repair", guidance, steps=16, folder=folder, model="digits-joint", **example())
+
+
+def repair_unguided(folder: Path) -> Path:
+    """The same call without guidance."""
+    return run("repair_unguided", None, steps=16, folder=folder, model="digits-joint", **example())
 
 
 def first_light(folder: Path) -> Path:
@@ -78,7 +98,8 @@ def layers_scores(folder: Path) -> Path:
 
 
 MAKERS = {
-    maker.__name__: maker for maker in (first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
+    maker.__name__: maker
+    for maker in (repair, repair_unguided, first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
 }
 
 
