@@ -121,7 +121,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits-joint": {
         "cpu": Recipe(stages=(Stage(1, 32, 6_500), Stage(9, 16, 4_800))),
         "second": _second_round(stages=(Stage(9, 16, 5_000),)),
-        # Of the same updates at probability 0, 0.05, 0.1 and 0.2 (docs/evidence.md, claim 15) the largest gains most by STG. Trained
+        # Of the same updates at probability 0, 0.1 and 0.2 (docs/evidence.md, claim 15) the largest gains most by STG. Trained
         # on as long again, it is as good without guidance as what it came from.
         "depth": _depth(stages=(Stage(9, 8, 2_500),), stochastic_depth=0.2),
         "depth-on": _depth(stages=(Stage(9, 8, 2_500),), stochastic_depth=0.2, seed=3),

@@ -208,7 +208,7 @@ def _first_frames(choosing: bool = False) -> list[Any]:
 _JOINT = Subject("digits-joint", like="Mochi", layers=8, paper_layer=5, cfg=2.0, part="block", axes=("joint",))
 _AXES = ("spatial", "temporal")
 #: digits-joint trained on from digits-joint-plain with blocks left out at each probability, for claim 15. They do not ship.
-DOSES = {p: f"digits-joint-depth-{p:g}" for p in (0.0, 0.05, 0.1, 0.2)}
+DOSES = {p: f"digits-joint-depth-{p:g}" for p in (0.0, 0.1, 0.2)}
 PLAIN = "digits-joint-plain"
 SUBJECTS = {
     s.name: s
