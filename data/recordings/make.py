@@ -1,6 +1,6 @@
 """Makes the recordings that ship: `python data/recordings/make.py [NAME ...]`. A few minutes on two cores.
 
-They are float16, one sample each and few steps, so that all of them together stay below 26 MB.
+They are float16, one sample each and few steps, so that all of them together stay below 28 MB.
 """
 
 from __future__ import annotations
