@@ -1,6 +1,6 @@
 """Makes the recordings that ship: `python data/recordings/make.py [NAME ...]`. A few minutes on two cores.
 
-They are float16, one sample each and few steps, so that all of them together stay below 28 MB.
+They are float16, one sample each and few steps, so that all of them together stay below 32 MB.
 """
 
 from __future__ import annotations
@@ -38,16 +38,29 @@ def example() -> dict[str, Any]:
     return {"prompt": kept["repair"]["example"]["caption"], "seed": kept["repair"]["example"]["seed"]}
 
 
+def repaired(name: str, guidance: Any, folder: Path) -> Path:
+    """A run of digits-joint on the video that STG repairs."""
+    return run(name, guidance, steps=16, folder=folder, model="digits-joint", **example())
+
+
+def recommended() -> Any:
+    """STG with the recommended weak model."""
+    return lab.STG(1, lab.describe(pipe("digits-joint")).recommended)
+
+
 def repair(folder: Path) -> Path:
-    """STG alone, with the recommended weak model, on a video that it repairs. CFG is recorded and does not act."""
-    weak = lab.describe(pipe("digits-joint")).recommended
-    guidance = lab.CFG([1.0] * 16) + lab.STG(1, weak)
-    return run("repair", guidance, steps=16, folder=folder, model="digits-joint", **example())
+    """STG alone."""
+    return repaired("repair", recommended(), folder)
 
 
 def repair_unguided(folder: Path) -> Path:
     """The same call without guidance."""
-    return run("repair_unguided", None, steps=16, folder=folder, model="digits-joint", **example())
+    return repaired("repair_unguided", lab.CFG(1), folder)
+
+
+def repair_both(folder: Path) -> Path:
+    """The same call with CFG and STG."""
+    return repaired("repair_both", lab.CFG(2) + recommended(), folder)
 
 
 def first_light(folder: Path) -> Path:
@@ -99,7 +112,7 @@ def layers_scores(folder: Path) -> Path:
 
 MAKERS = {
     maker.__name__: maker
-    for maker in (repair, repair_unguided, first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
+    for maker in (repair, repair_unguided, repair_both, first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
 }
 
 

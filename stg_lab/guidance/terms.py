@@ -212,6 +212,8 @@ class Term(Arithmetic):
         if callable(self.scale):
             return getattr(self.scale, "__name__", "a function")
         if isinstance(self.scale, tuple):
+            if len(set(self.scale)) == 1 < len(self.scale):
+                return f"[{number(self.scale[0])}] * {len(self.scale)}"
             return "[" + ", ".join(number(s) for s in self.scale) + "]"
         return number(self.scale)
 
