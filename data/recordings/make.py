@@ -112,7 +112,17 @@ def layers_scores(folder: Path) -> Path:
 
 MAKERS = {
     maker.__name__: maker
-    for maker in (repair, repair_unguided, repair_both, first_light, first_light_cfg, weak_models, space_time, layers, layers_scores)
+    for maker in (
+        repair,
+        repair_unguided,
+        repair_both,
+        first_light,
+        first_light_cfg,
+        weak_models,
+        space_time,
+        layers,
+        layers_scores,
+    )
 }
 
 
