@@ -57,7 +57,10 @@ Doubt one? Rerun it with fewer videos: `make evidence CLAIMS=14 VIDEOS=32 MODELS
 stands here rests on more videos and stays; yours goes to `runs/evidence/findings`. What was measured of every video ships in
 `data/evidence/scores`: `make evidence KNOWN=1 CLAIMS=14 MODELS=digits-joint` reaches the verdict again from it, without sampling.
 """
-STALE = "*Measured by the rules of an earlier round (24 steps, the layer fixed at the paper's relative depth); to be made anew.*"
+STALE = (
+    "*Measured by the rules of an earlier round (24 steps, the layer fixed at the paper's relative depth), on the model as it was then "
+    "(of digits-joint: today's digits-joint-plain); to be made anew.*"
+)
 
 
 def write_page(findings: Path, page: Path, images: Path) -> list[str]:
