@@ -271,6 +271,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"recipe {chosen!r} begins with trained weights: --init data/models/{a.model}")
     recipe = RECIPES[a.model][chosen].scaled(a.scale)
     if a.stochastic_depth is not None:
+        if not 0 <= a.stochastic_depth < 1:
+            parser.error(f"--stochastic-depth takes a probability from 0 to below 1, got {a.stochastic_depth:g}")
         recipe = replace(recipe, stochastic_depth=a.stochastic_depth)
     out = a.out or Path("runs") / a.model
     seconds = None if a.minutes is None else a.minutes * 60

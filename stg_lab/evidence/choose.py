@@ -18,8 +18,9 @@ from stg_lab.digits import judge
 from stg_lab.evidence.cells import Cell, make, once, videos, weights
 from stg_lab.evidence.scores import judge_fingerprint, log_probability, told_right
 from stg_lab.evidence.subjects import CHOICE_CAPTIONS_SEED, CHOICE_SEEDS, STEPS, Subject
+from stg_lab.evidence.tables import NONE, cfg
 from stg_lab.evidence.workers import ALONE, Workers
-from stg_lab.guidance import CFG, STG, Guidance
+from stg_lab.guidance import STG, Guidance
 from stg_lab.metrics import frechet_distance
 from stg_lab.weak import skip
 from stg_lab.weak.skip import Skip
@@ -73,8 +74,8 @@ def choose(
     kinds = {_kind(by_name[name]): name for name in reversed(best)}  # the best of each
     for name in dict.fromkeys([*best[:FINALISTS], *kinds.values()]):
         tried[name] = outcome(Guidance() + STG(1.0, by_name[name]), MOST)
-    scales = {scale: outcome(Guidance() + CFG(scale), MOST) for scale in CFG_SCALES}
-    none = outcome(Guidance() + CFG(1.0), MOST)
+    scales = {scale: outcome(cfg(scale), MOST) for scale in CFG_SCALES}
+    none = outcome(NONE, MOST)
     final = sorted(tried, key=lambda name: (tried[name]["videos"], *order(tried[name])), reverse=True)
     rows = [
         {"setting": "no guidance", **none},

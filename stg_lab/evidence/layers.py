@@ -174,13 +174,10 @@ def every_layer(bench: Bench) -> Finding:
     difference lies above zero); fails if for one of them fewer are."""
     none, scores = bench(NONE), each_layer(bench)
     gains = [s.minus(none, "right") for s in scores]
-    rows = [{"setting": "no guidance", "mended": "", "broken": "", **_without_setting(row("", none, bench))}]
+    rows = [{"setting": "", "mended": "", "broken": "", **row("no guidance", none, bench)}]
     for k, s in enumerate(scores):
-        mended = int(((s["right"] == 1) & (none["right"] == 0)).sum())
-        broken = int(((s["right"] == 0) & (none["right"] == 1)).sum())
-        rows.append(
-            {"setting": f"block {k}", "mended": mended, "broken": broken, **_without_setting(row("", s, bench))}
-        )
+        counts = {"mended": int(s.mended(none).sum()), "broken": int(none.mended(s).sum())}
+        rows.append({"setting": "", **counts, **row(f"block {k}", s, bench)})
     wrong = int((none["right"] == 0).sum())
     best = max(range(len(scores)), key=lambda k: scores[k]["right"].mean())
     least = min(range(len(scores)), key=lambda k: scores[k]["right"].mean())
@@ -191,10 +188,6 @@ def every_layer(bench: Bench) -> Finding:
         rows,
         layer_panels(none, scores, bench),
     )
-
-
-def _without_setting(columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in columns.items() if name != "setting"}
 
 
 @claim(18, "The gain and the grain arise at different steps", source="A claim of this project", models=TEXT)

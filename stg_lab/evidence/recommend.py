@@ -23,7 +23,7 @@ def recommend(bench: Bench, folder: Path) -> Path:
     """
     none, stg, weak = bench(NONE), bench(bench.who.stg()), bench.who.best()
     before, after, gain = none.mean("right").value, stg.mean("right").value, stg.minus(none, "right")
-    mended = (stg["right"] == 1) & (none["right"] == 0)
+    mended = stg.mended(none)
     better = np.where(mended, stg["log_probability"] - none["log_probability"], -np.inf)
     example, call = int(better.argmax()), bench.who.call(0, none.videos)
     found: dict[str, Any] = {
@@ -36,7 +36,7 @@ def recommend(bench: Bench, folder: Path) -> Path:
     if mended.any() and "prompt" in call:
         found["repair"] = {
             "repaired": int(mended.sum()),
-            "broken": int(((stg["right"] == 0) & (none["right"] == 1)).sum()),
+            "broken": int(none.mended(stg).sum()),
             "of": none.videos,
             "example": {"caption": call["prompt"][example], "seed": example},
         }

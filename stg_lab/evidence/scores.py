@@ -74,6 +74,10 @@ class Scores:
         """Difference of means, paired by seed."""
         return difference(self.values[name], other.values[name], unit=float(name in SHARES))
 
+    def mended(self, other: Scores) -> np.ndarray:
+        """Which videos are right here and not in another setting, `(video,)` of bool; asked the other way round, those broken."""
+        return (self["right"] == 1) & (other["right"] == 0)
+
     def second_difference(self, less: Scores, other: Scores, other_less: Scores, name: str) -> Estimate:
         """How much more this setting gains over one than another does over its own, `(self - less) - (other - other_less)`, paired
         by seed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
@@ -35,7 +36,7 @@ class Workers:
             return
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-            self._pool = ProcessPoolExecutor(self.count, context, initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(self.count, context, initializer=_begin)
         futures = [self._pool.submit(work, *job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -60,7 +61,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """In a new worker: one thread for torch, and one that ends the worker where its parent was killed."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # what was finished is on disk
