@@ -95,12 +95,13 @@ class BlindPairs(Explorer):
     @traitlets.observe("given")
     def _given(self, change: Any) -> None:
         asked = change["new"]
-        try:
-            answers = asked["do"] not in ("undo", "stop", "go on")
-            if not answers or asked["number"] == self.question.get("number"):  # a second view may have been quicker
-                self.do(asked["do"])
-        finally:
-            self.heard = asked["count"]
+        with self.hold_sync():  # who sees the next question can answer it: that it was heard arrives together with it
+            try:
+                answers = asked["do"] not in ("undo", "stop", "go on")
+                if not answers or asked["number"] == self.question.get("number"):  # a second view may have been quicker
+                    self.do(asked["do"])
+            finally:
+                self.heard = asked["count"]
 
     def __repr__(self) -> str:
         return f"BlindPairs({self.progress} of {self.view['total']} questions answered)"
