@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
-from stg_lab.errors import CallError
+from stg_lab.errors import CallError, RecordingError
+from stg_lab.guidance import UNCOND
 from stg_lab.recording.reader import Recording, open_recording
+from stg_lab.recording.scales import scale_text
 
 
 class Recorded(Protocol):
@@ -44,3 +46,23 @@ def recording_of(source: Any) -> Recording:
             "lab.open('run.zarr')."
         )
     return recording
+
+
+def baseline_text(baseline: Any, recording: Recording) -> str:
+    """How the run beside a recorded one was guided, for people: "CFG 4 alone", "no guidance", or all its guidance where it has weak models.
+
+    Args:
+        baseline: a recording or a run. A run that was not recorded and has no weak model is taken for the same call without them.
+        recording: what it stands beside.
+    """
+    try:
+        own = recording_of(baseline)
+    except RecordingError:
+        guidance = getattr(baseline, "guidance", None)
+        if guidance and guidance.weak:
+            return str(guidance)
+        own = recording
+    else:
+        if own.weak:
+            return own.settings["guidance_text"]
+    return f"CFG {scale_text(own)} alone" if UNCOND in own.branches else "no guidance"

@@ -64,7 +64,7 @@ def report(
             left out is more than a page holds.
         RecordingError: a run was not recorded, or there is no recording at a path.
 
-    >>> report(["first_light", "layers"], "out/report.html")  # doctest: +SKIP
+    >>> report(["repair_both", "layers"], "out/report.html")  # doctest: +SKIP
     """
     if figure_png is not None and not figure_png.startswith(b"\x89PNG"):
         raise CallError("figure_png must be the bytes of a PNG, for example Path('figure.png').read_bytes().")

@@ -168,7 +168,7 @@ def rate(
         RecordingError: no recording of that name, no final video, or only rough pictures of it.
         RatingError: the file is of other videos, settings, aspects, another rater or seed; or it cannot be written.
 
-    >>> rating = rate("first_light", "first_light_cfg", out="out/ratings.jsonl")  # doctest: +SKIP
+    >>> rating = rate("repair_both", "repair_unguided", out="out/ratings.jsonl")  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")

@@ -212,7 +212,7 @@ def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: i
         CallError: `source` is none of these, or it cannot be forked: see `lab.fork`.
         RecordingError: not recorded, no such sample, or its latents cannot be shown without a model.
 
-    >>> explorer = fork_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = fork_explorer(lab.open("repair_both"))  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")

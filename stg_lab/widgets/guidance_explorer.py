@@ -125,7 +125,7 @@ def guidance_explorer(
         CallError: `source` is none of these, or an argument is out of range.
         RecordingError: not recorded, no guidance vector, no such sample, or latents that cannot be shown without a model.
 
-    >>> explorer = guidance_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = guidance_explorer(lab.open("repair_both"))  # doctest: +SKIP
     >>> explorer.scales = {"uncond": 6, "skip": 2}  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
