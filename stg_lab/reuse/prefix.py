@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
+from stg_lab.given import Flag, read
 from stg_lab.reuse.joined import run_joined
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, own_call, run_weak, uncompiled
@@ -52,7 +54,8 @@ class Passes:
 
     def __post_init__(self) -> None:
         one_of("rows", self.rows, ROWS)
-        one_of("together", self.together, (True, False))
+        for name in ("reuse", "together"):
+            object.__setattr__(self, name, read(name, getattr(self, name), Flag(), GuidanceError))
 
     def own_rows(self, denoiser: nn.Module) -> bool:
         """Whether weak passes of a denoiser have only the rows that they are about."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
+from stg_lab.given import real, shown
 from stg_lab.weak.caption import without_caption
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
@@ -232,21 +232,18 @@ def check_layers(layers: tuple[int, ...], family: Family, denoiser: nn.Module, e
 
 def one_of(what: str, value: Any, allowed: Any) -> None:
     """Raise `GuidanceError` with a hint where a value is not one of the allowed ones."""
-    if value not in allowed:
+    if not isinstance(value, Hashable) or value not in allowed:
         raise GuidanceError(
-            f"{what} {value!r} is unknown.{did_you_mean(str(value), map(str, allowed))} Known: {', '.join(map(str, allowed))}."
+            f"{what} {shown(value)} is unknown.{did_you_mean(value, map(str, allowed))} Known: {', '.join(map(str, allowed))}."
         )
 
 
 def in_range(what: str, value: Any, low: float, high: float) -> float:
     """The value as a float; raise `GuidanceError` unless low < value <= high."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not low < number <= high:
-        raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {value!r}.")
-    return number
+    number = real(value)
+    if number is None or not low < number <= high:
+        raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {shown(value)}.")
+    return float(number)
 
 
 #: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
