@@ -58,6 +58,7 @@ class Whole:
 
     low: int = 0
     high: int = LARGEST
+    words: str = "a whole number"
 
     def read(self, value: Any) -> int:
         try:
@@ -65,9 +66,9 @@ class Whole:
         except (TypeError, ValueError):
             number = None
         if number is None or number < self.low:
-            raise Refused(f"a whole number from {self.low}")
+            raise Refused(f"{self.words} from {self.low}")
         if number > self.high:
-            raise Refused(f"a whole number from {self.low} to {self.high}")
+            raise Refused(f"{self.words} from {self.low} to {self.high}")
         return number
 
 
@@ -220,10 +221,13 @@ def place(value: Any) -> Path:
 
 #: What an argument of this name is, wherever the lab takes it.
 ARGUMENTS: dict[str, Kind] = {
-    "seed": Whole(),
+    "seed": Whole(words="one whole number"),
     "step": Whole(),
     "sample": Whole(),
     "record": Record(),
+    "record_dtype": Text(),
+    "on_step": Called("the step that is done"),
+    "settings": Of(Mapping, "a dict of plain values"),
     "path": Place(),
     "out": Place(),
     "stem": Place(),
@@ -253,6 +257,13 @@ def read(what: str, value: Any, kind: Kind, error: type[LabError] = CallError, e
         raise error(f"{what} is {allowed}, got {shown(value)}.{''.join(more)}{hint}") from None
 
 
+def _example(name: str, default: Any, kind: Kind) -> str:
+    """What may be typed: the default, where it is a plain value, or the first whole number."""
+    if isinstance(default, int | float | str) and default != "":
+        return f"{name}={default!r}"
+    return f"{name}={kind.low}" if isinstance(kind, Whole) else ""
+
+
 def checked(error: type[LabError] = CallError, **kinds: Kind | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A function whose arguments are read by `ARGUMENTS` before it runs; `kinds` says what differs, None leaves one alone."""
 
@@ -265,8 +276,9 @@ def checked(error: type[LabError] = CallError, **kinds: Kind | None) -> Callable
             bound = signature.bind(*args, **kwargs)
             for name, value in bound.arguments.items():
                 kind = wanted[name]
-                if kind is not None and value is not signature.parameters[name].default:
-                    bound.arguments[name] = read(name, value, kind, error)
+                default = signature.parameters[name].default
+                if kind is not None and value is not default:
+                    bound.arguments[name] = read(name, value, kind, error, _example(name, default, kind))
             return function(*bound.args, **bound.kwargs)
 
         return call

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import ModelNotFoundError, UnsafeModelError, did_you_mean
+from stg_lab.given import shown
 from stg_lab.shipped import data_folder
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
@@ -88,7 +89,7 @@ def check_name(name: str | os.PathLike[str]) -> bool:
     if not isinstance(name, str | os.PathLike):
         raise ModelNotFoundError(
             f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
-            f"got {name!r}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
+            f"got {shown(name)}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
         )
     text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
+from stg_lab.given import Place, checked, read, shown
 from stg_lab.shipped import data_folder
 
 SUFFIX = ".zarr.zip"
@@ -48,9 +49,7 @@ def as_text(path: Any) -> str:
         hint = "A Run has its recording at hand: run.recording."
     elif hasattr(path, "ds") or hasattr(path, "dims"):
         hint = "It is open already."
-    raise RecordingError(
-        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}. {hint}"
-    )
+    raise RecordingError(f"what is opened is a folder, a packed file or a name that ships, got {shown(path)}. {hint}")
 
 
 def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
@@ -71,13 +70,14 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = Path(path).absolute()
+    path = read("what is opened", path, Place(), RecordingError).absolute()
     if path.suffix != ".zip" or not path.is_file():
         return path, keep
     unpacked = Unpacked(path)
     return unpacked.path, (unpacked, keep)
 
 
+@checked(RecordingError, folder=Place())
 def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Pack the folder of a recording or sweep into one file; the same folder gives the same bytes.
 
@@ -89,7 +89,6 @@ def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwr
     Raises:
         RecordingError: there is no such folder, the name ends otherwise, or the file exists.
     """
-    folder, file = Path(folder), Path(file)
     if not (folder / "zarr.json").is_file():
         raise RecordingError(f"{folder} is not the folder of a recording: no zarr.json in it.")
     if not file.name.endswith(SUFFIX):

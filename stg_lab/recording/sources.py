@@ -6,6 +6,7 @@ import os
 from typing import Any, Protocol
 
 from stg_lab.errors import CallError
+from stg_lab.given import shown
 from stg_lab.recording.reader import Recording, open_recording
 
 
@@ -40,7 +41,7 @@ def recording_of(source: Any) -> Recording:
     recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
     if not isinstance(recording, Recording):
         raise CallError(
-            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}. Type for example "
+            f"give a Run or a Recording, or the path or name of one, got {shown(source)}. Type for example "
             "lab.open('run.zarr')."
         )
     return recording

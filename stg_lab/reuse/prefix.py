@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
-from stg_lab.given import Flag, read
+from stg_lab.given import Flag, Of, read
 from stg_lab.reuse.joined import run_joined
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, own_call, run_weak, uncompiled
@@ -60,6 +60,9 @@ class Passes:
     def own_rows(self, denoiser: nn.Module) -> bool:
         """Whether weak passes of a denoiser have only the rows that they are about."""
         return self.rows == "own" or (self.rows == "auto" and computes_exactly(denoiser))
+
+
+PASSES = Of(Passes, "None for what is best, or lab.Passes(...)")  # what `passes=` takes
 
 
 def computes_exactly(denoiser: nn.Module) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.given import checked
 from stg_lab.guidance import Guidance, Term
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.temporary import make_recorder
 from stg_lab.sampling.trace import Trace
@@ -24,6 +25,7 @@ _guided: weakref.WeakSet[Any] = weakref.WeakSet()
 _threads: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
+@checked(passes=PASSES)
 @contextlib.contextmanager
 def attach(
     pipe: Any,

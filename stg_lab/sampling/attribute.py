@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stg_lab.errors import CallError, GuidanceError
+from stg_lab.errors import GuidanceError
+from stg_lab.given import Whole, checked
 from stg_lab.guidance import Guidance, Term
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 ALONG = ("cfg", "cond")
 
 
+@checked(step=None, seed=None, probes=Whole(0, 10_000))
 def attribute(
     pipe: Any,
     step: int | Sequence[int] | None = None,
@@ -85,8 +87,6 @@ def attribute(
             direction that the run does not have.
     """
     one_of("along", along, ALONG)
-    if not isinstance(probes, int) or isinstance(probes, bool) or probes < 0:
-        raise CallError(f"probes is a whole number from 0, got {probes!r}. Type for example probes=8.")
     given = call if prompt is None else {"prompt": prompt, **call}
     runs = Runs.plan(pipe, step, seed, guidance, state, given, of=attribute)
     models = skips(pipe, runs.family, layers, parts, ("joint",))

@@ -19,11 +19,12 @@ from torch import nn
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
+from stg_lab.given import checked
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
-from stg_lab.reuse import Passes, Prefix
+from stg_lab.reuse import PASSES, Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
@@ -243,6 +244,7 @@ def _pass_text(one: PlannedPass) -> str:
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
+@checked(passes=PASSES)
 def plan(
     pipe: Any,
     guidance: Guidance | Term | Any | None = None,

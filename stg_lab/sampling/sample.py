@@ -11,12 +11,13 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import Family, family_of
+from stg_lab.given import checked
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.plan import planned
@@ -28,6 +29,7 @@ from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
+@checked(passes=PASSES)
 def sample(
     pipe: Any,
     *,

@@ -20,6 +20,7 @@ from torch import Tensor
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import NoiseLevel, noise_level
+from stg_lab.given import Refused, Several, Whole, shown
 from stg_lab.guidance import COND, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording import Recording, open_recording
@@ -362,12 +363,13 @@ class _States(Trace):
 
 def _whole(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
     """One whole number or several, in rising order where they are steps."""
-    values: list[Any] = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
-    good = [isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= 0 for v in values]
-    if not values or not all(good):
+    try:
+        read = Several(Whole()).read(given)
+    except Refused:
         raise CallError(
-            f"{name} is a whole number from 0, or a list of some, got {given!r}. Type for example {name}=10."
-        )
+            f"{name} is a whole number from 0, or a list of some, got {shown(given)}. Type for example {name}=10."
+        ) from None
+    values: list[int] = read if isinstance(read, list) else [read]
     if len(set(values)) < len(values):
-        raise CallError(f"{name} {given!r} names one twice.")
-    return tuple(int(v) for v in (sorted(values) if name == "step" else values))
+        raise CallError(f"{name} {shown(given)} names one twice.")
+    return tuple(sorted(values) if name == "step" else values)
