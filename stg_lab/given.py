@@ -1,7 +1,7 @@
 """Arguments as they were typed: read by their kind, or refused in one line that says what was given and what is allowed.
 
-A name means the same wherever the lab takes it (`ARGUMENTS`), so a public function needs one line: `@checked()`. What means
-something else in one function is said there: `@checked(step=Several(Whole()))`. A default passes as it is.
+A name means the same wherever the lab takes it (`ARGUMENTS`), so a public function needs one line: `@takes()`. What means
+something else in one function is said there: `@takes(step=Several(Whole()))`. A default passes as it is.
 """
 
 from __future__ import annotations
@@ -122,10 +122,10 @@ class Text:
     words: tuple[str, ...] = ()
 
     def read(self, value: Any) -> str:
-        if isinstance(value, str) and (not self.words or value in self.words):
+        if isinstance(value, str) and (value in self.words if self.words else value):
             return str(value)
         hint = did_you_mean(value, self.words)
-        raise Refused(f"one of {', '.join(map(repr, self.words))}" if self.words else "text", hint)
+        raise Refused(f"one of {', '.join(map(repr, self.words))}" if self.words else "text, not empty", hint)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,9 @@ ARGUMENTS: dict[str, Kind] = {
     "stem": Place(),
     "file": Place(),
     "fps": Number(0, 1000, above=True),
-    "height": Whole(0, 20_000),
+    "height": Whole(10, 20_000),
+    "cut": Number(0, above=True),
+    "title": Text(),
     "frames": Whole(1, 1000),
     "columns": Whole(1, 1000),
     "dpi": Number(0, 10_000, above=True),
@@ -264,7 +266,7 @@ def _example(name: str, default: Any, kind: Kind) -> str:
     return f"{name}={kind.low}" if isinstance(kind, Whole) else ""
 
 
-def checked(error: type[LabError] = CallError, **kinds: Kind | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def takes(error: type[LabError] = CallError, **kinds: Kind | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A function whose arguments are read by `ARGUMENTS` before it runs; `kinds` says what differs, None leaves one alone."""
 
     def wrap(function: Callable[P, R]) -> Callable[P, R]:

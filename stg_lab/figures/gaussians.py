@@ -10,7 +10,8 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.figures.style import print_style
-from stg_lab.gaussians import Mixture, measure, strays
+from stg_lab.gaussians import MIXTURE, Mixture, measure, strays
+from stg_lab.given import Number, takes
 from stg_lab.palette import FIXED, SERIES
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ EXTENT = 1.9  # half the side of the square that is shown
 WIDEST = 4  # panels in a row
 
 
+@takes(truth=MIXTURE, other=MIXTURE)
 def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mixture | None = None) -> Figure:
     """Samples over the density that they should have come from, a panel a set.
 
@@ -52,6 +54,7 @@ def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mix
     return figure
 
 
+@takes(truth=MIXTURE, sigma=Number(0, above=True))
 def gaussian_vectors(truth: Mixture, pairs: Mapping[str, tuple[Mixture, Mixture]], *, sigma: float = 0.3) -> Figure:
     """Guidance vectors `model - weak`, in terms of E[x_0 | x_t], at one noise level.
 

@@ -19,6 +19,7 @@ from stg_lab.analysis.sweep import (
 )
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.figures.style import NARROW, SMALL, TITLE, Sheet, Width, fitted, inches, spread, text_height
+from stg_lab.given import Text, Whole, takes
 from stg_lab.guidance.scores import SCORES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ MOST = 12  # layers that a page has room for
 GAP, NUMBER, LARGEST = 0.03, 0.15, 0.8  # inches: between tiles, a score's strip, a tile
 
 
+@takes(score=Text(), frame=Whole())
 def layer_ablation(
     sweep: xr.Dataset | str | Path,
     *,

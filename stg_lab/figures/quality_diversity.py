@@ -11,6 +11,7 @@ import numpy as np
 from stg_lab import palette
 from stg_lab.figures.points import Point, defaults, points_of, real_of
 from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, inches, print_style
+from stg_lab.given import takes
 from stg_lab.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ MARKERS = "osD^vPX"
 Curves = dict[str, list[Point]]
 
 
+@takes()
 def quality_diversity(
     points: Any,
     *,

@@ -12,6 +12,7 @@ from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import Source, caption, check_place, decoded, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.figures.varied import labels_of, method, recorded_scale, varied, with_scale
+from stg_lab.given import takes
 from stg_lab.guidance import GUIDED, Guidance
 from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling import Run
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, np.ndarray]]
 
 
+@takes()
 def scale_sweep(
     runs: Source | Name | Sequence[Source | Name] | Mapping[Any, Source | Name],
     *,

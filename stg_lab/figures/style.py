@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stg_lab.errors import CallError, did_you_mean
+from stg_lab.given import takes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,6 +128,7 @@ class Sheet:
             )
 
 
+@takes()
 def save(figure: Figure, stem: str | Path, *, formats: Sequence[str] = ("pdf", "png"), dpi: float = 300) -> list[Path]:
     """Write a figure as `stem.pdf` (vector, fonts embedded) and `stem.png`; the same input gives the same bytes.
 

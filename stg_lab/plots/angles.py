@@ -10,6 +10,7 @@ import numpy as np
 from stg_lab import analysis, palette
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label, vector_names
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Text, takes
 from stg_lab.guidance import UNCOND
 from stg_lab.recording import Recording, Source, recording_of
 
@@ -21,6 +22,7 @@ QUIET = "rgba(110, 118, 130, 0.9)"
 DASHES = ("solid", "dash", "dot")
 
 
+@takes(to=Text())
 def angles(recording: Source, *names: str, to: str | None = None, cosine: bool = False, height: int = 400) -> go.Figure:
     """The angle between every two guidance vectors at every step: mean over samples, and a band for their range.
 
@@ -69,6 +71,7 @@ def angles(recording: Source, *names: str, to: str | None = None, cosine: bool =
     return figure
 
 
+@takes(one=Text(), other=Text())
 def angle_map(
     recording: Source, one: str | None = None, other: str | None = None, *, sample: int = 0, height: int = 300
 ) -> go.Figure:
@@ -108,6 +111,7 @@ def angle_map(
     return figure
 
 
+@takes(spatial=Text(), temporal=Text())
 def removed(
     recording: Source, spatial: str | None = None, temporal: str | None = None, *, height: int = 340
 ) -> go.Figure:
@@ -137,6 +141,7 @@ def removed(
     return figure
 
 
+@takes()
 def components(
     recording: Source, *names: str, sample: int | None = None, unit: bool = False, height: int = 520
 ) -> go.Figure:

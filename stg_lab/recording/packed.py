@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
-from stg_lab.given import Place, checked, read, shown
+from stg_lab.given import Place, read, shown, takes
 from stg_lab.shipped import data_folder
 
 SUFFIX = ".zarr.zip"
@@ -77,7 +77,7 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
     return unpacked.path, (unpacked, keep)
 
 
-@checked(RecordingError, folder=Place())
+@takes(RecordingError, folder=Place())
 def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Pack the folder of a recording or sweep into one file; the same folder gives the same bytes.
 

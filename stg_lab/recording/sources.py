@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stg_lab.errors import CallError
 from stg_lab.given import shown
 from stg_lab.recording.reader import Recording, open_recording
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What has a recording, or the path or name of one, which is opened; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> Any:
+        source = as_source(value)
+        recording_of(source)
+        return source
+
+
+SHOWN = Shown()
 
 
 class Recorded(Protocol):

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, NothingChangedError, RecordingError
-from stg_lab.given import Flag, checked
+from stg_lab.given import Flag, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.guidance.scores import distance, scores
 from stg_lab.recording import Recording
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-@checked(passes=PASSES, step=None, seed=None, keep_x0=Flag())
+@takes(passes=PASSES, step=None, seed=None, keep_x0=Flag())
 def ablate(
     pipe: Any,
     step: int | Sequence[int] | None = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import CallError, GuidanceError
-from stg_lab.given import checked
+from stg_lab.given import takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.checks import check_weak
@@ -25,7 +25,7 @@ _guided: weakref.WeakSet[Any] = weakref.WeakSet()
 _threads: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
-@checked(passes=PASSES)
+@takes(passes=PASSES)
 @contextlib.contextmanager
 def attach(
     pipe: Any,

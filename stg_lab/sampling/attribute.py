@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError
-from stg_lab.given import Whole, checked
+from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ALONG = ("cfg", "cond")
 
 
-@checked(step=None, seed=None, probes=Whole(0, 10_000))
+@takes(step=None, seed=None, probes=Whole(0, 10_000))
 def attribute(
     pipe: Any,
     step: int | Sequence[int] | None = None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError, did_you_mean
 from stg_lab.families import Family, family_of
-from stg_lab.given import checked, shown
+from stg_lab.given import shown, takes
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
@@ -42,7 +42,7 @@ SAME_MODEL = 0.05
 ROUNDED = 5e-3
 
 
-@checked(passes=PASSES, step=None)
+@takes(passes=PASSES, step=None)
 def fork(
     source: Run | Recording | Name,
     step: int,

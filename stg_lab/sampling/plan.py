@@ -19,7 +19,7 @@ from torch import nn
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
-from stg_lab.given import checked
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
@@ -244,7 +244,7 @@ def _pass_text(one: PlannedPass) -> str:
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
-@checked(passes=PASSES)
+@takes(passes=PASSES)
 def plan(
     pipe: Any,
     guidance: Guidance | Term | Any | None = None,

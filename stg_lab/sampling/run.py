@@ -12,7 +12,7 @@ import torch
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
-from stg_lab.given import checked, shown
+from stg_lab.given import shown, takes
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
 from stg_lab.sheets import sheet_png
@@ -64,7 +64,7 @@ class Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
 
-    @checked()
+    @takes()
     def save(self, path: str | Path, *, fps: float = 8) -> Path:
         """Write the finished videos, those of a batch tiled, and say where.
 

@@ -11,7 +11,7 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import Family, family_of
-from stg_lab.given import checked
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
@@ -29,7 +29,7 @@ from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
-@checked(passes=PASSES)
+@takes(passes=PASSES)
 def sample(
     pipe: Any,
     *,

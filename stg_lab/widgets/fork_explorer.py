@@ -10,6 +10,7 @@ import numpy as np
 import traitlets
 
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
@@ -192,6 +193,7 @@ class ForkExplorer(Stepped, Working):
         return proposal["value"]
 
 
+@takes()
 def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
     """Pick a recorded step, choose another guidance, and sample on from exactly there.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from stg_lab.errors import CallError
-from stg_lab.recording import Name, as_source, recording_of
+from stg_lab.given import Flag, Whole, takes
+from stg_lab.recording import SHOWN, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
@@ -106,6 +107,7 @@ class X0Explorer(Stepped, Working):
         )
 
 
+@takes(cfg=Flag(), baseline=SHOWN, size=Whole(1, 4096))
 def x0_explorer(
     source: Run | Recording | Name,
     *,

@@ -140,7 +140,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "attribute": (lab.attribute, {"pipe": pipe, "progress": False, **call}, {**swept, "along": CHOICE, "probes": WHOLE}),
         "decode": (lab.decode, {"pipe": pipe, "latents": rec.ds.final.values}, {"pipe": PIPE, "latents": [*STRANGE, "nope", None, 5, [], np.zeros(3), np.full((1, 16, 2, 2, 2), NAN), np.ones((1, 16, 2, 2, 2), complex), np.full((1, 16, 2, 2, 2), "a")]}),
         "fork": (lab.fork, {"source": rec, "step": 1, "pipe": pipe}, {"source": SOURCE, "step": [*WHOLE, None], "guidance": GUIDANCE, "record": RECORD, "record_dtype": CHOICE, "overwrite": FLAG, "on_step": FUNCTION}),
-        "rerun": (lab.rerun, {"recording": rec, "pipe": pipe}, {"recording": [*STRANGE, "nope", 5, None], "seed": [*WHOLE, 2**64], "record": RECORD, "num_inference_steps": SIZE}),
+        "rerun": (lab.rerun, {"recording": rec, "pipe": pipe}, {"seed": [*WHOLE, 2**64], "record": RECORD, "num_inference_steps": SIZE}),
         "Run.save": (Saved(have).save, {"path": str(out / "a.gif")}, {"path": [*PLACE, "a.txt", "a"], "fps": ABOVE}),
         # recordings
         "open": (lab.open, {"path": have.path}, {"path": SOURCE}),
@@ -151,9 +151,9 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Recording.prediction": (rec.prediction, {"branch": "cond"}, {"branch": CHOICE}),
         "Recording.reweight": (rec.reweight, {"guidance": G}, {"guidance": [*GUIDANCE]}),
         "Recording.video": (rec.video, {}, {"branch": CHOICE, "step": WHOLE}),
-        "report": (report, {"source": rec, "path": str(out / "a.html")}, {"source": SOURCE, "path": [*PLACE, out, "a.txt"], "baseline": BASELINE, "figure_png": [*STRANGE[:2], 5, "a"], "title": TEXT}),
-        "rate": (lambda a, **more: lab.rate(a, "layers", **more), {"a": have.path}, {"a": SOURCE, "out": [*PLACE, out], "aspects": CHOICES, "captions": [*STRANGE, "a", 5, [5]], "rater": [*STRANGE, NAN, 1.5, [], ""], "seed": WHOLE, "fps": ABOVE}),
-        "ratings": (lab.ratings, {"files": "a.jsonl"}, {"files": [*STRANGE, "", 5, None, [], "s3://x/y.jsonl"], "by": CHOICE}),
+        "report": (report, {"recordings": rec, "out": str(out / "a.html")}, {"recordings": SOURCE, "out": [*PLACE, out], "baseline": BASELINE, "figure_png": [*STRANGE, 5, "a"], "title": TEXT}),
+        "rate": (lambda source, **more: lab.rate(source, "first_light", **more), {"source": "first_light_cfg", "out": str(out / "r.jsonl")}, {"source": SOURCE, "out": [*PLACE, out], "aspects": CHOICES, "captions": [*STRANGE, "a", 5, [5]], "rater": [*STRANGE, NAN, 1.5, [], "", True], "seed": WHOLE, "fps": ABOVE}),
+        "ratings": (lab.ratings, {}, {"files": [*STRANGE, "", "nowhere.jsonl", 5, None, [], "s3://x/y.jsonl"], "by": CHOICE}),
     }  # fmt: skip
     return rows | shown(have) | measured(have)
 
@@ -197,7 +197,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
-    found["analysis.angles of names"] = (lambda name: analysis.angles(both, "cfg", name), {"name": "cfg"}, {"name": CHOICE})
+    found["analysis.angles of names"] = (lambda name: analysis.angles(both, name), {}, {"name": CHOICE})
     array = lab.open_ablation("layers").cosine_cfg
     found["analysis.rank_correlation"] = (analysis.rank_correlation, {"exact": array, "estimated": array, "over": ("layer", "part")}, {"exact": [*STRANGE, "nope", 5, None, []], "estimated": [*STRANGE, 5], "over": [*STRANGE, "nope", 5, ("nope",)], "sample": CHOICE, "seed": WHOLE})
     found["advise"] = (lab.advise, {"sweep": "layers"}, {"sweep": SWEEP, **dict.fromkeys(("aligned", "acts", "worse", "own"), NUMBER), "agree": SHARE})
