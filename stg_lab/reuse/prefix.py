@@ -20,6 +20,7 @@ from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
 from stg_lab.given import Flag, Of, read
 from stg_lab.reuse.joined import run_joined
+from stg_lab.undone import stacked
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, own_call, run_weak, uncompiled
 from stg_lab.weak.memory import chunked, each_tensor, only_concerned
@@ -117,7 +118,7 @@ class Prefix:
     def kept(self) -> Iterator[None]:
         """Inside the `with`, calls of the denoiser fill `outputs`."""
         stages = self.at.family.stages(self.at.denoiser)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for number in self.wanted:
                 stack.enter_context(answered(stages[number], self._keeping(number, stages[number])))
             yield
@@ -177,7 +178,7 @@ class Prefix:
         family = self.at.family
         served = range(first - 1, first) if family.sequential and first else range(first)
         whole = all(n in self.outputs and _versions(self.outputs[n]) == self._versions[n] for n in served)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             # What was not kept, or written into since, is computed again.
             for number, stage in enumerate(family.stages(self.at.denoiser)[: first if whole else 0]):
                 answer = _giving(taken(self.outputs[number])) if number in served else _passing(family)

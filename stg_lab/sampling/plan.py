@@ -27,6 +27,7 @@ from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, s
 from stg_lab.reuse import PASSES, Passes, Prefix
 from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.values import check_names
@@ -180,10 +181,8 @@ class Plan:
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
             ("activations", "not estimated; a weak pass needs no more of them than the pipeline's own"),
-            *(
-                ("kept for reuse", f"{self.kept} block output{'s' * (self.kept > 1)} at once, at most")
-                for _ in range(self.kept > 0)
-            ),
+            *[("kept for reuse", f"{self.kept} block output{'s' * (self.kept > 1)} at once, at most")]
+            * (self.kept > 0),
             ("held beside them", f"{size_text(self.held_bytes)} at most, for predictions that wait"),
         ]
         if self.place is not None:
@@ -206,8 +205,8 @@ class Plan:
             first, last = steps[0], steps[-1]
             which = f"step {first.step}" if first is last else f"steps {first.step}-{last.step}"
             where = f", round {restart}" if restart else ""
-            ends = [f"{one.sigma:.3g}" for one in dict.fromkeys((first, last))]
-            sigma = "" if np.isnan(first.sigma) else f" (sigma {' to '.join(ends)})"
+            ends = " to ".join(f"{one.sigma:.3g}" for one in dict.fromkeys((first, last)))
+            sigma = "" if np.isnan(first.sigma) else f" (sigma {ends})"
             yield f"{which}{where}{sigma}: {', '.join(map(_pass_text, passes))}"
 
     def _weights_table(self) -> Iterator[tuple[str, str]]:
@@ -223,10 +222,7 @@ class Plan:
         return "\n".join([self._title, *(f"  {name:<{width}}  {value}" for name, value in self.table)])
 
     __repr__ = __str__
-
-    @property
-    def _title(self) -> str:
-        return f"Plan of a run of {self.pipeline}"
+    _title = property(lambda self: f"Plan of a run of {self.pipeline}")
 
     def _repr_html_(self) -> str:
         # Inline styles only: they are all that an untrusted notebook keeps.
@@ -292,8 +288,7 @@ def planned(
     total = guidance or Guidance()
     known_dtype(record_dtype)
     check_weak(total, family, family.denoisers(pipe))
-    call = stock_arguments(pipe) | dict(arguments)
-    shape = family.latent_shape(pipe, call)
+    shape = family.latent_shape(pipe, call := stock_arguments(pipe) | dict(arguments))
     if shape is None and not family.pipelines:
         raise CallError(
             f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
@@ -310,7 +305,8 @@ def planned(
             f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. "
             f"{family.how_to_uncond()}"
         )
-    scheduler = copy.deepcopy(pipe.scheduler)
+    with claimed(pipe):  # another thread may be stepping it
+        scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
     shares = _Shares(pipe, family, passes or Passes(), family.samples(call))

@@ -27,12 +27,14 @@ from stg_lab.recording import Recording, open_recording
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.sample import lost_arguments, recorded_call
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names
 from stg_lab.seams import Call, Coming, Step, alone, tapped
+from stg_lab.undone import undone
 from stg_lab.weak import Pass, Weak
 
 #: How far x_t of a repeated run may lie from the recorded one, relative to its norm: float16 recordings round to 5e-4, and
@@ -168,17 +170,18 @@ class Runs:
             visit: called inside the pipeline's own call, once for each step.
 
         Raises:
-            CallError: the pipeline ended before the last of them.
+            CallError: another thread is sampling with this pipeline, or it ended before the last of them.
             RecordingError: the run did not come to the recorded x_t.
         """
         states = _States(self, seed, tuple(steps), list(models), visit, passes or Passes())
         try:
-            with contextlib.ExitStack() as stack:
-                stack.callback(states.release)
-                # Whoever else listens to this pipeline did not ask for this run.
-                stack.enter_context(alone(states, self.pipe, self.family))
-                stack.enter_context(tapped(self.pipe, self.family, states))
-                stack.enter_context(states.handed_over())
+            with (
+                claimed(self.pipe),
+                undone(states.release),
+                alone(states, self.pipe, self.family),  # whoever else listens to this pipeline did not ask for this run
+                tapped(self.pipe, self.family, states),
+                states.handed_over(),
+            ):
                 self.pipe(**self.arguments(seed))
         except _Done:
             if hasattr(self.pipe, "maybe_free_model_hooks"):
@@ -218,7 +221,8 @@ class Runs:
         shape = self.family.latent_shape(self.pipe, call)
         if shape is None:
             return int(call["num_inference_steps"])
-        scheduler = copy.deepcopy(self.pipe.scheduler)
+        with claimed(self.pipe):
+            scheduler = copy.deepcopy(self.pipe.scheduler)
         self.family.set_timesteps(self.pipe, scheduler, call, shape)
         return len(scheduler.timesteps)
 

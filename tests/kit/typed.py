@@ -1,3 +1,4 @@
+# fmt: off
 """Bad values by the kind of argument, and every public function with a call of it that is good.
 
 The table of `test_bad_input.py`: each argument of each public name, with what somebody may type there by mistake.
@@ -14,10 +15,11 @@ import torch
 
 import stg_lab as lab
 from stg_lab import analysis, figures, gaussians, interop, metrics, plots, report, widgets
+from stg_lab.given import shown as said
 from stg_lab.weak import parse
 
 NAN, INF = math.nan, math.inf
-HUGE = 10**30
+HUGE = 10**30  # more than a machine counts in
 DEEP: Any = []
 for _ in range(2000):
     DEEP = [DEEP]
@@ -286,3 +288,36 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["gaussians.measure"] = (gaussians.measure, {"points": have.points, "truth": have.truth}, {"points": TENSOR, "truth": MIXTURE})
     found["gaussians.sweep"] = (gaussians.sweep, {"model": have.truth, "weak": {"a": have.truth}, "truth": have.truth, "scales": (0, 1), "count": 4, "steps": 3}, {"model": MIXTURE, "weak": [*STRANGE, 5, None, [], {"a": 5}], "truth": MIXTURE, "scales": [*STRANGE, "ab", 5, [], [NAN], ["a"]], "count": SIZE, "steps": SIZE, "seed": WHOLE})
     return found
+
+
+#: Public names without bad input of their own, or that need what is not here: none, weights of another model, a browser.
+NOT_HERE = {
+    "__version__", "embedded", "recordings", "families", "report", "analysis", "digits", "figures", "gaussians", "metrics",
+    "plots", "widgets", "weak", "widgets.rate", "metrics.load_videomae", "metrics.videomae_distance",
+    "metrics.videomae_features", "metrics.pose_motion", "analysis.scores",
+}  # fmt: skip
+
+
+class _Ran(BaseException):
+    """A denoiser was called."""
+
+
+def refusal(good: Good, function: Any, arguments: dict[str, Any], argument: str, value: Any) -> str:
+    """What is wrong with how a bad value is refused; "" where nothing is."""
+
+    def ran(module: Any, args: Any) -> None:
+        raise _Ran
+
+    hook, typed = good.pipe.transformer.register_forward_pre_hook(ran), said(value)
+    try:
+        function(**{**arguments, argument: value})
+    except lab.LabError as error:
+        told = str(error)
+        return "" if "\n" not in told and told else f"{typed} was told in several lines: {told}"
+    except _Ran:
+        return f"{typed} was told after the model had begun"
+    except Exception as error:
+        return f"{typed} ended in a raw {type(error).__name__}: {error}"
+    finally:
+        hook.remove()
+    return f"{typed} was accepted"
