@@ -19,7 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from stg_lab.errors import CallError
-from stg_lab.given import Called, Number, Of, Refused, Several, Whole, read, real, shown, takes
+from stg_lab.given import Called, Having, Named, Number, Of, Refused, Several, Whole, real, shown, takes
 
 #: (points, noise level) -> the expected clean points E[x_0 | x_t].
 Denoiser = Callable[[Tensor, float], Tensor]
@@ -149,6 +149,7 @@ class Points:
 
 
 MIXTURE = Of(Mixture, "a mixture, such as stg_lab.gaussians.two_arms()")
+SWEPT = Having(("sizes", "points", "strays", "modes", "width"), "a dataset of stg_lab.gaussians.sweep")
 POINTS, ABOVE, COUNT = Points(), Number(0, above=True), Whole(1, 10_000_000)
 
 
@@ -285,7 +286,7 @@ def _apart(points: Tensor, truth: Mixture) -> Tensor:
 @takes(
     model=MIXTURE,
     truth=MIXTURE,
-    weak=Of(Mapping, "a dict of mixtures by their names"),
+    weak=Named(MIXTURE),
     scales=Several(Number(), lone=False),
     count=COUNT,
     steps=Whole(1, 100_000),
@@ -322,8 +323,6 @@ def sweep(
         raise CallError(
             "a sweep needs a weak model and a scale, for example weak={'blurred': model.blurred(0.2)}, scales=[0, 1]."
         )
-    for one in weak.values():
-        read("weak", one, MIXTURE)
     levels = noise_levels(steps)
     start = levels[0] * noise(count, seed=seed)
     each = torch.tensor(scales, dtype=torch.float64).repeat_interleave(count)[:, None]  # all scales are one batch

@@ -62,7 +62,7 @@ class Whole:
 
     def read(self, value: Any) -> int:
         try:
-            number = None if isinstance(value, bool) or getattr(value, "ndim", 0) else operator.index(value)
+            number = None if isinstance(value, bool) or getattr(value, "ndim", 0) != 0 else operator.index(value)
         except (TypeError, ValueError):
             number = None
         if number is None or number < self.low:
@@ -162,7 +162,9 @@ class Several:
 
     def read(self, value: Any) -> Any:
         many = (
-            isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) and getattr(value, "ndim", 1)
+            isinstance(value, Iterable)
+            and not isinstance(value, str | bytes | Mapping)
+            and getattr(value, "ndim", 1) != 0
         )
         if not many and self.lone:
             return self.kind.read(value)
@@ -198,6 +200,34 @@ class Of:
         if isinstance(value, self.kind):
             return value
         raise Refused(self.words)
+
+
+@dataclass(frozen=True)
+class Having:
+    """An object that is told by what it has, where naming its class would import too much."""
+
+    names: tuple[str, ...]
+    words: str
+
+    def read(self, value: Any) -> Any:
+        if all(hasattr(value, name) for name in self.names):
+            return value
+        raise Refused(self.words)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A dict of values of a kind by their names."""
+
+    kind: Kind
+
+    def read(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise Refused("a dict")
+        try:
+            return {name: self.kind.read(one) for name, one in value.items()}
+        except Refused as error:
+            raise Refused(f"a dict, each {error.args[0]}") from None
 
 
 def place(value: Any) -> Path:

@@ -40,9 +40,10 @@ def window(value: Any) -> tuple[float, float]:
         GuidanceError: something else.
     """
     try:
-        low, high = () if isinstance(value, str | bytes) else map(real, value)
-    except (TypeError, ValueError):
-        low = high = None
+        ends = [] if isinstance(value, str | bytes) else [real(one) for one in value]
+    except TypeError:
+        ends = []
+    low, high = ends if len(ends) == 2 else (None, None)
     if low is None or high is None or not 0 <= low < high:
         raise GuidanceError(
             f"sigma=(low, high) needs 0 <= low < high, got {shown(value)}. Type for example sigma=(0.2, 5)."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from stg_lab.gaussians import SWEPT
 from stg_lab.given import takes
 from stg_lab.palette import SERIES
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-@takes()
+@takes(swept=SWEPT)
 def gaussian_scores(swept: xr.Dataset, *, height: int = 420) -> go.Figure:
     """Strays against modes kept, a path for each weak model, a point for each scale. Right and low is better.
 

@@ -70,10 +70,10 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = read("what is opened", path, Place(), RecordingError).absolute()
-    if path.suffix != ".zip" or not path.is_file():
-        return path, keep
-    unpacked = Unpacked(path)
+    found: Path = read("what is opened", path, Place(), RecordingError).absolute()
+    if found.suffix != ".zip" or not found.is_file():
+        return found, keep
+    unpacked = Unpacked(found)
     return unpacked.path, (unpacked, keep)
 
 
@@ -89,6 +89,7 @@ def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwr
     Raises:
         RecordingError: there is no such folder, the name ends otherwise, or the file exists.
     """
+    folder, file = Path(folder), Path(file)
     if not (folder / "zarr.json").is_file():
         raise RecordingError(f"{folder} is not the folder of a recording: no zarr.json in it.")
     if not file.name.endswith(SUFFIX):

@@ -227,7 +227,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("gaussian_samples", {"truth": have.truth, "panels": {"a": have.points}}, {**tensor, "panels": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": torch.zeros(3)}]}),
         ("gaussian_vectors", {"truth": have.truth, "pairs": {"a": (have.truth, have.truth)}}, {"truth": MIXTURE, "pairs": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": (5, 5)}], "sigma": ABOVE}),
         ("layer_ablation", {"sweep": "layers"}, {"sweep": SWEEP, "score": CHOICE, "step": WHOLE, "sample": WHOLE, "frame": WHOLE, "layers": LAYERS, "width": PRINT["width"]}),
-        ("quality_diversity", {"points": {"a": (0.5, 0.5)}}, {"points": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": (NAN, 1)}, {"a": ("x", "y")}], "width": PRINT["width"], "real": [5, "ab", (NAN, 1), (1,), []]}),
+        ("quality_diversity", {"points": [("CFG", 1.0, 0.5, 0.5)]}, {"points": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": (NAN, 1)}, [("CFG", "x", 0.5, 0.5)], [("CFG", 1.0, "a", 0.5)]], "width": PRINT["width"], "real": [5, "ab", (NAN, 1), (1,)]}),
         ("save", {"figure": have.figure, "stem": str(out / "c"), "formats": ("png",), "dpi": 20}, {"figure": [*STRANGE, "nope", 5, None, []], "stem": PLACE, "formats": CHOICES, "dpi": ABOVE}),
         ("scale_sweep", {"runs": [rec, rec], "scales": [1, 2]}, {"runs": [*STRANGE, "nope", 5, None, [], [5]], "scales": [*STRANGE, "nope", 5, [], [NAN, 1], ["a", "b"]], "step": WHOLE, "sample": WHOLE, "frames": SIZE, "width": PRINT["width"]}),
         ("spatial_temporal", {"source": both}, {**PRINT, **names, "baseline": BASELINE}),
