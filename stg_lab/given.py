@@ -66,7 +66,7 @@ class Whole:
         except (TypeError, ValueError):
             number = None
         if number is None or number < self.low:
-            raise Refused(f"{self.words} from {self.low}")
+            raise Refused(self.words if self.low == -LARGEST else f"{self.words} from {self.low}")
         if number > self.high:
             raise Refused(f"{self.words} from {self.low} to {self.high}")
         return number
@@ -74,22 +74,23 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number, or infinity where it may be `endless`; of `above`, the low end itself is not allowed."""
+    """A finite number, or an infinite one where it may be `endless`; of `above`, the low end itself is not allowed."""
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
     endless: bool = False
+    words: str = "number"
 
     def read(self, value: Any) -> float:
         number = real(value)
-        if number is not None and (math.isfinite(number) or (self.endless and number == math.inf)):
+        if number is not None and (math.isfinite(number) or (self.endless and not math.isnan(number))):
             enough = self.low < number if self.above else self.low <= number
             if enough and number <= self.high:
                 return number
         low = f" {'above' if self.above else 'from'} {self.low:g}" if math.isfinite(self.low) else ""
         raise Refused(
-            f"a {'' if self.endless else 'finite '}number{low}{f' to {self.high:g}' if math.isfinite(self.high) else ''}"
+            f"a {'' if self.endless else 'finite '}{self.words}{low}{f' to {self.high:g}' if math.isfinite(self.high) else ''}"
         )
 
 
@@ -193,7 +194,7 @@ class Called:
 class Of:
     """An object of some class."""
 
-    kind: type
+    kind: Any  # a class, or a union of some
     words: str
 
     def read(self, value: Any) -> Any:
@@ -249,11 +250,13 @@ def place(value: Any) -> Path:
         raise Refused(allowed, " There is no such user.") from None
 
 
+#: A number that whoever knows how many there are holds against them.
+INDEX = Whole(-LARGEST)
 #: What an argument of this name is, wherever the lab takes it.
 ARGUMENTS: dict[str, Kind] = {
     "seed": Whole(words="one whole number"),
-    "step": Whole(),
-    "sample": Whole(),
+    "step": INDEX,
+    "sample": INDEX,
     "record": Record(),
     "record_dtype": Text(),
     "on_step": Called("the step that is done"),
@@ -262,7 +265,7 @@ ARGUMENTS: dict[str, Kind] = {
     "out": Place(),
     "stem": Place(),
     "file": Place(),
-    "fps": Number(0, 1000, above=True),
+    "fps": Number(0, 1000, above=True, words="number of frames a second"),
     "height": Whole(10, 20_000),
     "cut": Number(0, above=True),
     "title": Text(),

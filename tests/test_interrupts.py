@@ -6,7 +6,7 @@ import pytest
 from kit.interrupts import Bench, places
 
 #: How many of the places CI tries, drawn by a seed; every place where something is put on a pipeline is among them.
-DRAWN = 25
+DRAWN = 12
 SEAMS = ("undone.py", "claim.py", "seams.py", "attach.py")
 
 

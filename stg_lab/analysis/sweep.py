@@ -47,7 +47,11 @@ def sweep_of(sweep: xr.Dataset | str | Path) -> xr.Dataset:
         sweep = open_ablation(sweep)
     lacks = [n for n in SCORES if n not in sweep] if isinstance(sweep, xr.Dataset) else list(SCORES)
     if lacks:
-        kind = f"a Dataset without {', '.join(lacks)}" if isinstance(sweep, xr.Dataset) else shown(sweep)
+        kind = (
+            f"a Dataset without {', '.join(lacks)}"
+            if isinstance(sweep, xr.Dataset)
+            else f"a {type(sweep).__name__}: {shown(sweep)}"
+        )
         raise CallError(
             f"give a sweep of lab.ablate(...), or its path or name, got {kind}. Type for example lab.open_ablation('layers')."
         )

@@ -30,7 +30,7 @@ LINE = 16
 KINDS = ("mp4", "gif")
 
 
-@takes(hold=Number(0, 600), loops=Whole(1, 1000))
+@takes(fps=Number(high=1000), hold=Number(high=600), loops=Whole(-1000, 1000), columns=Whole(-1000, 1000))
 def animate(
     source: Figure | Source | Name,
     path: str | Path,

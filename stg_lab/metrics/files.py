@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
-from stg_lab.given import Place, Several, takes
+from stg_lab.given import Of, Place, Several, takes
 from stg_lab.metrics import diversity, sets
 from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
 from stg_lab.metrics.measure import Measured, finite, measure
@@ -110,7 +111,13 @@ def check_out(path: Path) -> None:
         raise MetricError(f"a table is saved as .csv or .json, not as {path.name!r}.")
 
 
-@takes(MetricError, videos=PLACES, against=PLACES, captions=Place())
+@takes(
+    MetricError,
+    videos=PLACES,
+    against=PLACES,
+    captions=Place(),
+    videomae=Of(str | os.PathLike, "a folder or a repository id"),
+)
 def evaluate(
     videos: Sequence[str | Path],
     *,

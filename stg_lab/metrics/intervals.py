@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
-from stg_lab.given import Flag, Whole, takes
+from stg_lab.given import Flag, Number, Several, Whole, shown, takes
 from stg_lab.metrics.arrays import numbers
 
 RESAMPLES = 2000
@@ -38,7 +38,7 @@ class Interval:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
-@takes(MetricError, count=Whole(1), centred=Flag(), group=Whole(1))
+@takes(MetricError, count=Whole(1), centred=Flag(), group=Whole(1), within=Several(Number(endless=True), lone=False))
 def bootstrap(
     of: Float[ndarray, " clip"] | Statistic,
     count: int | None = None,
@@ -66,6 +66,8 @@ def bootstrap(
     Raises:
         MetricError: no clips, values that are not finite, or a function without `count`, or a last group that is not whole.
     """
+    if len(within) != 2 or not within[0] < within[1]:
+        raise MetricError(f"within is (least, greatest), got {shown(within)}. Leave it out for no bounds.")
     if callable(of):
         if count is None:
             raise MetricError("bootstrap(function) needs count=..., the number of clips to draw from.")

@@ -12,7 +12,7 @@ from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_l
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Text, takes
 from stg_lab.guidance import UNCOND
-from stg_lab.recording import Recording, Source, recording_of
+from stg_lab.recording import Recording, Source, check_number, recording_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -89,6 +89,7 @@ def angle_map(
     recording = recording_of(recording)
     import plotly.graph_objects as go
 
+    check_number("sample", sample, recording.ds.sizes["sample"])
     one, other = _pair(recording, one, other)
     found = analysis.angles(recording, one, other)
     data = found.frame_angle.sel(vector=one, other=other).isel(sample=sample).transpose("frame", "step")

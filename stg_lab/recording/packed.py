@@ -49,7 +49,9 @@ def as_text(path: Any) -> str:
         hint = "A Run has its recording at hand: run.recording."
     elif hasattr(path, "ds") or hasattr(path, "dims"):
         hint = "It is open already."
-    raise RecordingError(f"what is opened is a folder, a packed file or a name that ships, got {shown(path)}. {hint}")
+    raise RecordingError(
+        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}: {shown(path)}. {hint}"
+    )
 
 
 def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:

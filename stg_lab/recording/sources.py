@@ -55,7 +55,7 @@ def recording_of(source: Any) -> Recording:
     recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
     if not isinstance(recording, Recording):
         raise CallError(
-            f"give a Run or a Recording, or the path or name of one, got {shown(source)}. Type for example "
+            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}: {shown(source)}. Type for example "
             "lab.open('run.zarr')."
         )
     return recording

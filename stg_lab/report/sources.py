@@ -112,7 +112,9 @@ def _item(title: str, one: Any) -> Item:
         return Item(title or "Sweep over layers", sweep=one)
     recording = one if isinstance(one, Recording) else getattr(one, "recording", None)
     if not isinstance(recording, Recording):
-        raise CallError(f"a report is made from {WHAT}; give a Run or a Recording, got {shown(one)}.")
+        raise CallError(
+            f"a report is made from {WHAT}; give a Run or a Recording, got {type(one).__name__}: {shown(one)}."
+        )
     return Item(title or named(recording.path), source=one)
 
 

@@ -155,7 +155,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Recording.video": (rec.video, {}, {"branch": CHOICE, "step": WHOLE}),
         "report": (report, {"recordings": rec, "out": str(out / "a.html")}, {"recordings": SOURCE, "out": [*PLACE, out], "baseline": BASELINE, "figure_png": [*STRANGE, 5, "a"], "title": TEXT}),
         "rate": (lambda source, **more: lab.rate(source, "first_light", **more), {"source": "first_light_cfg", "out": str(out / "r.jsonl")}, {"source": SOURCE, "out": [*PLACE, out], "aspects": CHOICES, "captions": [*STRANGE, "a", 5, [5]], "rater": [*STRANGE, NAN, 1.5, [], "", True], "seed": WHOLE, "fps": ABOVE}),
-        "ratings": (lab.ratings, {}, {"files": [*STRANGE, "", "nowhere.jsonl", 5, None, [], "s3://x/y.jsonl"], "by": CHOICE}),
+        "ratings": (lab.ratings, {"files": "nowhere.jsonl"}, {"files": [*STRANGE, "", "nowhere.jsonl", 5, None, [], "s3://x/y.jsonl"], "by": CHOICE}),
     }  # fmt: skip
     return rows | shown(have) | measured(have)
 
@@ -277,7 +277,7 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["metrics.difference"] = (metrics.difference, {"a": np.arange(4.0), "b": np.arange(3.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.paired_difference"] = (metrics.paired_difference, {"a": np.arange(4.0), "b": np.arange(4.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.share"] = (metrics.share, {"right": np.array([True, False])}, {"right": VALUES})
-    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, "", 5], **drawn})
+    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, 5], **drawn})
     found["metrics.vbench_scores"] = (metrics.vbench_scores, {}, {"folder": [*PLACE, "nowhere"]})
     found["gaussians.two_arms"] = (gaussians.two_arms, {}, {"beads": SIZE, "turns": ABOVE, "length": ABOVE, "thickness": ABOVE})
     found["gaussians.noise_levels"] = (gaussians.noise_levels, {}, {"steps": SIZE, "high": ABOVE, "low": ABOVE})
