@@ -187,7 +187,7 @@ def guided(model: Mixture, weak: Mixture, scale: float | Tensor) -> Denoiser:
         scale: a number, or `(point, 1)` for one a point.
     """
 
-    if not isinstance(scale, Tensor) and (real(scale) is None or not math.isfinite(scale)):
+    if not isinstance(scale, Tensor) and not math.isfinite(math.nan if (number := real(scale)) is None else number):
         raise CallError(
             f"scale is a finite number, or a tensor (point, 1), got {shown(scale)}. Type for example scale=1.0."
         )

@@ -112,7 +112,7 @@ def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:
     class DiffusionPipeline(Stock):  # by this name diffusers knows the class that takes the pipeline's from the model
         @classmethod
         def download(cls, name: Any, **options: Any) -> Any:
-            folder = super().download(name, **options)
+            folder = super().download(name, **options)  # type: ignore[misc]
             _check_shards(Path(folder), place, asked)
             return folder
 

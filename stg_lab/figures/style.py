@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stg_lab.errors import CallError, did_you_mean
-from stg_lab.given import Having, Refused, Several, Text, shown, takes
+from stg_lab.given import Having, Refused, Several, shown, takes
+from stg_lab.given import Text as Word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +146,7 @@ def save(figure: Figure, stem: str | Path, *, formats: Sequence[str] = ("pdf", "
         CallError: a format that is none of these.
     """
     try:
-        formats = Several(Text(tuple(METADATA)), lone=False).read(formats)
+        formats = Several(Word(tuple(METADATA)), lone=False).read(formats)
     except Refused:
         raise CallError(f"formats={shown(formats)}: a figure can be saved as {', '.join(METADATA)}.") from None
     stem = Path(stem)

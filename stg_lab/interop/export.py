@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
-from stg_lab.given import Number, Whole, read, shown
+from stg_lab.given import Kind, Number, Whole, read, shown
 from stg_lab.guidance import Guidance, Term, as_guidance
 from stg_lab.interop.comfyui import comfyui_settings, comfyui_text
 from stg_lab.interop.json_file import json_settings, json_text
@@ -72,7 +72,7 @@ def settings(
 def _written(which: int, guidance: Guidance | Term, to: str, **given: Any) -> Any:
     if not isinstance(to, str) or to not in FORMATS:
         raise GuidanceError(f"to={shown(to)} is unknown.{did_you_mean(to, FORMATS)} Known: {', '.join(FORMATS)}.")
-    kinds = {"steps": Whole(1), "shift": Number()}
+    kinds: dict[str, Kind] = {"steps": Whole(1), "shift": Number()}
     for name, kind in kinds.items():
         if given[name] is not None:
             given[name] = read(name, given[name], kind, GuidanceError)

@@ -114,13 +114,13 @@ class Recording:
         Raises:
             GuidanceError: no such branch.
         """
-        prediction = branch if hasattr(branch, "dims") else self.prediction(branch)
+        prediction: xr.DataArray = branch if hasattr(branch, "dims") else self.prediction(branch)  # type: ignore[assignment, arg-type]
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
         x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
         limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
-        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+        return x0.rename(f"x0 of {prediction.name if prediction is branch else branch}").assign_attrs(limit)
 
     @property
     def x0_limit(self) -> str:
