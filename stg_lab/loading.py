@@ -109,7 +109,11 @@ def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:
 
     asked = {"use_safetensors": True, **kwargs}
 
-    class DiffusionPipeline(Stock):  # by this name diffusers knows the class that takes the pipeline's from the model
+    class DiffusionPipeline(
+        Stock
+    ):  # by its name and module diffusers knows the class that takes the pipeline's from the model
+        __module__ = Stock.__module__
+
         @classmethod
         def download(cls, name: Any, **options: Any) -> Any:
             folder = super().download(name, **options)  # type: ignore[misc]

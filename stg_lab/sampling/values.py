@@ -106,7 +106,7 @@ def _may_be_none(pipe: Any, name: str, call: Mapping[str, Any]) -> bool:
     """Whether a pipeline knows what to do where None is said."""
     if name == "num_inference_steps":
         return call.get("timesteps") is not None or call.get("sigmas") is not None
-    return name.endswith("scale") or inspect.signature(pipe.__call__).parameters[name].default is None
+    return True  # many pipelines fill sizes in themselves, whatever their signature says
 
 
 def _check_amount(call: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ def check_inputs(pipe: Any, call: Mapping[str, Any]) -> None:
         CallError: it does.
     """
     own = getattr(pipe, "check_inputs", None)
-    if own is None:
+    if own is None or call.get("use_resolution_binning"):  # which changes the sizes first
         return
     whole = {n: p.default for n, p in inspect.signature(pipe.__call__).parameters.items()} | dict(call)
     try:
