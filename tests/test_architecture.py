@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "stg_lab"
 
 # From the ground up. Rooms on one floor do not import each other.
 FLOORS = (
-    ("errors", "_version", "palette", "preview", "sheets", "shipped"),
+    ("errors", "_version", "palette"),
+    ("given", "preview", "sheets", "shipped", "undone"),
     ("gaussians", "videos"),
     ("digits",),
     ("x0",),

@@ -15,6 +15,7 @@ from stg_lab.figures.film import Film, film_of
 from stg_lab.figures.shown import Source
 from stg_lab.figures.style import FONT, fitted, text_width
 from stg_lab.figures.weak_model import weak_model
+from stg_lab.given import Number, Whole, takes
 from stg_lab.recording import Name, Recording, as_source
 from stg_lab.sampling import Run
 from stg_lab.sheets import to_bytes
@@ -29,6 +30,7 @@ LINE = 16
 KINDS = ("mp4", "gif")
 
 
+@takes(fps=Number(high=1000), hold=Number(high=600), loops=Whole(-1000, 1000), columns=Whole(-1000, 1000))
 def animate(
     source: Figure | Source | Name,
     path: str | Path,

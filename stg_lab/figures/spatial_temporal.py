@@ -13,8 +13,9 @@ from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
+from stg_lab.given import Text, takes
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number
-from stg_lab.recording import Name, Recording, as_source, baseline_text, recording_of
+from stg_lab.recording import SHOWN, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described, parse
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@takes(spatial=Text(), temporal=Text(), baseline=SHOWN)
 def spatial_temporal(
     source: Run | Recording | Name,
     *,

@@ -9,8 +9,9 @@ import numpy as np
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import Name, Recording, as_source, baseline_text, recording_of
+from stg_lab.recording import SHOWN, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@takes(baseline=SHOWN)
 def weak_model(
     source: Run | Recording | Name,
     *,

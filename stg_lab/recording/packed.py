@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
+from stg_lab.given import Place, read, shown, takes
 from stg_lab.shipped import data_folder
 
 SUFFIX = ".zarr.zip"
@@ -49,7 +50,7 @@ def as_text(path: Any) -> str:
     elif hasattr(path, "ds") or hasattr(path, "dims"):
         hint = "It is open already."
     raise RecordingError(
-        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}. {hint}"
+        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}: {shown(path)}. {hint}"
     )
 
 
@@ -71,13 +72,14 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = Path(path).absolute()
-    if path.suffix != ".zip" or not path.is_file():
-        return path, keep
-    unpacked = Unpacked(path)
+    found: Path = read("what is opened", path, Place(), RecordingError).absolute()
+    if found.suffix != ".zip" or not found.is_file():
+        return found, keep
+    unpacked = Unpacked(found)
     return unpacked.path, (unpacked, keep)
 
 
+@takes(RecordingError, folder=Place())
 def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Pack the folder of a recording or sweep into one file; the same folder gives the same bytes.
 

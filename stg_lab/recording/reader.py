@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
+from stg_lab.given import Text, Whole, read
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.half import predicted
@@ -93,6 +94,7 @@ class Recording:
         Raises:
             GuidanceError: no such branch in this recording.
         """
+        branch = read("branch", branch, Text(), GuidanceError, "branch='cond'")
         if branch not in self.branches:
             raise GuidanceError(
                 f"no branch {branch!r} in this recording.{did_you_mean(branch, self.branches)} "
@@ -112,13 +114,13 @@ class Recording:
         Raises:
             GuidanceError: no such branch.
         """
-        prediction = self.prediction(branch) if isinstance(branch, str) else branch
+        prediction: xr.DataArray = branch if hasattr(branch, "dims") else self.prediction(branch)  # type: ignore[assignment, arg-type]
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
         x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
         limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
-        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+        return x0.rename(f"x0 of {prediction.name if prediction is branch else branch}").assign_attrs(limit)
 
     @property
     def x0_limit(self) -> str:
@@ -205,6 +207,8 @@ class Recording:
             RecordingError: this recording has no preview of its latents, or it was cut off before the final video.
             GuidanceError: no such branch.
         """
+        if step is not None:
+            step = read("step", step, Whole(-self.steps), RecordingError)
         if branch is None:
             final = self.ds.final.values
             if not self.complete:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stg_lab.errors import CallError, RecordingError
+from stg_lab.given import shown
 from stg_lab.guidance import UNCOND
 from stg_lab.recording.reader import Recording, open_recording
 from stg_lab.recording.scales import scale_text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What has a recording, or the path or name of one, which is opened; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> Any:
+        source = as_source(value)
+        recording_of(source)
+        return source
+
+
+SHOWN = Shown()
 
 
 class Recorded(Protocol):
@@ -42,7 +57,7 @@ def recording_of(source: Any) -> Recording:
     recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
     if not isinstance(recording, Recording):
         raise CallError(
-            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}. Type for example "
+            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}: {shown(source)}. Type for example "
             "lab.open('run.zarr')."
         )
     return recording

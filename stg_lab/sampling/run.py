@@ -12,6 +12,7 @@ import torch
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.given import shown, takes
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
 from stg_lab.sheets import sheet_png
@@ -63,6 +64,7 @@ class Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
 
+    @takes()
     def save(self, path: str | Path, *, fps: float = 8) -> Path:
         """Write the finished videos, those of a batch tiled, and say where.
 
@@ -131,6 +133,19 @@ def decode(pipe: Any, latents: Any) -> np.ndarray:
 
     Returns:
         float32 `(sample, frame, height, width, 3)` in [0, 1].
+
+    Raises:
+        CallError: no latents of this shape, or complex, infinite or NaN ones.
     """
-    tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.array(latents, np.float32))
+    try:
+        tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.asarray(latents))
+        good = tensor.ndim == 5 and not tensor.is_complex() and bool(tensor.isfinite().all())
+    except (TypeError, ValueError):  # no numbers at all
+        good = False
+    if not good:
+        raise CallError(
+            f"latents are finite numbers of shape (sample, channel, frame, y, x), got {shown(latents)}. Type for example "
+            "lab.decode(pipe, rec.x0('cond').isel(step=10))."
+        )
+    tensor = tensor if isinstance(latents, torch.Tensor) else tensor.float()
     return family_of(pipe).decode(pipe, tensor)

@@ -11,14 +11,16 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import Family, family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
@@ -28,6 +30,7 @@ from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
+@takes(passes=PASSES)
 def sample(
     pipe: Any,
     *,
@@ -112,6 +115,20 @@ def made(
     overwrite: bool,
 ) -> Run:
     """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
+    with claimed(trace.pipe):  # before planning, which copies the scheduler
+        return _made(trace, guidance, arguments, passes, again, record, record_dtype, overwrite)
+
+
+def _made(
+    trace: Trace,
+    guidance: Guidance | None,
+    arguments: dict[str, Any],
+    passes: Passes | None,
+    again: Callable[[], Run],
+    record: bool | str | Path,
+    record_dtype: str,
+    overwrite: bool,
+) -> Run:
     pipe, family = trace.pipe, trace.family
     if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.

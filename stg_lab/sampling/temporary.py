@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from stg_lab.errors import RecordingError
 from stg_lab.recording import BackgroundRecorder, Recorder
+from stg_lab.recording.writer import known_dtype
 
 
 class TemporaryFolder:
@@ -44,6 +45,7 @@ def make_recorder(
     record: bool | str | Path, dtype: str, overwrite: bool
 ) -> tuple[BackgroundRecorder | None, TemporaryFolder | None]:
     """A recorder for what the user said with `record`, and the temporary folder that must outlive it, if any."""
+    known_dtype(dtype)
     if record is False or record is None:
         return None, None
     if record is True:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import traitlets
 
 from stg_lab.errors import CallError
+from stg_lab.given import takes
 from stg_lab.rating import ASPECTS, Rating, gather
 from stg_lab.widgets.base import Explorer, module, shows_problems, style
 from stg_lab.widgets.sprites import strip
@@ -133,6 +135,7 @@ class ShownRating(Rating):
         return self.widget._repr_mimebundle_(**options)
 
 
+@takes()
 def rate(
     *sources: Any,
     out: str | os.PathLike[str] = OUT,
@@ -172,6 +175,10 @@ def rate(
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
+    if Path(out).is_dir():
+        raise CallError(
+            f"out={str(out)!r} is a folder. Name the file, for example {str(Path(out) / 'ratings.jsonl')!r}."
+        )
     clips = gather(*sources, captions=captions)
     rating = ShownRating(clips, out=out, aspects=aspects, rater=rater, seed=seed)
     rating.fps = fps

@@ -10,6 +10,8 @@ import numpy as np
 import traitlets
 
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.families import family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
@@ -192,6 +194,7 @@ class ForkExplorer(Stepped, Working):
         return proposal["value"]
 
 
+@takes()
 def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
     """Pick a recorded step, choose another guidance, and sample on from exactly there.
 
@@ -217,6 +220,8 @@ def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: i
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     given: Run | Recording = as_source(source)
+    if pipe is not None:
+        family_of(pipe)  # or say that it is none
     can_fork(given)
     return ForkExplorer(given, pipe if pipe is not None else getattr(given, "pipe", None), fps, sample=sample)
 

@@ -10,7 +10,8 @@ import traitlets
 import xarray as xr
 
 from stg_lab.errors import CallError
-from stg_lab.gaussians import Mixture, strays
+from stg_lab.gaussians import MIXTURE, SWEPT, Mixture, strays
+from stg_lab.given import Number, Text, takes
 from stg_lab.palette import SERIES
 from stg_lab.widgets.base import Explorer, Quantised, check_among, module, style
 
@@ -54,6 +55,7 @@ class GaussianExplorer(Explorer):
         return proposal["value"]
 
 
+@takes(swept=SWEPT, truth=MIXTURE, other=MIXTURE, weak=Text(), scale=Number())
 def gaussian_explorer(
     swept: xr.Dataset,
     truth: Mixture,

@@ -10,6 +10,7 @@ import traitlets
 
 from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import Flag, Number, takes
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
 from stg_lab.recording import Name, check_number, recording_of
@@ -92,6 +93,7 @@ class GuidanceExplorer(Stepped, Explorer):
         )
 
 
+@takes(budget=Number(0, 1000, above=True), hint=Flag())
 def guidance_explorer(
     source: Run | Recording | Name,
     *,
