@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stg_lab.files import written
+
 
 def contact_sheet(
     video: np.ndarray, captions: list[str], path: Path | str, *, columns: int = 2, zoom: int | None = None
@@ -22,9 +24,9 @@ def contact_sheet(
         columns: clips side by side.
         zoom: whole-number enlargement without smoothing; by default small pictures are enlarged to 64 pixels.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(sheet_png(video, captions, columns=columns, zoom=zoom))
+    sheet = sheet_png(video, captions, columns=columns, zoom=zoom)
+    with written(path) as file:
+        file.write_bytes(sheet)
 
 
 def sheet_png(video: np.ndarray, captions: list[str], *, columns: int = 1, zoom: int | None = None) -> bytes:
