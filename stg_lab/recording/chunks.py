@@ -20,7 +20,7 @@ from numcodecs.zstd import Zstd
 from stg_lab.recording.documents import array_sums, put, read_documents, write_array, write_root
 from stg_lab.recording.layout import ID
 from stg_lab.recording.planned import LEVEL, MOST_TEXT, TEXT, Planned
-from stg_lab.recording.seal import sealed, unsealed
+from stg_lab.recording.seal import seal, unsealed
 
 
 class ChunkFiles:
@@ -59,7 +59,7 @@ class ChunkFiles:
         chunk = np.ascontiguousarray(np.broadcast_to(np.asarray(values, self._dtype), self.plan.chunk))
         data = self._encode(self._text(chunk) if self._texts else chunk)
         key = self.plan.key(*index)
-        put(self._folder / key, sealed(data, f"{self.name}/{key}", self.owner) if self.owner else data)
+        put(self._folder / key, data, seal(data, f"{self.name}/{key}", self.owner) if self.owner else b"")
 
     def read(self, *index: int) -> np.ndarray:
         """One chunk, which is larger than the array where that ends within it; arguments as for `write`.

@@ -34,14 +34,16 @@ class Documents:
     owner: str
 
 
-def put(file: Path, data: bytes) -> None:
+def put(file: Path, *parts: bytes) -> None:
     """Write a file, whole or not at all: whoever reads meanwhile, or after a kill, finds the old one or the new.
 
     Raises:
         OSError: the disk is full or gone.
     """
     partial = file.with_name(file.name + ".partial")
-    partial.write_bytes(data)
+    with partial.open("wb") as opened:
+        for part in parts:
+            opened.write(part)
     os.replace(partial, file)
 
 

@@ -44,13 +44,25 @@ def add_preview(path: Path, preview: Preview, mark: str, newest: int) -> None:
 
 
 def preview_of(ds: xr.Dataset) -> Preview | None:
-    """The preview among the arrays of a store; None where it has none, or one that was cut off while it was written."""
+    """The preview among the arrays of a store; None where it has none, or one that was cut off while it was written.
+
+    Raises:
+        ValueError: its arrays do not fit together.
+    """
     values: dict[str, Any] = {
         name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__ if PREVIEW + name in ds
     }
     if Preview.__dataclass_fields__.keys() - values.keys() - {"r2"}:  # r2 came later
         return None
-    return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+    preview = Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+    block = 3 * preview.spatial**2
+    for rows, matrix, bias in (
+        (block, preview.first, preview.first_bias),
+        (block * preview.temporal, preview.rest, preview.rest_bias),
+    ):
+        if np.shape(matrix)[:1] != (rows,) or np.ndim(matrix) != 2 or np.shape(bias) != (rows,):
+            raise ValueError("the arrays of its preview do not fit together")
+    return preview
 
 
 def packed_preview(preview: Preview) -> dict[str, xr.DataArray]:

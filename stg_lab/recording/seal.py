@@ -20,9 +20,9 @@ def checksum(data: bytes, name: str, owner: str) -> int:
     return google_crc32c.extend(google_crc32c.value(f"{owner}/{name}\n".encode()), data)
 
 
-def sealed(data: bytes, name: str, owner: str) -> bytes:
-    """A chunk with its checksum behind it; arguments as for `checksum`."""
-    return data + HEAD + checksum(data, name, owner).to_bytes(4, "little")
+def seal(data: bytes, name: str, owner: str) -> bytes:
+    """What stands behind a chunk; arguments as for `checksum`."""
+    return HEAD + checksum(data, name, owner).to_bytes(4, "little")
 
 
 def unsealed(file: bytes, name: str, owner: str) -> bytes:
@@ -31,7 +31,7 @@ def unsealed(file: bytes, name: str, owner: str) -> bytes:
     Raises:
         ValueError: it is not what was written there.
     """
-    data, seal = file[:-SIZE], file[-SIZE:]
-    if seal != HEAD + checksum(data, name, owner).to_bytes(4, "little"):
+    data = file[:-SIZE]
+    if file[-SIZE:] != seal(data, name, owner):
         raise ValueError("its checksum is not the one of what was written there")
     return data

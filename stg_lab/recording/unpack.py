@@ -22,6 +22,7 @@ def unpack(file: Path, folder: Path) -> None:
         RecordingError: the file is damaged, or would unpack to more.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # also for a zip of something else, which `opening` then tells
         with zipfile.ZipFile(file) as packed:
             for entry in _parts(packed):
                 place = folder / entry.filename
