@@ -50,6 +50,10 @@ class RatingError(LabError, ValueError):
     """Ratings that cannot be written, read or taken together."""
 
 
+class FileError(LabError, OSError):
+    """A file that cannot be written."""
+
+
 class RecordingError(LabError, OSError):
     """A recording that cannot be written or read."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stg_lab.files import written
+
 QUALITY = 85  # of formats that lose some, such as WebP
 
 
@@ -24,9 +26,7 @@ def contact_sheet(
         columns: clips side by side.
         zoom: whole-number enlargement without smoothing; by default small pictures are enlarged to 64 pixels.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clips(video, captions, columns, zoom).save(path, quality=QUALITY, optimize=True)
+    _save(_clips(video, captions, columns, zoom), path)
 
 
 def sheet_png(video: np.ndarray, captions: list[str], *, columns: int = 1, zoom: int | None = None) -> bytes:
@@ -59,7 +59,13 @@ def group_sheet(video: np.ndarray, captions: list[str], path: Path | str, *, col
     parts = [part for clip in to_bytes(video[:, shown]) for part in (*clip, gap)]
     each = len(parts) // len(captions)
     rows = [_side_by_side([*parts[first : first + each], gap]) for first in range(0, len(parts), each)]
-    _sheet(rows, captions, columns, gap=4, text=14, font=11).save(path, quality=QUALITY)
+    _save(_sheet(rows, captions, columns, gap=4, text=14, font=11), path)
+
+
+def _save(sheet: Image.Image, path: Path | str) -> None:
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
+    with written(path) as file:
+        sheet.save(file, kind, quality=QUALITY, optimize=True)
 
 
 def _side_by_side(pictures: Iterable[np.ndarray]) -> Image.Image:

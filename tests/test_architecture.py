@@ -11,7 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "stg_lab"
 # From the ground up. Rooms on one floor do not import each other.
 FLOORS = (
     ("errors", "_version", "palette"),
-    ("given", "preview", "sheets", "shipped", "undone"),
+    ("given", "preview", "shipped", "undone"),
+    ("files",),
+    ("sheets",),
     ("gaussians", "videos"),
     ("digits",),
     ("x0",),

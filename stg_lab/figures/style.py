@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stg_lab.errors import CallError, did_you_mean
+from stg_lab.files import written
 from stg_lab.given import Having, Refused, Several, shown, takes
 from stg_lab.given import Text as Word
 
@@ -144,17 +145,18 @@ def save(figure: Figure, stem: str | Path, *, formats: Sequence[str] = ("pdf", "
 
     Raises:
         CallError: a format that is none of these.
+        FileError: a file cannot be written; an older one is as it was.
     """
     try:
         formats = Several(Word(tuple(METADATA)), lone=False).read(formats)
     except Refused:
         raise CallError(f"formats={shown(formats)}: a figure can be saved as {', '.join(METADATA)}.") from None
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]  # a dot in the stem stays
     with print_style():
         for path, kind in zip(paths, formats, strict=True):
-            figure.savefig(path, format=kind, dpi=dpi, metadata=METADATA[kind])
+            with written(path) as file:
+                figure.savefig(file, format=kind, dpi=dpi, metadata=METADATA[kind])
     return paths
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.files import written
 from stg_lab.given import Of, Place, Several, takes
 from stg_lab.metrics import diversity, sets
 from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
@@ -71,8 +72,11 @@ class Table:
         """
         path = Path(path)
         check_out(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".json":
+        with written(path) as file:
+            self._write(file, path.suffix)
+
+    def _write(self, path: Path, suffix: str) -> None:
+        if suffix == ".json":
             facts = {"clips": self.clips, "reference_clips": self.reference_clips, "left_out": self.left_out}
             rows = [{k: v and _plain(v) if k != "metric" else v for k, v in vars(row).items()} for row in self.rows]
             path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")

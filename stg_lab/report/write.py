@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab import plots as lab_plots
 from stg_lab.errors import CallError, LabError, RecordingError
+from stg_lab.files import written
 from stg_lab.given import shown, takes
 from stg_lab.recording import SHOWN
 from stg_lab.report import explorers, parts
@@ -66,6 +67,7 @@ def report(
         CallError: nothing or something else was given, videos differ in size, `figure_png` is no PNG, or what cannot be
             left out is more than a page holds.
         RecordingError: a run was not recorded, or there is no recording at a path.
+        FileError: the page cannot be written; an older one is as it was.
 
     >>> report(["repair_both", "layers"], "out/report.html")  # doctest: +SKIP
     """
@@ -87,10 +89,9 @@ def report(
     page.add_videos({} if grids and videos is None else videos, baseline)
     page.add_plots(plots)
     text = page.written(LIMIT)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
-    return out
+    with written(out) as file:
+        file.write_text(text, encoding="utf-8")
+    return Path(out)
 
 
 def write_report(

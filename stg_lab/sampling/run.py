@@ -12,6 +12,7 @@ import torch
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.files import written
 from stg_lab.given import shown, takes
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
@@ -74,15 +75,17 @@ class Run:
 
         Raises:
             CallError: another ending.
+            FileError: the file cannot be written; an older one is as it was.
         """
         path = Path(path)
         if path.suffix not in (".mp4", ".gif"):
             raise CallError(
                 f"a run is saved as .mp4 or .gif, got {str(path)!r}. Type for example run.save('out/run.mp4')."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".mp4":
-            path.write_bytes(mp4(self.video, fps=fps))
+            video = mp4(self.video, fps=fps)
+            with written(path) as file:
+                file.write_bytes(video)
         else:
             write_gif(self.video, path, fps=fps)
         return path
