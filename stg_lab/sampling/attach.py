@@ -14,7 +14,7 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import Guidance, Term
 from stg_lab.reuse import Passes
 from stg_lab.sampling.checks import check_weak
-from stg_lab.sampling.temporary import make_recorder
+from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import tapped
 
@@ -56,7 +56,7 @@ def attach(
         GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
         CallError: another thread is sampling with this pipeline.
     """
-    with traced(Trace(pipe, guidance, None, settings, passes), record, record_dtype, overwrite) as trace:
+    with traced(Trace(pipe, guidance, settings, passes), record, record_dtype, overwrite) as trace:
         yield trace
 
 
@@ -76,14 +76,15 @@ def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite
             _guided.add(pipe)
             stack.callback(_guided.discard, pipe)
         stack.callback(trace._weak.release)
-        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
+        trace.reels = Reels(record, record_dtype, overwrite)
         with (
             telling(trace),
-            trace.recorder or contextlib.nullcontext(),
+            trace.reels,
             tapped(pipe, trace.family, trace),
             trace.around(),
         ):
             yield trace
+            trace.end()
 
 
 @contextlib.contextmanager
@@ -120,8 +121,8 @@ def telling(trace: Trace) -> Iterator[None]:
 def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
     if trace.recorder is None or not trace.recorder.written:
         return
-    if trace._keep is not None:
-        trace._keep.keep()
+    if trace.reels.keep is not None:
+        trace.reels.keep.keep()
     where = str(trace.recorder.path)
     told = f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r})."
     error.add_note(told)

@@ -24,7 +24,8 @@ from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.reuse import Passes, Prefix
-from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
+from stg_lab.sampling.advice import to_uncond
+from stg_lab.sampling.calls import pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
@@ -291,7 +292,7 @@ def planned(
     known_dtype(record_dtype)
     check_weak(total, family, family.denoisers(pipe))
     call = stock_arguments(pipe) | dict(arguments)
-    shape = family.latent_shape(pipe, call)
+    shape = shape_ahead(pipe, family, call)
     if shape is None and not family.pipelines:
         raise CallError(
             f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
@@ -305,8 +306,7 @@ def planned(
     branches = [name for one in own for name in one.branches]
     if total.needs_uncond and UNCOND not in branches:
         raise GuidanceError(
-            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. "
-            f"{family.how_to_uncond()}"
+            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. {to_uncond(total, pipe, family, call)}"
         )
     scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
