@@ -40,6 +40,14 @@ class Coming:
     args: tuple
     kwargs: dict[str, Any]
 
+    @property
+    def timestep(self) -> Any:
+        """The noise level as the denoiser is told it; None where it has another name for it."""
+        if "timestep" in self.kwargs or not self.args:
+            return self.kwargs.get("timestep")
+        named = dict(zip(inspect.signature(self.module.forward).parameters, self.args, strict=False))
+        return named.get("timestep")
+
 
 @dataclass
 class Call(Coming):
@@ -57,6 +65,7 @@ class Step:
     timestep: Any
     sample: Tensor
     rest: dict[str, Any]  # every other argument, by name
+    came_down: Tensor | None = None  # what the scheduler's last step gave to go on with
 
 
 class Observer(Protocol):
@@ -189,6 +198,7 @@ class _Step:
         self._taps: list[_Tap] = []
         self._scheduler, self._family, self._inner = scheduler, family, scheduler.step
         self._before = scheduler.__dict__.get("step", _MISSING)
+        self._came_down: Tensor | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
@@ -197,7 +207,7 @@ class _Step:
             return self._inner(*args, **kwargs)
         named = ("model_output", "timestep", "sample")
         rest = {name: value for name, value in given.items() if name not in named}
-        step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest)
+        step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest, self._came_down)
         # All are asked about the pipeline's own prediction; one of them at most answers with another.
         stock = step.model_output
         answers = [o.on_step(step) for o in listeners]
@@ -210,6 +220,7 @@ class _Step:
         sample = stepped = result[0] if isinstance(result, tuple) else result.prev_sample
         for observer in listeners:
             sample = observer.after_step(step, sample)
+        self._came_down = sample.clone()  # callbacks may write into it
         if sample is stepped:
             return result
         if isinstance(result, tuple):

@@ -23,13 +23,16 @@ STEP_COORDS = ("timestep", "sigma", "x0_sample", "x0_prediction")
 #: run (NaN: the same as the row), `restart` counts the rounds of Restart, `next_weight` is CFG++'s (NaN: not allowed),
 #: `noise` the noise level that windows in sigma mean, which falls over every run (NaN: the same as sigma),
 #: `guidance_scale` the pipeline's own CFG scale, which some change on the way (NaN: that of the settings),
-#: `x0_kept` whether `prediction` holds x0 there (see `half`).
+#: `edited` whether the latents were changed between the step before and this one, by a callback or the pipeline, `x0_guided`
+#: whether x0 follows from what was stepped with, `x0_kept` whether `prediction` holds x0 there (see `half`).
 LATER_COORDS = {
     "run_step": float("nan"),
     "restart": 0.0,
     "next_weight": float("nan"),
     "noise": float("nan"),
     "guidance_scale": float("nan"),
+    "edited": 0.0,
+    "x0_guided": 1.0,
     X0_KEPT: 0.0,
 }
 PREVIEW = "preview_"  # prefix of the arrays of a `Preview`

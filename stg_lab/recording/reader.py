@@ -42,6 +42,7 @@ class Recording:
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
             - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
               `caption` and `seed` for each sample;
+              `edited`, 1 where a callback or the pipeline changed the latents after the step before;
               `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
             - the attribute `settings`, as JSON text, so that xarray's own exports take it along: `ds.to_netcdf(...)`, or
               `ds.astype("float32").to_netcdf(...)` of a float16 recording, since netCDF has no such numbers.
@@ -108,7 +109,8 @@ class Recording:
         """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
 
         The model's own. Where the run's scheduler limits it before the step (DDIM with `clip_sample`, `thresholding`), the
-        attribute `limited_by_the_scheduler` says how.
+        attribute `limited_by_the_scheduler` says how. That of "guided" is NaN where it does not follow from what the pipeline
+        stepped with (coordinate `x0_guided`).
 
         Args:
             branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
@@ -121,6 +123,8 @@ class Recording:
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
         x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
+        if isinstance(branch, str) and branch == GUIDED:  # NaN where what was stepped with does not tell it
+            x0 = x0.where(self.ds.x0_guided == 1)
         limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
         return x0.rename(f"x0 of {prediction.name if prediction is branch else branch}").assign_attrs(limit)
 

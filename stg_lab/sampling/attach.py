@@ -16,7 +16,7 @@ from stg_lab.guidance import Guidance, Term
 from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
-from stg_lab.sampling.temporary import make_recorder
+from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import tapped
 from stg_lab.undone import undone
@@ -58,7 +58,7 @@ def attach(
         GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
         CallError: another thread is sampling with this pipeline.
     """
-    with traced(Trace(pipe, guidance, None, settings, passes), record, record_dtype, overwrite) as trace:
+    with traced(Trace(pipe, guidance, settings, passes), record, record_dtype, overwrite) as trace:
         yield trace
 
 
@@ -68,14 +68,15 @@ def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite
     pipe = trace.pipe
     check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
     with claimed(pipe), _alone_in_guiding(trace), undone(functools.partial(_settle, trace)):
-        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
+        trace.reels = Reels(record, record_dtype, overwrite)
         with (
             telling(trace),
-            trace.recorder or contextlib.nullcontext(),
+            trace.reels,
             tapped(pipe, trace.family, trace),
             trace.around(),
         ):
             yield trace
+            trace.end()
 
 
 @contextlib.contextmanager
@@ -95,10 +96,10 @@ def _alone_in_guiding(trace: Trace) -> Iterator[None]:
 
 
 def _settle(trace: Trace) -> None:
-    """Let go of what weak passes kept, and of the recorder's thread; after the recorder's own end that does nothing."""
+    """Let go of what weak passes kept, and of the recorders' threads; after a recorder's own end that does nothing."""
     trace._weak.release()
-    if trace.recorder is not None:
-        trace.recorder.__exit__(None, GeneratorExit(), None)  # whatever failed has been told, or something else will be
+    for recorder in trace.reels.all:
+        recorder.__exit__(None, GeneratorExit(), None)  # whatever failed has been told, or something else will be
 
 
 @contextlib.contextmanager
@@ -115,8 +116,8 @@ def telling(trace: Trace) -> Iterator[None]:
 def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
     if trace.recorder is None or not trace.recorder.written:
         return
-    if trace._keep is not None:
-        trace._keep.keep()
+    if trace.reels.keep is not None:
+        trace.reels.keep.keep()
     where = str(trace.recorder.path)
     told = f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r})."
     error.add_note(told)

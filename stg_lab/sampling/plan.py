@@ -25,7 +25,8 @@ from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.reuse import PASSES, Passes, Prefix
-from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
+from stg_lab.sampling.advice import to_uncond
+from stg_lab.sampling.calls import pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.restart import Rounds
@@ -288,7 +289,8 @@ def planned(
     total = guidance or Guidance()
     known_dtype(record_dtype)
     check_weak(total, family, family.denoisers(pipe))
-    shape = family.latent_shape(pipe, call := stock_arguments(pipe) | dict(arguments))
+    call = stock_arguments(pipe) | dict(arguments)
+    shape = shape_ahead(pipe, family, call)
     if shape is None and not family.pipelines:
         raise CallError(
             f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
@@ -302,8 +304,7 @@ def planned(
     branches = [name for one in own for name in one.branches]
     if total.needs_uncond and UNCOND not in branches:
         raise GuidanceError(
-            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. "
-            f"{family.how_to_uncond()}"
+            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. {to_uncond(total, pipe, family, call)}"
         )
     with claimed(pipe):  # another thread may be stepping it
         scheduler = copy.deepcopy(pipe.scheduler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,12 @@ class Run:
         recording: Recording | None,
         captions: list[str],
         again: Callable[[], Run],
+        loops: Sequence[Recording] = (),
     ) -> None:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
         self._recording, self._again = recording, again
+        self._later = list(loops[1:])
 
     @functools.cached_property
     def video(self) -> np.ndarray:
@@ -59,6 +61,15 @@ class Run:
         if self._recording is None:
             raise RecordingError("this run was not recorded. Sample with record=True or record='some/folder.zarr'.")
         return self._recording
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """Where the pipeline samples in several loops within its call, the recording of each; else the one.
+
+        Raises:
+            RecordingError: the run was made with record=False.
+        """
+        return [self.recording, *self._later]
 
     @functools.cached_property
     def baseline(self) -> Run:

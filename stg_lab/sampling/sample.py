@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
 from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.attach import telling, traced
-from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import call_values, given_again, is_lost
+from stg_lab.sampling.settings import call_values, given_again, is_lost, other_weights
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
@@ -75,10 +76,15 @@ def sample(
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     warn_of_noise(pipe)
-    seeds = None if call.get("generator") is not None else (seed or 0)
+    if seed is not None and not accepts(pipe, "generator"):
+        raise CallError(
+            f"{type(pipe).__name__} takes no generator, so seed={seed} would decide nothing. Leave seed= out, and call "
+            f"torch.manual_seed({seed}) before the run."
+        )
+    seeds = None if call.get("generator") is not None or not accepts(pipe, "generator") else (seed or 0)
     settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
-    trace = Trace(pipe, wanted, None, settings, passes, on_step)
+    trace = Trace(pipe, wanted, settings, passes, on_step)
 
     def again() -> Run:
         alone = CFG(own_scale(pipe, family, wanted, arguments))
@@ -131,7 +137,7 @@ def _made(
     overwrite: bool,
 ) -> Run:
     pipe, family = trace.pipe, trace.family
-    if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
+    if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.
         plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
         if plan.place is not None:
@@ -139,11 +145,12 @@ def _made(
     with traced(trace, record, record_dtype, overwrite):
         output = pipe(**arguments)
     with telling(trace):  # decoding takes its time and memory, too
-        recording = None if trace.recorder is None else trace.recording
-        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
-        # Whoever asks for latents does not want to wait for a decoder.
+        loops = [] if trace.recorder is None else trace.recordings
+        recording = loops[0] if loops else None
+        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again, loops)
+        # Whoever asks for latents does not want to wait for a decoder; and of several loops each is a part of the video.
         decoded = arguments.get("output_type") != "latent"
-        if recording is not None and recording.complete and not recording.has_preview and decoded:
+        if recording is not None and len(loops) == 1 and recording.complete and not recording.has_preview and decoded:
             recording.fit_preview(run.video)
     return run
 
@@ -188,6 +195,8 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     arguments, guidance, seed = recorded_call(recording, changes)
     arguments |= {"guidance": guidance, "seed": seed}
     pipe = load(recording.settings["model"]) if pipe is None else pipe
+    if other := other_weights(recording.settings, pipe):
+        warnings.warn(f"this is not the recorded run again: {other}.", stacklevel=2)
     if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
         arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
     return sample(pipe, **{**arguments, **changes})

@@ -55,7 +55,10 @@ def check_names(pipe: Any, given: Mapping[str, Any], of: Callable[..., Any] | No
     Raises:
         CallError: there is one.
     """
-    allowed = list(inspect.signature(pipe.__call__).parameters)
+    parameters = inspect.signature(pipe.__call__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return  # it alone knows
+    allowed = list(parameters)
     own = [] if of is None else [n for n in inspect.signature(of).parameters if n not in ("pipe", "call", "changes")]
     for name in given:
         if name in allowed:
