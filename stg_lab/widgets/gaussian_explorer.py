@@ -13,8 +13,10 @@ from stg_lab.errors import CallError
 from stg_lab.gaussians import Mixture, strays
 from stg_lab.palette import SERIES
 from stg_lab.widgets.base import Explorer, Quantised, check_among, module, style
+from stg_lab.widgets.still import Still, Strip
 
 EXTENT, GRID = 1.9, 128  # half the side of the square that is shown; cells of the density's picture
+FINER = 4  # pixels of a still for each such cell, each way
 
 
 class GaussianExplorer(Explorer):
@@ -52,6 +54,20 @@ class GaussianExplorer(Explorer):
         if not 0 <= proposal["value"] < len(self.view["levels"]):
             raise CallError(f"level {proposal['value']} is out of range: 0 to {len(self.view['levels']) - 1}.")
         return proposal["value"]
+
+    def still(self) -> Still:
+        """The points of the level that is shown over the density that they should have come from, strays in another colour."""
+        w, k = self.view["weak"].index(self.weak), self.view["scales"].index(self.scale)
+        truth = self.numbers("truth")[..., None] / 255
+        pixels = np.kron(
+            255 - truth * np.array([195, 105, 35]), np.ones((FINER, FINER, 1))
+        )  # white to the explorer's blue
+        side, extent = len(pixels), self.view["extent"]
+        places = (self.numbers("points")[w, k, self.level] * (1, -1) + extent) / (2 * extent) * side
+        x, y = np.clip(places, 0, side - 1).astype(int).T
+        pixels[y, x] = np.where(self.numbers("stray")[w, k][:, None] > 0, (213, 94, 0), (22, 24, 29))
+        strip = Strip("samples", "#16181d", pixels.astype(np.uint8))
+        return Still(f"Guidance in the plane, away from {self.weak} at scale {self.scale:g}", [strip])
 
 
 def gaussian_explorer(

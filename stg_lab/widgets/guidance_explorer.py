@@ -14,9 +14,11 @@ from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour
 from stg_lab.recording import Name, check_number, recording_of
 from stg_lab.recording.scales import has_frames, scale_text
+from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
+from stg_lab.widgets.still import Still, Strip, cut
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 PANELS = ("lengths", "parts", "spectra")
 ONTO = ("cond", "x0", "cfg")
+STRONG = 0.99  # quantile of a vector's pixels that its picture shows in full
 LARGEST = 100.0  # scales beyond this show nothing but saturated pixels
 
 
@@ -83,6 +86,22 @@ class GuidanceExplorer(Stepped, Explorer):
     def _check_choice(self, proposal: Any) -> str:
         name = proposal["trait"].name
         return check_among(name, proposal["value"], PANELS if name == "panel" else ONTO)
+
+    def still(self) -> Still:
+        """The conditional prediction, what the sampler used, and each vector around grey, at the step and sample that are shown."""
+        unit = self.numbers("unit")[:, self.step, self.sample, None, None, None, None]
+        values = (
+            self.numbers("pictures")[:, self.step, self.sample] * unit
+        )  # [row, frame, height, width, rgb]: x_t, cond, vectors
+        recorded = cut(self.sheets[f"{self.view['recorded']}/{self.sample}"], self.view["height"], self.step)
+        strips = [
+            Strip(COND, colour(COND, []), _side_by_side(values[1])),
+            Strip(self.view["recorded"], colour(GUIDED, []), recorded),
+        ]
+        for vector, change in zip(self.view["vectors"], values[2:], strict=True):
+            around_grey = 0.5 + 0.5 * change / max(float(np.quantile(np.abs(change), STRONG)), 1e-9)
+            strips.append(Strip(f"cond - {vector['name']}", vector["colour"], _side_by_side(around_grey)))
+        return Still(f"Guidance vectors at step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips)
 
     def __repr__(self) -> str:
         view = self.view
@@ -164,6 +183,11 @@ def guidance_explorer(
     state = {"step": first, "sample": sample, "frame": frames // 2, "rescale": phi}
     shown = {name: png for name, png in sheets.sheets.items() if name.startswith(f"{recorded}/")}
     return GuidanceExplorer(view | axes, shown, _numbers(pictures) | curves, **state)
+
+
+def _side_by_side(clip: np.ndarray) -> np.ndarray:
+    """`(frame, height, width, 3)` as one row of pixels."""
+    return np.concatenate(list(to_bytes(clip)), axis=1)
 
 
 def _fitting(
