@@ -72,6 +72,8 @@ def test_makefile_has_every_promised_target():
         "demo",
         "test",
         "lab",
+        "docs",
+        "wheel",
         "train",
         "judge",
         "evidence",

@@ -186,7 +186,7 @@ def plotly(figures: list[Figure]) -> str:
         {"config": PLOT_CONFIG, "figures": [json.loads(str(f.to_json())) for f in figures]}, id="plot-data"
     )
     library = f"<script type='text/plain' id='plotly-js'>{_plotly_js()}</script>\n"
-    return f"{data}{library}<script type='module'>\n{_static('plots.js')}</script>\n"
+    return f"{data}{library}<script type='module'>\n{_static('plot_look.js')}{_static('plots.js')}</script>\n"
 
 
 def figure(png: bytes) -> str:
