@@ -11,7 +11,7 @@ import xarray as xr
 
 from stg_lab.errors import CallError
 from stg_lab.gaussians import Mixture, strays
-from stg_lab.palette import SERIES
+from stg_lab.palette import colour
 from stg_lab.widgets.base import Explorer, Quantised, check_among, module, style
 from stg_lab.widgets.still import Still, Strip
 
@@ -100,7 +100,7 @@ def gaussian_explorer(
     ends = swept.points.isel(sigma=-1).values
     view = {
         "weak": names,
-        "colours": [SERIES[k % len(SERIES)] for k in range(len(names))],
+        "colours": [colour(name, names) for name in names],
         "scales": scales,
         "levels": [float(s) for s in kept.sigma.values],
         "modes": len(truth.weights),

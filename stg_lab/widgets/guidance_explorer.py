@@ -11,7 +11,7 @@ import traitlets
 from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.guidance import COND, GUIDED, UNCOND
-from stg_lab.palette import colour
+from stg_lab.palette import colour, vector_colour
 from stg_lab.recording import Name, check_number, recording_of
 from stg_lab.recording.scales import has_frames, scale_text
 from stg_lab.sheets import to_bytes
@@ -222,8 +222,8 @@ def _curves(recording: Recording, count: int) -> tuple[dict[str, Any], dict[str,
 
 
 def _curve(recording: Recording, name: str) -> dict[str, Any]:
-    words = {UNCOND: "CFG's (cond − uncond)", GUIDED: "whole push"}
-    return {"name": name, "label": words.get(name, name), "colour": colour(name, list(recording.weak))}
+    words = {UNCOND: "CFG's (cond − uncond)", GUIDED: "whole push, as recorded"}
+    return {"name": name, "label": words.get(name, name), "colour": vector_colour(name, list(recording.weak))}
 
 
 def _vector(recording: Recording, name: str, scales: np.ndarray, pictures: Any) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _vector(recording: Recording, name: str, scales: np.ndarray, pictures: Any) 
         "name": name,
         "label": "CFG" if is_cfg else name,
         "note": "g, 1 is off" if is_cfg else f"s, 0 is off: {described(recording.weak[name])}",
-        "colour": colour(name, list(recording.weak)),
+        "colour": vector_colour(name, list(recording.weak)),
         "off": 1.0 if is_cfg else 0.0,
         "low": min(low, float(scales.min())),
         "high": max(high, float(scales.max()) * 1.5),

@@ -11,7 +11,7 @@ from stg_lab import analysis
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.guidance import COND, UNCOND
-from stg_lab.palette import SERIES, colour
+from stg_lab.palette import SERIES, colour, vector_colour
 from stg_lab.recording import Name, Recording, check_number, recording_of
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Stepped, check_among, module, style
@@ -149,7 +149,7 @@ def _in_memory(recording: Recording) -> Recording:
 def _about(recording: Recording, name: str) -> dict[str, str]:
     weak = list(recording.weak)
     note = "cond − uncond" if name == UNCOND else described(recording.weak[name])
-    ink = colour("cfg" if name == UNCOND else name, weak)
+    ink = vector_colour(name, weak)
     return {"name": name, "label": vector_label(recording, name), "note": note, "colour": ink}
 
 
