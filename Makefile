@@ -11,16 +11,21 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
 	"try: make PYTHON=python3.12" >&2; exit 1; }
 
-.PHONY: help demo test lab docs wheel train judge evidence bench lint format lock clean
+.PHONY: help demo test fuzz campaign campaign-threads lab docs wheel train judge evidence bench lint format lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 	$(BIN)/stg-lab demo --out out/demo --overwrite
 
 test: $(VENV) ## run every test this machine can run
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --durations=15
+
+campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three threads on one pipeline
+	$(BIN)/python tests/campaign/bad_input.py
+	$(BIN)/python tests/campaign/interrupts.py
+	$(BIN)/python tests/campaign/threads.py
 
 lab: $(VENV) ## open the course page in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
@@ -46,6 +51,12 @@ evidence: $(VENV) ## put the paper's claims to the test (CLAIMS="3 5" VIDEOS=32;
 
 bench: $(VENV) ## measure speed and memory
 	$(BIN)/python -m benchmarks.run
+
+fuzz: $(VENV) ## damage recordings at random (TRIALS=5000 SEED=1): read right, or refused in one line
+	PYTHONPATH=tests $(BIN)/python -m kit.fuzz $(or $(TRIALS),5000) $(or $(SEED),1)
+
+campaign: $(VENV) ## kill recorders at random (TRIALS=1000 SEED=1): nothing that was whole is lost
+	PYTHONPATH=tests $(BIN)/python -m kit.kills $(or $(TRIALS),1000) $(or $(SEED),1)
 
 lint: $(VENV) ## check style, formatting and types
 	$(BIN)/ruff check

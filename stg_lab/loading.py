@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import ModelNotFoundError, UnsafeModelError, did_you_mean
+from stg_lab.given import shown
 from stg_lab.shipped import data_folder
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
@@ -88,7 +89,7 @@ def check_name(name: str | os.PathLike[str]) -> bool:
     if not isinstance(name, str | os.PathLike):
         raise ModelNotFoundError(
             f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
-            f"got {name!r}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
+            f"got {shown(name)}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
         )
     text, folder = os.fspath(name), folder_of(name)
     if (folder / "model_index.json").is_file():
@@ -104,17 +105,54 @@ def check_name(name: str | os.PathLike[str]) -> bool:
 
 
 def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline as Stock
 
     asked = {"use_safetensors": True, **kwargs}
+
+    class DiffusionPipeline(
+        Stock
+    ):  # by its name and module diffusers knows the class that takes the pipeline's from the model
+        __module__ = Stock.__module__
+
+        @classmethod
+        def download(cls, name: Any, **options: Any) -> Any:
+            folder = super().download(name, **options)  # type: ignore[misc]
+            _check_shards(Path(folder), place, asked)
+            return folder
+
     try:
+        _check_shards(Path(place), place, asked)
         return DiffusionPipeline.from_pretrained(place, **asked)
+    except UnsafeModelError:
+        raise
     except Exception as error:
         told = _told(place, asked, error)
         if told is None:
             raise
         # Chained to nothing: what the libraries below had to say is in the message.
         raise told from None
+
+
+def _check_shards(folder: Path, place: str, asked: Mapping[str, Any]) -> None:
+    """Weights in several files have an index that names them, and what it names is read by its ending: safetensors alone, there.
+
+    Raises:
+        UnsafeModelError: an index of safetensors names a file of another kind, or one that lies elsewhere.
+    """
+    if not asked["use_safetensors"]:
+        return
+    for index in sorted(folder.glob("**/*.safetensors.index*.json")):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            continue  # diffusers will say that it cannot be read
+        wrong = sorted(str(n) for n in named if not str(n).endswith(".safetensors") or Path(str(n)).name != n)
+        if wrong:
+            raise UnsafeModelError(
+                f"{index.relative_to(folder)} of {place} names {wrong[0]!r}: shards of safetensors end in .safetensors and lie "
+                "beside their index. Anything else can run code when it is read. If you trust its source, type "
+                f"lab.load({place!r}, use_safetensors=None)."
+            )
 
 
 def _told(place: str, asked: Mapping[str, Any], error: Exception) -> Exception | None:

@@ -10,7 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "stg_lab"
 
 # From the ground up. Rooms on one floor do not import each other.
 FLOORS = (
-    ("errors", "_version", "palette", "preview", "sheets", "shipped"),
+    ("errors", "_version", "palette"),
+    ("given", "preview", "shipped", "undone"),
+    ("files",),
+    ("sheets",),
     ("gaussians", "videos"),
     ("digits",),
     ("x0",),

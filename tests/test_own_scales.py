@@ -93,7 +93,7 @@ def test_an_older_recording_has_the_scale_of_its_settings(second, tmp_path):
     assert list(recorded_scales(lab.open(old))[0].sel(vector="uncond").values) == [4.0] * second.steps
 
 
-@pytest.mark.parametrize("name", ["first_light", "first_light_cfg", "space_time", "weak_models"])
+@pytest.mark.parametrize("name", ["repair_both", "repair_unguided", "space_time", "weak_models"])
 def test_recordings_that_ship_are_read_as_before(name):
     recording = lab.open(name)
     scale = recording.settings["guidance_scale"]

@@ -1,4 +1,4 @@
-"""Explorers on the pages: ```` ```{explorer} lab.widgets.x0_explorer("first_light") ```` is live, without a kernel.
+"""Explorers on the pages: ```` ```{explorer} lab.widgets.x0_explorer("repair") ```` is live, without a kernel.
 
 The Python expression is evaluated when the documentation is built; what `to_html()` gives is a file of its own, which a frame
 loads when it is scrolled near.

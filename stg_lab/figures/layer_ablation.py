@@ -19,6 +19,7 @@ from stg_lab.analysis.sweep import (
 )
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.figures.style import NARROW, SMALL, TITLE, Sheet, Width, fitted, inches, spread, text_height
+from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.guidance.scores import SCORES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ GAP, NUMBER, LARGEST = 0.03, 0.15, 0.8  # inches: between tiles, a score's strip
 MOST, LEAST = 12, 0.31  # layers that can be looked through at once; inches that the score of one needs
 
 
+@takes(score=Text(), frame=Whole(), layers=Several(Whole()))
 def layer_ablation(
     sweep: xr.Dataset | str | Path,
     *,
@@ -68,7 +70,7 @@ def layer_ablation(
         raise RecordingError(f"sample {sample} is out of range: this sweep has samples 0 to {ds.sizes['sample'] - 1}.")
     known = [int(layer) for layer in ds.layer.values]
     most = min(MOST, int((total - _label(total)) / LEAST))
-    chosen = [known[i] for i in spread(len(known), most)] if layers is None else list(layers)
+    chosen = [known[i] for i in spread(len(known), most)] if layers is None else list(np.atleast_1d(layers))
     if not chosen or not set(chosen) <= set(known):
         raise CallError(f"layers={list(layers or [])} are not in this sweep. It has: {', '.join(map(str, known))}.")
     values, columns = score_table(ds, score, step)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-FORMAT = 2  # raised when an older reader could no longer make sense of a recording
-PLAIN = 1  # of recordings that every reader makes sense of: `prediction` holds the predictions themselves
+import re
+
+FORMAT = 3  # raised when an older reader could no longer make sense of a recording
+PLAIN = 1  # of recordings in which `prediction` holds the predictions themselves; later ones say it of each step (`X0_KEPT`)
 MARK = "stg_lab_recording"  # root attribute that holds FORMAT
+SWEEP_FORMAT = 2  # the same of an ablation
+SWEEP_MARK = "stg_lab_ablation"
 ID = "stg_lab_id"  # root attribute that tells a recording or sweep from a later one in its place
+#: Root attribute with the checksum of every `zarr.json` by its name, the root's own (without this attribute) among them. It is
+#: also the list of the arrays that there are.
+CHECKSUMS = "stg_lab_checksums"
+#: The first format in which everything has a checksum.
+CHECKED = {MARK: 3, SWEEP_MARK: 2}
 
 X0_KEPT = "x0_kept"
 LATENT_DIMS = ("channel", "frame", "y", "x")
@@ -28,3 +37,23 @@ PREVIEW = "preview_"  # prefix of the arrays of a `Preview`
 #: The array that says how far the writer came: [whole steps, 1 if the run ended by itself]. It is written after each
 #: step's data, so whatever it counts is there.
 PROGRESS = "progress"
+
+_ARRAYS = {
+    *("x_t", "prediction", "final", PROGRESS, "step", "branch", "caption", "seed", *STEP_COORDS, *LATER_COORDS),
+    *("scores", "made", "x0_cond", "x0_uncond", "x0", "layer", "part", "axis", "score", "weak", "why"),
+}
+_DOCUMENT = re.compile(r"zarr\.json(\.([0-9a-f]+\.)?partial)?")
+_CHUNK = re.compile(r"c([./]\d+)*(\.partial)?")
+
+
+def is_array(name: str) -> bool:
+    """Whether a recording or sweep of the lab may hold an array of this name."""
+    return name in _ARRAYS or name.startswith(PREVIEW)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name, relative to the folder and with "/", is part of a store of the lab, whole or on its way."""
+    first, _, rest = name.partition("/")
+    return bool(_DOCUMENT.fullmatch(name)) or (
+        is_array(first) and bool(_DOCUMENT.fullmatch(rest) or _CHUNK.fullmatch(rest))
+    )

@@ -11,9 +11,10 @@ from stg_lab.digits.captions import CaptionError, parse
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import Family
 from stg_lab.families.pixels import has_pixel_codec
+from stg_lab.given import shown
 from stg_lab.guidance import Guidance, number
 from stg_lab.sampling.checks import check_dynamic
-from stg_lab.sampling.values import check_names, check_values
+from stg_lab.sampling.values import check_inputs, check_names, read_values
 
 
 def pipeline_arguments(
@@ -27,8 +28,7 @@ def pipeline_arguments(
         GuidanceError: the CFG scale was said twice, differently, or would replace one that the pipeline changes on the way.
     """
     check_names(pipe, given)
-    call = {**family.defaults(pipe), **given}
-    check_values(pipe, call, seed)
+    call, seed = read_values(pipe, {**family.defaults(pipe), **given}, seed)
     family.check_call(pipe, call)
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
@@ -45,6 +45,7 @@ def pipeline_arguments(
         call["generator"] = [torch.Generator().manual_seed((seed or 0) + i) for i in range(batch)]
     elif isinstance(generator, list) and len(generator) != batch:
         raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
+    check_inputs(pipe, call)
     return call
 
 
@@ -89,7 +90,7 @@ def _check_prompts(pipe: Any, family: Family, call: dict[str, Any]) -> None:
         prompts = len(prompt) if isinstance(prompt, list) else 1
         if len(negative) != prompts:
             raise CallError(
-                f"{len(negative)} negative prompts for {prompts} prompts. Give as many, or a single string."
+                f"{len(negative)} negative prompts for {prompts} prompts, got {shown(negative)}. Give as many, or a single string."
             )
         if isinstance(prompt, str):
             raise CallError("negative_prompt is a list but prompt is a string. Make both lists or both strings.")

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError, did_you_mean
 from stg_lab.families import Family, family_of
+from stg_lab.given import shown, takes
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Name, Recording, as_source, recording_of
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.resting import Resting
@@ -41,6 +42,7 @@ SAME_MODEL = 0.05
 ROUNDED = 5e-3
 
 
+@takes(passes=PASSES, step=None)
 def fork(
     source: Run | Recording | Name,
     step: int,
@@ -91,7 +93,7 @@ def fork(
     if _checked_step(recording, step, again) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
-            stacklevel=2,
+            stacklevel=3,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
     return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, again=again, **options)
@@ -132,7 +134,7 @@ def sampled_on(
     arguments = pipeline_arguments(pipe, family, wanted, seed, given)
     settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
-    dtype = record_dtype or recording.record_dtype
+    dtype = recording.record_dtype if record_dtype is None else record_dtype
 
     def baseline() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}
@@ -176,7 +178,7 @@ def _checked_step(recording: Recording, step: int, known: Mapping[str, Any]) -> 
     _check_forkable(recording, known)
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
         raise CallError(
-            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "
+            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {shown(step)}. "
             f"Type for example step={recording.steps // 2}."
         )
     return int(step)

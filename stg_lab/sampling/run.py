@@ -12,6 +12,8 @@ import torch
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.files import written
+from stg_lab.given import shown, takes
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
 from stg_lab.sheets import sheet_png
@@ -63,6 +65,7 @@ class Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
 
+    @takes()
     def save(self, path: str | Path, *, fps: float = 8) -> Path:
         """Write the finished videos, those of a batch tiled, and say where.
 
@@ -72,15 +75,17 @@ class Run:
 
         Raises:
             CallError: another ending.
+            FileError: the file cannot be written; an older one is as it was.
         """
         path = Path(path)
         if path.suffix not in (".mp4", ".gif"):
             raise CallError(
                 f"a run is saved as .mp4 or .gif, got {str(path)!r}. Type for example run.save('out/run.mp4')."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".mp4":
-            path.write_bytes(mp4(self.video, fps=fps))
+            video = mp4(self.video, fps=fps)
+            with written(path) as file:
+                file.write_bytes(video)
         else:
             write_gif(self.video, path, fps=fps)
         return path
@@ -131,6 +136,19 @@ def decode(pipe: Any, latents: Any) -> np.ndarray:
 
     Returns:
         float32 `(sample, frame, height, width, 3)` in [0, 1].
+
+    Raises:
+        CallError: no latents of this shape, or complex, infinite or NaN ones.
     """
-    tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.array(latents, np.float32))
+    try:
+        tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.asarray(latents))
+        good = tensor.ndim == 5 and not tensor.is_complex() and bool(tensor.isfinite().all())
+    except (TypeError, ValueError):  # no numbers at all
+        good = False
+    if not good:
+        raise CallError(
+            f"latents are finite numbers of shape (sample, channel, frame, y, x), got {shown(latents)}. Type for example "
+            "lab.decode(pipe, rec.x0('cond').isel(step=10))."
+        )
+    tensor = tensor if isinstance(latents, torch.Tensor) else tensor.float()
     return family_of(pipe).decode(pipe, tensor)

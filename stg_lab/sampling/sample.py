@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import Family, family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
@@ -28,6 +31,7 @@ from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
+@takes(passes=PASSES)
 def sample(
     pipe: Any,
     *,
@@ -112,6 +116,20 @@ def made(
     overwrite: bool,
 ) -> Run:
     """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
+    with claimed(trace.pipe):  # before planning, which copies the scheduler
+        return _made(trace, guidance, arguments, passes, again, record, record_dtype, overwrite)
+
+
+def _made(
+    trace: Trace,
+    guidance: Guidance | None,
+    arguments: dict[str, Any],
+    passes: Passes | None,
+    again: Callable[[], Run],
+    record: bool | str | Path,
+    record_dtype: str,
+    overwrite: bool,
+) -> Run:
     pipe, family = trace.pipe, trace.family
     if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.
@@ -175,6 +193,20 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     return sample(pipe, **{**arguments, **changes})
 
 
+def _check_recorded_names(recording: Recording) -> None:
+    """A recording may come from anywhere: it says what the pipeline was called with, never where the lab writes or what it
+    calls. `pipeline_arguments` refuses names that the pipeline does not have."""
+    call = recording.settings.get("call") or {}
+    ours = inspect.signature(sample).parameters.keys() - {"call"}
+    called = {n for n, value in call.items() if n.startswith("callback") and value is not None and not is_lost(value)}
+    if refused := sorted((ours & call.keys()) | called | ({"generator"} & call.keys())):
+        raise CallError(
+            f"{recording.path.name} names {', '.join(f'{name}=' for name in refused)} in its recorded call, which the lab never "
+            "keeps there: that is for the caller to say. The file was changed or made by something else; type the call "
+            "yourself: lab.sample(pipe, ...)."
+        )
+
+
 def lost_arguments(recording: Recording) -> list[str]:
     """Names of the arguments of a recorded call that the file could not hold."""
     return [name for name, value in (recording.settings.get("call") or {}).items() if is_lost(value)]
@@ -190,9 +222,10 @@ def recorded_call(
 
     Raises:
         CallError: the recording was made by `attach`, or with a generator, or with values that a file cannot hold and that are
-            not given again.
+            not given again; or it names what is not the pipeline's but the caller's to say.
     """
     s, again = recording.settings, again or {}
+    _check_recorded_names(recording)
     missing = lost_arguments(recording)
     lost = [name for name in missing if name not in again]
     arguments = {name: given_again(value) for name, value in (s.get("call") or {}).items() if name not in missing}

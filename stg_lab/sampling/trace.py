@@ -15,17 +15,7 @@ from torch import Tensor
 from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
 from stg_lab.families import family_of
 from stg_lab.families.noise import NoiseLevel, level_at, noise_level
-from stg_lab.guidance import (
-    CFG,
-    COND,
-    GUIDED,
-    UNCOND,
-    Guidance,
-    Moment,
-    Term,
-    combine,
-    combine_cfg,
-)
+from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment, Term, combine, combine_cfg
 from stg_lab.interop import as_guidance
 from stg_lab.recording import BackgroundRecorder, Recording, open_recording
 from stg_lab.reuse import Passes
@@ -91,6 +81,11 @@ class Trace:
         if self._recording is None or self._recording.steps < self.recorder.written:
             self._recording = open_recording(self.recorder.path, keep=self._keep)
         return self._recording
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pipeline call is on its way."""
+        return self._calls > 0 or 0 < self._step < self._steps
 
     # ---- what the seams call ----
 

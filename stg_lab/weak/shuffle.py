@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.undone import stacked
 from stg_lab.weak.base import AXES, Hits, Layered, Pass, blocks_text, one_of, place, replaced_forward
 from stg_lab.weak.layers import whole_number
 
@@ -72,7 +73,7 @@ class Shuffle(Layered):
     @contextlib.contextmanager
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for layer, axis, block in self.blocks(at.family, at.denoiser):
                 make = self._shuffling(at, layer, axis)
                 stack.enter_context(replaced_forward(block, make, hits, f"block {place(layer, axis)}"))

@@ -12,6 +12,7 @@ import traitlets
 from stg_lab.analysis import Advice, Candidate, advise
 from stg_lab.analysis.sweep import MODEL, SIGNED, cells, check_score, column_name, columns, one_step_videos, sweep_of
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import Text, takes
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.guidance.scores import SCORES
 from stg_lab.palette import colour
@@ -95,6 +96,7 @@ class AblationExplorer(Sampled, Explorer):
         )
 
 
+@takes(score=Text(), cell=Text(), pinned=Text())
 def ablation_explorer(
     sweep: xr.Dataset | str | Path, *, score: str = "sharpness_lost", cell: str | None = None, pinned: str = ""
 ) -> AblationExplorer:

@@ -94,7 +94,7 @@ class Explorer(anywidget.AnyWidget):
         Returns:
             The text of the page, about as large as what the explorer carries: `Path("seven.html").write_text(...)`.
 
-        >>> page = lab.widgets.x0_explorer("first_light").to_html(title="A red seven")  # doctest: +SKIP
+        >>> page = lab.widgets.x0_explorer("repair").to_html(title="A red nine")  # doctest: +SKIP
         """
         return alone(self, title=title)
 

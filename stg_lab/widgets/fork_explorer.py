@@ -10,6 +10,8 @@ import numpy as np
 import traitlets
 
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.families import family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
@@ -202,6 +204,7 @@ class ForkExplorer(Stepped, Working):
         return proposal["value"]
 
 
+@takes()
 def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
     """Pick a recorded step, choose another guidance, and sample on from exactly there.
 
@@ -222,11 +225,13 @@ def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: i
         CallError: `source` is none of these, or it cannot be forked: see `lab.fork`.
         RecordingError: not recorded, no such sample, or its latents cannot be shown without a model.
 
-    >>> explorer = fork_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = fork_explorer(lab.open("repair_both"))  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     given: Run | Recording = as_source(source)
+    if pipe is not None:
+        family_of(pipe)  # or say that it is none
     can_fork(given)
     return ForkExplorer(given, pipe if pipe is not None else getattr(given, "pipe", None), fps, sample=sample)
 

@@ -10,7 +10,8 @@ import traitlets
 import xarray as xr
 
 from stg_lab.errors import CallError
-from stg_lab.gaussians import Mixture, strays
+from stg_lab.gaussians import MIXTURE, SWEPT, Mixture, strays
+from stg_lab.given import Number, Text, takes
 from stg_lab.palette import colour
 from stg_lab.widgets.base import Explorer, Quantised, check_among, module, style
 from stg_lab.widgets.still import Still, Strip
@@ -59,9 +60,8 @@ class GaussianExplorer(Explorer):
         """The points of the level that is shown over the density that they should have come from, strays in another colour."""
         w, k = self.view["weak"].index(self.weak), self.view["scales"].index(self.scale)
         truth = self.numbers("truth")[..., None] / 255
-        pixels = np.kron(
-            255 - truth * np.array([195, 105, 35]), np.ones((FINER, FINER, 1))
-        )  # white to the explorer's blue
+        tint = 255 - truth * np.array([195, 105, 35])  # white to the explorer's blue
+        pixels = np.kron(tint, np.ones((FINER, FINER, 1)))
         side, extent = len(pixels), self.view["extent"]
         places = (self.numbers("points")[w, k, self.level] * (1, -1) + extent) / (2 * extent) * side
         x, y = np.clip(places, 0, side - 1).astype(int).T
@@ -70,6 +70,7 @@ class GaussianExplorer(Explorer):
         return Still(f"Guidance in the plane, away from {self.weak} at scale {self.scale:g}", [strip])
 
 
+@takes(swept=SWEPT, truth=MIXTURE, other=MIXTURE, weak=Text(), scale=Number())
 def gaussian_explorer(
     swept: xr.Dataset,
     truth: Mixture,

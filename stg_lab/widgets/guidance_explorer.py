@@ -10,6 +10,7 @@ import traitlets
 
 from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import Flag, Number, takes
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.palette import colour, vector_colour
 from stg_lab.recording import Name, check_number, recording_of
@@ -111,6 +112,7 @@ class GuidanceExplorer(Stepped, Explorer):
         )
 
 
+@takes(budget=Number(0, 1000, above=True), hint=Flag())
 def guidance_explorer(
     source: Run | Recording | Name,
     *,
@@ -144,7 +146,7 @@ def guidance_explorer(
         CallError: `source` is none of these, or an argument is out of range.
         RecordingError: not recorded, no guidance vector, no such sample, or latents that cannot be shown without a model.
 
-    >>> explorer = guidance_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = guidance_explorer(lab.open("repair_both"))  # doctest: +SKIP
     >>> explorer.scales = {"uncond": 6, "skip": 2}  # doctest: +SKIP
     """
     if not 0 < fps <= 120:

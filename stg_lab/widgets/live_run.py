@@ -14,6 +14,7 @@ from PIL import Image
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.palette import colour
@@ -143,6 +144,7 @@ class LiveRun(Sampled, Working):
         job.tell(status="done", pictures={**self.pictures, **pictures}, told=told)
 
 
+@takes()
 def live_run(
     pipe: Any,
     *,

@@ -10,6 +10,7 @@ import traitlets
 from stg_lab import analysis
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.given import Text, takes
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import SERIES, colour, vector_colour
 from stg_lab.recording import Name, Recording, check_number, recording_of
@@ -71,6 +72,7 @@ class OrthogonalityExplorer(Stepped, Explorer):
         return Still(title, strips)
 
 
+@takes(spatial=Text(), temporal=Text())
 def orthogonality_explorer(
     source: Run | Recording | Name,
     *,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from stg_lab.errors import CallError
-from stg_lab.recording import Name, as_source, recording_of
+from stg_lab.families import family_of
+from stg_lab.given import Flag, Several, Text, Whole, takes
+from stg_lab.recording import SHOWN, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
@@ -119,6 +121,7 @@ class X0Explorer(Stepped, Working):
         )
 
 
+@takes(branches=Several(Text()), cfg=Flag(), baseline=SHOWN, size=Whole(1, 4096))
 def x0_explorer(
     source: Run | Recording | Name,
     *,
@@ -161,6 +164,8 @@ def x0_explorer(
     source = as_source(source)
     sprites = make_sprites(source, branches=branches, cfg=cfg, baseline=baseline, fps=fps)
     recording = recording_of(source)
+    if pipe is not None:
+        family_of(pipe)  # or say that it is none
     pipe = pipe if pipe is not None else getattr(source, "pipe", None)
     decodable = pipe is not None and not recording.preview_exact
     sprites = Sprites(sprites.view | {"decodable": decodable}, sprites.sheets)
