@@ -11,7 +11,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
 	"try: make PYTHON=python3.12" >&2; exit 1; }
 
-.PHONY: help demo test fuzz campaign campaign-threads lab train judge evidence bench lint format lock clean
+.PHONY: help demo test fuzz campaign campaign-threads lab docs wheel train judge evidence bench lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,12 @@ campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three 
 
 lab: $(VENV) ## open the course page in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
+
+docs: $(VENV) ## build the documentation into out/docs; needs no network
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d out/docs-read -c docs . out/docs
+
+wheel: $(VENV) ## build wheel and sdist into dist
+	$(BIN)/python -m hatchling build
 
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
@@ -66,7 +72,7 @@ lock: ## rewrite requirements.lock from a fresh environment
 	set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	$(PYTHON) -m venv "$$new"; \
 	"$$new/bin/python" -m pip install torch==$(TORCH); \
-	"$$new/bin/python" -m pip install -e '.[lab,dev]'; \
+	"$$new/bin/python" -m pip install -e '.[lab,docs,dev]'; \
 	"$$new/bin/python" -m pip freeze --exclude-editable > "$$new/freeze"; \
 	sed '/^#/!d' requirements.lock > "$$new/lock"; \
 	sed -E -e '/^(nvidia|cuda|triton|pip=|setuptools=)/d' -e 's/\+[a-z0-9.]+$$//' "$$new/freeze" >> "$$new/lock"; \

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import stg_lab as lab
-from stg_lab.report.parts import alone
+from stg_lab.widgets.page import alone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
 

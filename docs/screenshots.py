@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 import stg_lab as lab
-from stg_lab.report.parts import alone
+from stg_lab.widgets.page import alone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
 

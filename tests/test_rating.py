@@ -21,8 +21,8 @@ from stg_lab.rating.result import Result
 from stg_lab.rating.session import Answer
 from stg_lab.rating.sources import Clips, Key, gather
 from stg_lab.recording import Recording
-from stg_lab.report.parts import alone
 from stg_lab.sheets import to_bytes
+from stg_lab.widgets.page import alone
 
 NAMES = ("Akelei", "Bovist", "Cosmea")
 SHADE = {name: (k + 1) / 4 for k, name in enumerate(NAMES)}  # what a setting's videos are painted with

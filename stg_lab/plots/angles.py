@@ -258,7 +258,7 @@ def _band(
 def _path(figure: go.Figure, recording: Recording, name: str, path: np.ndarray, label: str, *, first: bool) -> None:
     steps = recording.ds.step.values
     said = [str(k) if k in (steps[0], steps[-1]) else "" for k in steps]
-    colour = palette.colour("cfg" if name == UNCOND else name, recording.branches)
+    colour = palette.vector_colour(name, recording.branches)
     figure.add_scatter(
         x=path[:, 0],
         y=path[:, 1],

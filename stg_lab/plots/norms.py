@@ -39,7 +39,7 @@ def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go
     names = [str(v) for v in data.vector.values]
     for name in names:
         lines = data.sel(vector=name)
-        colour = palette.colour(name, names)
+        colour = palette.vector_colour(name, names)
         if lines.sizes["sample"] > 1:
             _band(figure, steps, lines.min("sample").values, lines.max("sample").values, colour)
         figure.add_scatter(

@@ -193,7 +193,11 @@ def _lines(figure: Any, values: xr.DataArray, x: np.ndarray, column: int, hover:
             legendgroup=name,
             showlegend=column == 1,
             mode="lines+markers",
-            line={"color": palette.colour(name, names), "width": 2.5, "dash": "dot" if name == GUIDED else "solid"},
+            line={
+                "color": palette.vector_colour(name, names),
+                "width": 2.5,
+                "dash": "dot" if name == GUIDED else "solid",
+            },
             marker={"size": 5},
             hovertemplate=f"{hover}<extra>{_label(name)}</extra>",
             row=1,

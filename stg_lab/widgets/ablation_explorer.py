@@ -15,11 +15,13 @@ from stg_lab.errors import CallError, RecordingError, did_you_mean
 from stg_lab.given import Text, takes
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.guidance.scores import SCORES
+from stg_lab.palette import colour
 from stg_lab.recording import ablation_preview
 from stg_lab.weak import described
 from stg_lab.weak import parse as parse_weak
 from stg_lab.widgets.base import Explorer, Sampled, module, style
 from stg_lab.widgets.sprites import GAINS, sheet_png, shrunk
+from stg_lab.widgets.still import Still, Strip, cut
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,6 +75,18 @@ class AblationExplorer(Sampled, Explorer):
         if not 0 < proposal["value"] <= 1000:
             raise CallError(f"gain is a number above 0 and at most 1000, got {proposal['value']}.")
         return proposal["value"]
+
+    def still(self) -> Still | None:
+        """The chosen weak model's prediction beside the model's own, at the step and sample that are shown."""
+        step = [one["step"] for one in self.view["steps"]].index(self.step)
+        words = {cell["name"]: cell["words"] for cell in self.view["cells"]} | {COND: COND, UNCOND: UNCOND}
+        names = [name for name in (COND, UNCOND, self.cell, self.pinned) if f"{name}/{self.sample}" in self.sheets]
+        weak = [self.cell, self.pinned]
+        strips = [
+            Strip(words[name], colour(name, weak), cut(self.sheets[f"{name}/{self.sample}"], self.view["height"], step))
+            for name in names
+        ]
+        return Still(f"A weak model of a sweep at step {self.step}, {self.caption}", strips) if strips else None
 
     def __repr__(self) -> str:
         view = self.view

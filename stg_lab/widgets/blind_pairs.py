@@ -15,6 +15,7 @@ from stg_lab.given import takes
 from stg_lab.rating import ASPECTS, Rating, gather
 from stg_lab.widgets.base import Explorer, module, shows_problems, style
 from stg_lab.widgets.sprites import strip
+from stg_lab.widgets.still import Still, Strip, whole
 
 OUT = "out/ratings.jsonl"
 PIXELS = 12_000_000  # of one video; larger ones are shown smaller, and the widget says so
@@ -104,6 +105,14 @@ class BlindPairs(Explorer):
                     self.do(asked["do"])
             finally:
                 self.heard = asked["count"]
+
+    def still(self) -> Still | None:
+        """The two videos of the question; None where there is none."""
+        if not self.question:
+            return None
+        pair = self.question["pair"]
+        strips = [Strip(side, "#16181d", whole(self.sheets[f"{side}/{pair}"])) for side in ("left", "right")]
+        return Still(f"Pair {pair + 1} of {self.view['pairs']}: {self.question['words']}", strips)
 
     def __repr__(self) -> str:
         return f"BlindPairs({self.progress} of {self.view['total']} questions answered)"

@@ -24,6 +24,7 @@ from stg_lab.weak.skip import PARTS, Skip
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.live_run import opened
 from stg_lab.widgets.sprites import final_video, make_sprites, strip
+from stg_lab.widgets.still import Still, Strip, cut, whole
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:
@@ -106,6 +107,15 @@ class ForkExplorer(Stepped, Working):
         self.start(
             partial(self._fork, self.step, self.guidance), "loading the model" if self._pipe is None else "starting"
         )
+
+    def still(self) -> Still:
+        """What the sampler used at the step that is shown, and the final videos of the run and of the fork that is shown."""
+        guided = cut(self.sheets[f"{GUIDED}/{self.sample}"], self.view["height"], self.step)
+        strips = [Strip(f"x0 at step {self.step}", self.view["colour"], guided)]
+        for name, label, ink in (("original", "original", "colour"), (f"fork{self.shown}", "fork", "fork_colour")):
+            if (png := self.sheets.get(f"{name}/{self.sample}")) is not None:
+                strips.append(Strip(label, self.view[ink], whole(png)))
+        return Still(f"Sample on from step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips)
 
     # ---- in the thread ----
 

@@ -15,6 +15,7 @@ from stg_lab.recording import SHOWN, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
+from stg_lab.widgets.still import Still, Strip, cut
 from stg_lab.widgets.working import Job, Working
 
 if TYPE_CHECKING:
@@ -99,6 +100,18 @@ class X0Explorer(Stepped, Working):
         if not 0 <= proposal["value"] < 10_000:
             raise CallError(f"{proposal['trait'].name} cannot be {proposal['value']}; give a positive number.")
         return proposal["value"]
+
+    def still(self) -> Still:
+        """What every branch predicts at the step and sample that are shown."""
+        height = self.view["height"]
+        strips = [
+            Strip(row["label"], row["colour"], cut(self.sheets[f"{row['name']}/{self.sample}"], height, step))
+            for rows, step in ((self.view["rows"], self.step), (self.view["finals"], 0))
+            for row in rows
+        ]
+        return Still(
+            f"One-step predictions at step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips
+        )
 
     def __repr__(self) -> str:
         view = self.view

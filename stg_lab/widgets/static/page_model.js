@@ -25,6 +25,7 @@ class PageModel {
 function mount(id) {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const unpacked = (all) => Object.fromEntries(Object.entries(all).map(([name, text]) => [name, bytes(text)]));
-  const { values, sheets, arrays } = JSON.parse(document.getElementById(`${id}-data`).textContent);
-  render({ model: new PageModel({ ...values, sheets: unpacked(sheets), arrays: unpacked(arrays) }), el: document.getElementById(id) });
+  const { values, ...packed } = JSON.parse(document.getElementById(`${id}-data`).textContent);
+  for (const [name, texts] of Object.entries(packed)) values[name] = unpacked(texts);
+  render({ model: new PageModel(values), el: document.getElementById(id) });
 }
