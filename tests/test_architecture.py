@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "stg_lab"
 # From the ground up. Rooms on one floor do not import each other.
 FLOORS = (
     ("errors", "_version", "palette", "preview", "sheets", "shipped"),
-    ("gaussians", "videos"),
+    ("gaussians", "opensora", "videos"),
     ("digits",),
     ("x0",),
     ("guidance",),
