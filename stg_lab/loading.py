@@ -18,7 +18,6 @@ from stg_lab.shipped import data_folder
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 #: Packages whose errors are about reaching the hub; not all of them are `OSError`.
 NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
-
 #: Arguments that are about reaching the hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
@@ -158,7 +157,8 @@ def _open_sora(place: str, vae: Any = checkpoints.VAE, **kwargs: Any) -> Any:
     folders = [folder_of_checkpoint(one) for one in (place, vae)]
     text = kwargs.get("text_encoder")  # all that is left to be looked for; folders tell by themselves what they lack
     place = os.fspath(text) if isinstance(text, str | os.PathLike) else place
-    return _or_told(place, {"use_safetensors": True}, lambda: from_released(*folders, **kwargs))
+    advice = f"fetch it on another machine with `hf download {place} --local-dir T5` and type text_encoder='T5'"
+    return _or_told(place, {"use_safetensors": True}, lambda: from_released(*folders, **kwargs), advice)
 
 
 def _told(place: str, asked: Mapping[str, Any], error: Exception, advice: str = "") -> Exception | None:

@@ -338,7 +338,7 @@ def test_the_released_checkpoints_load_with_every_weight_in_its_place(released):
     assert narrow.transformer.rope.freqs.dtype == torch.float32
 
 
-def test_a_text_encoder_of_ones_own_reads_prompts(released):
+def test_a_text_encoder_of_ones_own_reads_prompts(released, tmp_path):
     def t5(width):
         config = T5Config(vocab_size=40, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
         return T5EncoderModel(config).eval()
@@ -348,6 +348,12 @@ def test_a_text_encoder_of_ones_own_reads_prompts(released):
     embeds, mask = pipe.encode_prompt(["a red seven", "a blue two moving left"])
     assert embeds.shape == (2, 12, 16)
     assert mask.sum(dim=1).tolist() == [4, 6]
+    t5(16).save_pretrained(tmp_path / "T5")
+    tokenizer.save_pretrained(tmp_path / "T5")
+    read = lab.load(released[0], vae=released[1], text_encoder=tmp_path / "T5")
+    assert read.encode_prompt(["a red seven"])[0].shape == (1, 12, 16)
+    with pytest.raises(ModelNotFoundError, match="A is no T5 encoder: it has no"):
+        lab.load(released[0], vae=released[1], text_encoder=released[0])
     with pytest.raises(CallError, match=r"captions of 16 features.*the text encoder has 8"):
         lab.load(released[0], vae=released[1], text_encoder=t5(8), tokenizer=tokenizer)
 
@@ -378,6 +384,14 @@ def test_a_folder_without_weights_is_told(released):
 def test_an_argument_that_is_not_taken_is_told(released):
     with pytest.raises(CallError, match=r"loaded with vae, text_encoder.*got 'variant'"):
         lab.load(released[0], vae=released[1], variant="fp16")
+
+
+def test_a_text_encoder_that_cannot_be_reached_is_told_by_its_own_name(released, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelNotFoundError) as caught:
+        lab.load(released[0], vae=released[1], text_encoder="nobody/none-such")
+    assert "nobody/none-such" in str(caught.value)
+    assert str(released[0]) not in str(caught.value)
 
 
 @pytest.mark.parametrize("missing", ["both", "vae"])

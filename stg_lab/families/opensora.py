@@ -43,6 +43,10 @@ class OpenSora(Family):
         sizes = kwargs["hidden_states"].shape[2:]
         return Grid(*(-(-size // patch) for size, patch in zip(sizes, denoiser.config.patch_size, strict=True)))
 
+    def places(self, grid: Grid, axis: str, tokens: int) -> Grid:
+        """Blocks get the tokens of the whole video; their attention gets rows of them along its axis."""
+        return grid if tokens == grid.size else grid.along(axis)
+
     def heads(self, denoiser: Any) -> int:
         return int(denoiser.config.num_heads)
 

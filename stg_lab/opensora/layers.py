@@ -197,7 +197,7 @@ class STDiT3Block(nn.Module):
         modulation: Tensor,
         frames: int,
         words_mask: Tensor | None = None,
-        rotation: Rotation | None = None,
+        rotary: Rotation | None = None,
     ) -> Tensor:
         """
         Args:
@@ -206,22 +206,22 @@ class STDiT3Block(nn.Module):
             modulation: `(batch, frame, 6, channel)`, or with one frame for all.
             frames: how many there are.
             words_mask: see `CrossAttention`.
-            rotation: of the frames, for temporal blocks.
+            rotary: of the frames, for temporal blocks.
         """
         by_frame = (self.scale_shift_table + modulation)[:, :, None]  # one place for all of a frame
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = by_frame.unbind(3)
         x = hidden_states.unflatten(1, (frames, -1))
-        x = x + gate * self._attend(self.norm1(x) * (1 + scale) + shift, rotation)
+        x = x + gate * self._attend(self.norm1(x) * (1 + scale) + shift, rotary)
         x = x + self.cross_attn(x.flatten(1, 2), words, words_mask).view_as(x)
         x = x + gate_mlp * self.mlp(self.norm2(x) * (1 + scale_mlp) + shift_mlp)
         return x.flatten(1, 2)
 
-    def _attend(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+    def _attend(self, x: Tensor, rotary: Rotation | None) -> Tensor:
         """Of `(batch, frame, place, channel)`."""
         if not self.temporal:
             return self.attn(x.flatten(0, 1)).view_as(x)
         over_time = x.transpose(1, 2)
-        out = self.attn(over_time.flatten(0, 1), rotation)
+        out = self.attn(over_time.flatten(0, 1), rotary)
         return out.unflatten(0, over_time.shape[:2]).transpose(1, 2)
 
 

@@ -199,7 +199,7 @@ class OpenSoraPipeline(DiffusionPipeline):
 
     def decode_latents(self, latents: Tensor, num_frames: int | None = None) -> Tensor:
         """Latents `(batch, channel, frame, y, x)` as video in about [-1, 1], float32 `(batch, channel, frame, y, x)`."""
-        z = latents.to(self.vae.device, self.vae.dtype)
+        z = latents.to(self._execution_device, self.vae.dtype)
         return self.vae.decode(z, num_frames, return_dict=False)[0].float()
 
     @torch.no_grad()

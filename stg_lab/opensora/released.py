@@ -52,7 +52,7 @@ def from_released(
     decoder: Any = _loaded(AutoencoderKLOpenSora, Path(vae), dtype) if isinstance(vae, str | Path) else vae
     if isinstance(text_encoder, str | Path):
         tokenizer = text_encoder if tokenizer is None else tokenizer
-        text_encoder = T5EncoderModel.from_pretrained(text_encoder, dtype=dtype, use_safetensors=True)
+        text_encoder = _text_encoder(text_encoder, dtype)
     if isinstance(tokenizer, str | Path):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     given = getattr(getattr(text_encoder, "config", None), "d_model", None)
@@ -63,6 +63,17 @@ def from_released(
         )
     scheduler = FlowMatchEulerDiscreteScheduler() if scheduler is None else scheduler
     return OpenSoraPipeline(transformer, decoder, scheduler, text_encoder, tokenizer)
+
+
+def _text_encoder(place: str | Path, dtype: torch.dtype) -> Any:
+    model, found = T5EncoderModel.from_pretrained(place, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(
+        name for name in found["missing_keys"] if "embed_tokens" not in name
+    ):  # those are `shared`, too
+        raise ModelNotFoundError(
+            f"{place} is no T5 encoder: it has no {missing[0]}, and {len(missing) - 1} more are missing."
+        )
+    return model
 
 
 def _loaded(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
