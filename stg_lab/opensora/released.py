@@ -66,7 +66,8 @@ def from_released(
 
 
 def _text_encoder(place: str | Path, dtype: torch.dtype) -> Any:
-    model, found = T5EncoderModel.from_pretrained(place, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    read: Any = T5EncoderModel.from_pretrained
+    model, found = read(place, dtype=dtype, use_safetensors=True, output_loading_info=True)
     if missing := sorted(
         name for name in found["missing_keys"] if "embed_tokens" not in name
     ):  # those are `shared`, too

@@ -168,11 +168,11 @@ class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):
     def _blocks(self, x: Tensor, words: tuple[Tensor, Tensor | None], modulation: Tensor) -> Tensor:
         """All blocks, on `(batch, frame, place, channel)`."""
         frames = x.shape[1]
-        rotary = {False: None, True: self.rope(frames)}
+        rotary = self.rope(frames)
         hidden_states = x.flatten(1, 2)
         for pair in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
-            for block in pair:
-                given = hidden_states, words[0], modulation, frames, words[1], rotary[block.temporal]
+            for block, turned in zip(pair, (None, rotary), strict=True):
+                given = hidden_states, words[0], modulation, frames, words[1], turned
                 if torch.is_grad_enabled() and self.gradient_checkpointing:
                     hidden_states = self._gradient_checkpointing_func(block, *given)
                 else:
