@@ -162,6 +162,17 @@ def test_rotary_frequencies_stay_in_float32_in_a_narrow_model(tmp_path):
     assert loaded(**tiny.inputs(1), **tiny.TOLD).sample.dtype == torch.float32
 
 
+def test_weights_can_be_kept_in_eight_bits():
+    model = tiny.fill(STDiT3Transformer3DModel(**tiny.TRANSFORMER))
+    call = {**tiny.inputs(1), **tiny.TOLD}
+    with torch.no_grad():
+        whole = model(**call).sample
+        model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+        assert model.spatial_blocks[0].attn.qkv.weight.dtype == torch.float8_e4m3fn
+        rounded = model(**call).sample
+    assert 0 < (rounded - whole).norm() / whole.norm() < 0.2
+
+
 def test_a_fresh_temporal_block_adds_nothing():
     model = STDiT3Transformer3DModel(**tiny.TRANSFORMER).eval()
     given = tiny.block_inputs()

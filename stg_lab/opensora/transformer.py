@@ -53,6 +53,7 @@ class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):
     _no_split_modules: ClassVar[list[str]] = ["STDiT3Block"]
     _repeated_blocks: ClassVar[list[str]] = ["STDiT3Block"]
     _keep_in_fp32_modules: ClassVar[list[str]] = ["rope"]
+    _skip_layerwise_casting_patterns: ClassVar[list[str]] = ["embedder", "norm"]
 
     @register_to_config
     def __init__(
