@@ -14,7 +14,7 @@ FLOORS = (
     ("given", "preview", "shipped", "undone"),
     ("files",),
     ("sheets",),
-    ("gaussians", "videos"),
+    ("gaussians", "opensora", "videos"),
     ("digits",),
     ("x0",),
     ("guidance",),

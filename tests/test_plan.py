@@ -182,6 +182,7 @@ SIZES = {
     "mochi": [{"num_frames": 8}],
     "cogvideox": [{"height": None, "width": None, "num_frames": None}],
     "latte": [{"height": None, "width": None}, {"num_images_per_prompt": 2}],
+    "opensora": [{"num_frames": 1}, {"num_frames": 22, "height": 28}, {"num_videos_per_prompt": 2}],
     "svd": [{"height": None, "width": None, "num_frames": None}, {"num_videos_per_prompt": 2}],
     "ltx": [{"num_frames": 16}, {"height": 64}],
     "hunyuan15": [{"height": None, "width": None}],

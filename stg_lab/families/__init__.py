@@ -27,6 +27,7 @@ from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXImage
 from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.opensora import OpenSora
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     CogVideoX(),
     CogVideoXImage(),
     Latte(),
+    OpenSora(),
     StableVideoDiffusion(),
     LTX(),
     LTXImage(),

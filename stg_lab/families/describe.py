@@ -44,7 +44,9 @@ def describe(family: Family, pipe: Any) -> Description:
     layers = {name: len(family.layers(module)) for name, module in denoisers.items()}
     parts = _reached(family, denoisers)
     scheduler = pipe.scheduler
-    rows = [("family", f"{family.name} ({type(pipe).__name__}, stock diffusers)")]
+    kind = type(pipe)
+    origin = "stock diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__.rpartition(".")[0]
+    rows = [("family", f"{family.name} ({kind.__name__}, {origin})")]
     what = "blocks" if family.axes == ("joint",) else "layers of a spatial and a temporal block"
     for name, module in denoisers.items():
         size = sum(p.numel() for p in module.parameters()) / 1e6

@@ -68,12 +68,15 @@ PASSES = Of(Passes, "None for what is best, or lab.Passes(...)")  # what `passes
 
 def computes_exactly(denoiser: nn.Module) -> bool:
     """Whether a module computes in float32 or wider all the way."""
-    weight = next(denoiser.parameters())
-    tf32 = weight.is_cuda and torch.get_float32_matmul_precision() != "highest"
+    weights = list(denoiser.parameters())
+    devices = {weight.device.type for weight in weights}
+    if "meta" in devices:  # offloaded one by one: they do not tell where they will be when they run
+        devices = devices - {"meta"} | {"cpu", "cuda"}
+    tf32 = "cuda" in devices and torch.get_float32_matmul_precision() != "highest"
     return (
-        weight.dtype in (torch.float32, torch.float64)
+        {weight.dtype for weight in weights} <= {torch.float32, torch.float64}
         and not tf32
-        and not torch.is_autocast_enabled(weight.device.type)
+        and not any(map(torch.is_autocast_enabled, devices))
     )
 
 

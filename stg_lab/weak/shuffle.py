@@ -30,7 +30,7 @@ class Shuffle(Layered):
     every step and layer from the seed, and all samples of a batch share it. The authors' code for SDXL leaves the stream
     permuted after the block. In a transformer without convolutions that would only scramble the output picture, so here the
     block's output is put back in order (`restore=True`); what acts is that position and content no longer belong together.
-    Where blocks are told no positions (Latte, CogVideoX-2B, SVD) nothing would act at all, so that is refused.
+    Where blocks are told no positions (Latte, CogVideoX-2B, SVD, Open-Sora within frames) nothing would act at all, so that is refused.
 
     Args:
         layers: block numbers from 0.
@@ -59,13 +59,14 @@ class Shuffle(Layered):
         what = {"joint": "tokens", "spatial": "positions", "temporal": "frames"}[self.axis]
         return f"{what} shuffled in {blocks_text(self.layers)}{self._under_prompt()}"
 
-    def order(self, grid: Grid, step: int, layer: int) -> list[int]:
-        """Which token stands at each place, for one layer at one step."""
+    def order(self, grid: Grid, step: int, layer: int, axis: str = "joint") -> list[int]:
+        """Which token stands at each place, for one layer at one step; `axis` is the block's own, along which alone it mixes."""
+        axis = self.axis if axis == "joint" else axis
         frames, places = range(grid.frames), range(grid.height * grid.width)
         draw = random.Random(f"{self.seed}/{step}/{layer}")
-        if self.axis == "joint":
+        if axis == "joint":
             return _shuffled(range(grid.size), draw)
-        if self.axis == "spatial":
+        if axis == "spatial":
             shuffled = _shuffled(places, draw)
             return [f * len(places) + p for f in frames for p in shuffled]
         return [f * len(places) + p for f in _shuffled(frames, draw) for p in places]
@@ -88,7 +89,7 @@ class Shuffle(Layered):
                     f"{self}: block {layer} got {tokens} tokens where the video has {grid.size} ({grid}), so they cannot be "
                     "shuffled. Choose other layers or another axis."
                 )
-            return self.order(grid, at.step, layer)
+            return self.order(grid, at.step, layer, axis)
 
         def permuted(stream: Tensor) -> Tensor:
             return stream[:, order(stream.shape[1])]
