@@ -85,6 +85,11 @@ def test_every_room_is_on_the_plan():
     assert not unknown, f"{sorted(unknown)} under stg_lab/: add it to FLOORS and to the plan"
 
 
+def test_the_documentation_names_every_room():
+    page = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    assert [room for room in FLOOR if f"`{room}`" not in page and room != "_version"] == []
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in FLOOR], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_down(path):
     assert faults(path.read_text(encoding="utf-8"), room_of(path), package_of(path)) == []
