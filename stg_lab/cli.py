@@ -167,7 +167,8 @@ def _typed(kind: Kind, convert: Callable[[str], Any] = str) -> Callable[[str], A
         try:
             return kind.read(given)
         except Refused as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {error.args[0]}.{''.join(error.args[1:])}") from None
+            said = f"{text!r} is not {error.args[0]}.{''.join(error.args[1:])}"
+            raise argparse.ArgumentTypeError(said.removesuffix(".")) from None
 
     return value
 

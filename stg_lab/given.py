@@ -121,12 +121,14 @@ class Text:
     """A text; of some words alone, where these are named."""
 
     words: tuple[str, ...] = ()
+    empty: bool = False  # whether it may be
 
     def read(self, value: Any) -> str:
-        if isinstance(value, str) and (value in self.words if self.words else value):
+        if isinstance(value, str) and (value in self.words if self.words else value or self.empty):
             return str(value)
         hint = did_you_mean(value, self.words)
-        raise Refused(f"one of {', '.join(map(repr, self.words))}" if self.words else "text, not empty", hint)
+        text = "text" if self.empty else "text, not empty"
+        raise Refused(f"one of {', '.join(map(repr, self.words))}" if self.words else text, hint)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Several:
 
     kind: Kind
     lone: bool = True
+    example: str = ""
 
     def read(self, value: Any) -> Any:
         many = (
@@ -293,9 +296,11 @@ def read(what: str, value: Any, kind: Kind, error: type[LabError] = CallError, e
 
 
 def _example(name: str, default: Any, kind: Kind) -> str:
-    """What may be typed: the default, where it is a plain value, or the first whole number."""
+    """What may be typed: the default, where it is a plain value, the kind's own example, or the first whole number."""
     if isinstance(default, int | float | str) and default != "":
         return f"{name}={default!r}"
+    if example := getattr(kind, "example", ""):
+        return f"{name}={example}"
     return f"{name}={kind.low}" if isinstance(kind, Whole) else ""
 
 

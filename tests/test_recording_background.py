@@ -278,6 +278,8 @@ def test_chunks_are_those_that_zarr_itself_writes(tmp_path):
             "noise": np.nan,
             "guidance_scale": np.nan,
             "x0_kept": 0.0,
+            "edited": 0.0,
+            "x0_guided": 1.0,
         }
         for name, value in {**LEVEL, **later}.items():
             group[name][0] = value
@@ -434,7 +436,7 @@ def test_a_kill_between_chunks_leaves_whole_steps(tmp_path):
         for _ in range(2):
             recorder.write(level, np.ones((1, 1, 1, 1, 1)), {"cond": np.ones((1, 1, 1, 1, 1))})
     """
-    for at in (13 + 2, 13 + 5, 13 + 13):  # a prediction, a coordinate and the progress of the second step
+    for at in (15 + 2, 15 + 5, 15 + 15):  # a prediction, a coordinate and the progress of the second step
         place = tmp_path / f"killed-{at}.zarr"
         assert run_python(code, PLACE=str(place), AT=str(at)).returncode == -signal.SIGKILL
         with pytest.warns(lab.IncompleteRecordingWarning, match="1 of 2"):

@@ -395,10 +395,15 @@ def test_a_run_that_breaks_off_leaves_nothing(error, fails_at):
     assert torch.equal(one.stock(), stock)
 
 
-@pytest.mark.parametrize("wrong", [{"rows": "all"}, {"together": "yes"}])
-def test_unknown_choices_are_told(wrong):
-    [(name, value)] = wrong.items()
-    with pytest.raises(lab.GuidanceError, match=f"{name} '{value}' is unknown.*Known: "):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rows": "all"}, "rows 'all' is unknown.*Known: "),
+        ({"together": "yes"}, "together is True or False, got 'yes'"),
+    ],
+)
+def test_unknown_choices_are_told(wrong, message):
+    with pytest.raises(lab.GuidanceError, match=message):
         lab.Passes(**wrong)
 
 

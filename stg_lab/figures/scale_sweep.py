@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, np.ndarray]]
 
 
-@takes(scales=Several(Number(), lone=False))
+@takes(scales=Several(Number(), lone=False, example="[0, 0.5, 1, 2]"))
 def scale_sweep(
     runs: Source | Name | Sequence[Source | Name] | Mapping[Any, Source | Name],
     *,
@@ -131,8 +131,6 @@ def _check_alike(recordings: list[Recording], sample: int) -> None:
 def _reweighted(source: Source, scales: list[float], vary: Any, step: int | None, sample: int) -> tuple[Rows, str]:
     recording = recording_of(source)
     step = check_place(recording, step, sample)
-    if not scales:
-        raise CallError("scales=[] shows nothing: give some, such as scales=[0, 0.5, 1, 2].")
     branch = varied(recording, vary)
     guidances = [with_scale(recording, branch, scale) for scale in scales]
     if np.isnan(recording.prediction(branch).isel(step=step, sample=sample).values).any():

@@ -15,7 +15,7 @@ from stg_lab.figures.shown import caption, check_place, final, lettered, one_ste
 from stg_lab.figures.style import Width, inches
 from stg_lab.given import Text, takes
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number
-from stg_lab.recording import SHOWN, Name, Recording, as_source, baseline_text, recording_of
+from stg_lab.recording import BESIDE, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described, parse
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@takes(spatial=Text(), temporal=Text(), baseline=SHOWN)
+@takes(spatial=Text(), temporal=Text(), baseline=BESIDE)
 def spatial_temporal(
     source: Run | Recording | Name,
     *,

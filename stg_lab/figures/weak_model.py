@@ -11,7 +11,7 @@ from stg_lab.figures.shown import caption, check_place, final, lettered, one_ste
 from stg_lab.figures.style import Width, inches
 from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import SHOWN, Name, Recording, as_source, baseline_text, recording_of
+from stg_lab.recording import BESIDE, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@takes(baseline=SHOWN)
+@takes(baseline=BESIDE)
 def weak_model(
     source: Run | Recording | Name,
     *,

@@ -72,6 +72,8 @@ def settings(
 def _written(which: int, guidance: Guidance | Term, to: str, **given: Any) -> Any:
     if not isinstance(to, str) or to not in FORMATS:
         raise GuidanceError(f"to={shown(to)} is unknown.{did_you_mean(to, FORMATS)} Known: {', '.join(FORMATS)}.")
+    if guidance is None:
+        raise GuidanceError(f"guidance is a sum or a term, got None. Type for example lab.export(lab.CFG(4), {to!r}).")
     kinds: dict[str, Kind] = {"steps": Whole(1), "shift": Number()}
     for name, kind in kinds.items():
         if given[name] is not None:

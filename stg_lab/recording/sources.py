@@ -14,16 +14,17 @@ from stg_lab.recording.scales import scale_text
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What has a recording, or the path or name of one, which is opened; a kind of `stg_lab.given`."""
+class Beside:
+    """A run, recorded or not, a recording, or the path or name of one, which is opened; a kind of `stg_lab.given`."""
 
     def read(self, value: Any) -> Any:
         source = as_source(value)
-        recording_of(source)
+        if "video" not in dir(source):  # to ask for it would decode it
+            recording_of(source)
         return source
 
 
-SHOWN = Shown()
+BESIDE = Beside()
 
 
 class Recorded(Protocol):
@@ -72,7 +73,7 @@ def baseline_text(baseline: Any, recording: Recording) -> str:
     """
     try:
         own = recording_of(baseline)
-    except RecordingError:
+    except (CallError, RecordingError):
         guidance = getattr(baseline, "guidance", None)
         if guidance and guidance.weak:
             return str(guidance)

@@ -10,7 +10,7 @@ from stg_lab import plots as lab_plots
 from stg_lab.errors import CallError, LabError, RecordingError
 from stg_lab.files import written
 from stg_lab.given import shown, takes
-from stg_lab.recording import SHOWN
+from stg_lab.recording import BESIDE
 from stg_lab.report import explorers, parts
 from stg_lab.report.grid import Grid
 from stg_lab.report.sources import Item, items
@@ -75,9 +75,9 @@ def report(
     if out.is_dir():
         raise CallError(f"out={str(out)!r} is a folder. Name the file, for example {str(out / 'report.html')!r}.")
     if isinstance(baseline, Mapping):
-        baseline = {title: SHOWN.read(one) for title, one in baseline.items()}
+        baseline = {title: BESIDE.read(one) for title, one in baseline.items()}
     elif baseline is not None:
-        baseline = SHOWN.read(baseline)
+        baseline = BESIDE.read(baseline)
     if figure_png is not None and not (isinstance(figure_png, bytes) and figure_png.startswith(b"\x89PNG")):
         raise CallError(
             f"figure_png must be the bytes of a PNG, got {shown(figure_png)}. Type for example Path('figure.png').read_bytes()."

@@ -22,6 +22,8 @@ from stg_lab.weak.base import uncompiled
 
 #: Whose forwards and attention processors are known: they keep nothing from one call for the next, but for hooks that say so.
 KNOWN = ("torch", "diffusers", "accelerate", "peft", "transformers", "stg_lab", "beartype", "jaxtyping")
+#: What runs itself; of another object, its class's code does.
+FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 #: How deep a function's belongings are looked through.
 DEPTH = 8
 #: Attributes that every module has.
@@ -49,7 +51,8 @@ def foreign(denoiser: nn.Module) -> dict[str, Any]:
         if _home(vars(owner)["forward"]) != owner.__module__ and not _is_known(vars(owner)["forward"]):
             found[f"{owner.__name__}.forward"] = (vars(owner)["forward"], module, _kept_by(owner))
         processor = vars(module).get("processor")
-        if processor is not None and not _is_known(type(processor)):
+        written = processor if isinstance(processor, FUNCTIONS) else type(processor)
+        if processor is not None and not _is_known(written):
             found[f"{place}.processor"] = processor
     return found
 

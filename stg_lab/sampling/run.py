@@ -158,8 +158,17 @@ def decode(pipe: Any, latents: Any) -> np.ndarray:
         good = False
     if not good:
         raise CallError(
-            f"latents are finite numbers of shape (sample, channel, frame, y, x), got {shown(latents)}. Type for example "
-            "lab.decode(pipe, rec.x0('cond').isel(step=10))."
+            f"latents are finite numbers of shape (sample, channel, frame, y, x), got {shown(latents)}{_why(latents)}. Type for "
+            "example lab.decode(pipe, run.recording.ds.final), or lab.decode(pipe, rec.x0('cond').isel(step=10))."
         )
     tensor = tensor if isinstance(latents, torch.Tensor) else tensor.float()
     return family_of(pipe).decode(pipe, tensor)
+
+
+def _why(latents: Any) -> str:
+    """What arrays of other dimensions are, where pipelines return such."""
+    why = {
+        3: ": packed tokens, which do not tell their sizes",
+        4: ": one axis short; a picture is a video of one frame",
+    }
+    return why.get(len(getattr(latents, "shape", ())), "")

@@ -66,7 +66,7 @@ def parse(text: str) -> Weak:
     >>> str(parse("skip:attention:3-5"))
     'skip:attention:3-5'
     """
-    text = read_typed("a specification", text, Text(), GuidanceError, "weak.parse('skip:block:5')")
+    text = read_typed("a specification", text, Text(empty=True), GuidanceError, "weak.parse('skip:block:5')")
     kind, _, rest = text.strip().partition(":")
     if kind not in KINDS:
         raise GuidanceError(

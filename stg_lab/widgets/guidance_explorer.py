@@ -112,7 +112,7 @@ class GuidanceExplorer(Stepped, Explorer):
         )
 
 
-@takes(budget=Number(0, 1000, above=True), hint=Flag())
+@takes(budget=Number(0.01, 200, words="number of megabytes"), hint=Flag())
 def guidance_explorer(
     source: Run | Recording | Name,
     *,
@@ -151,8 +151,6 @@ def guidance_explorer(
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
-    if not 0.01 <= budget <= 200:
-        raise CallError(f"budget is megabytes of pictures, 0.01 to 200, got {budget}.")
     recording = recording_of(source)
     names = [name for name in analysis.vector_names(recording) if name != GUIDED]
     check_number("sample", sample, len(recording.captions))

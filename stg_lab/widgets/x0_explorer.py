@@ -11,7 +11,7 @@ import traitlets
 from stg_lab.errors import CallError
 from stg_lab.families import family_of
 from stg_lab.given import Flag, Several, Text, Whole, takes
-from stg_lab.recording import SHOWN, Name, as_source, recording_of
+from stg_lab.recording import BESIDE, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
@@ -121,7 +121,7 @@ class X0Explorer(Stepped, Working):
         )
 
 
-@takes(branches=Several(Text()), cfg=Flag(), baseline=SHOWN, size=Whole(1, 4096))
+@takes(branches=Several(Text()), cfg=Flag(), baseline=BESIDE, size=Whole(1, 4096))
 def x0_explorer(
     source: Run | Recording | Name,
     *,

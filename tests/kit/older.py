@@ -9,11 +9,12 @@ from stg_lab.recording.layout import CHECKSUMS, LATER_COORDS, MARK, STEP_COORDS
 from stg_lab.recording.planned import Planned
 
 
-def as_older(path, mark=2):
-    """Make a recording one of format `mark`, 1 or 2, in its place."""
+def as_older(path, mark=2, kind=MARK):
+    """Make a recording one of format `mark`, 1 or 2, in its place; or a sweep one of format 1, `kind` being `SWEEP_MARK`."""
     root = json.loads((path / "zarr.json").read_text())
     owner = root["attributes"]["stg_lab_id"]
-    for name in (*STEP_COORDS, *LATER_COORDS):
+    by_step = (*STEP_COORDS, *LATER_COORDS) if kind == MARK else ()
+    for name in by_step:
         plan = Planned.read(json.loads((path / name / "zarr.json").read_text()))
         values = ChunkFiles(plan, path / name, owner).read()
         shutil.rmtree(path / name)
@@ -23,9 +24,9 @@ def as_older(path, mark=2):
         for k, value in enumerate(values):
             ChunkFiles(older, path / name).write(value, k)
     for file in path.rglob("c*"):
-        if file.is_file() and file.parent.name not in (*STEP_COORDS, *LATER_COORDS):
+        if file.is_file() and file.parent.name not in by_step:
             file.write_bytes(seal.unsealed(file.read_bytes(), file.relative_to(path).as_posix(), owner))
     del root["attributes"][CHECKSUMS]
-    root["attributes"][MARK] = mark
+    root["attributes"][kind] = mark
     (path / "zarr.json").write_text(json.dumps(root))
     return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("norm_map", one, {"recording": SOURCE, "sample": WHOLE}),
         ("norms", one, {"recording": SOURCE, "relative": FLAG}),
         ("removed", two, {"recording": SOURCE, **names}),
-        ("strengths", {}, {"result": [*STRANGE, "nope", 5, None, []]}),
+        ("strengths", {"result": SimpleNamespace(strengths=[], aspects=())}, {"result": [*STRANGE, "nope", 5, None, []]}),
         ("vector_lengths", one, {"recording": SOURCE, "over": CHOICE, "sample": WHOLE}),
         ("vector_map", {**one, "step": 1}, {"recording": SOURCE, "step": [*WHOLE, None], "sample": WHOLE, "frames": SIZE}),
         ("vector_parts", one, {"recording": SOURCE, "onto": CHOICE}),
