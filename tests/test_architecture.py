@@ -29,7 +29,7 @@ FLOORS = (
     ("plots", "figures"),
     ("widgets",),
     ("report",),
-    ("app",),
+    ("app", "search"),
     ("evidence",),
     ("demo",),
     ("cli",),

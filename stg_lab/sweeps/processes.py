@@ -85,7 +85,7 @@ class Processes(Workers):
             try:
                 result = one.connection.recv()
             except (EOFError, OSError):
-                yield from self._lose(one, waiting, "died")
+                yield from self._lose(one, waiting, f"died{one.ending()}")
                 continue
             self._longest = max(self._longest, time.monotonic() - one.since)
             (place, _), one.job = one.job, None  # type: ignore[misc]
@@ -100,16 +100,16 @@ class Processes(Workers):
 
     def _lose(self, one: _Process, waiting: deque[tuple[int, int]], how: str) -> Iterator[Outcome]:
         place, time_ = one.job  # type: ignore[misc]
-        how += self._end(one)
+        self._end(one)
         if time_ < ATTEMPTS:
             waiting.appendleft((place, time_ + 1))
             self._told(f"a worker {how}; its job, number {place}, is done again.")
         else:
             yield place, WorkerLost(f"the worker {how}, as the one before did at the same job.")
 
-    def _end(self, one: _Process) -> str:
+    def _end(self, one: _Process) -> None:
         self._workers.remove(one)
-        return one.end()
+        one.end()
 
 
 class _Process:
@@ -140,13 +140,17 @@ class _Process:
         with contextlib.suppress(OSError):  # it is gone, which the next look finds
             self.connection.send_bytes(message)
 
-    def end(self) -> str:
-        """End it; gives how it ended, where it ended by itself."""
-        code = self._process.poll()
+    def ending(self) -> str:
+        """How it ended by itself, in brackets."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its end of the pipe goes a moment before it does
+            code = self._process.wait(timeout=5)
+            return f" (signal {-code})" if code < 0 else f" (exit code {code})"
+        return ""
+
+    def end(self) -> None:
         self._process.kill()
         self._process.wait()
         self.connection.close()
-        return "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
 
 
 def visible_gpus() -> list[str]:
