@@ -11,10 +11,10 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
 	"try: make PYTHON=python3.12" >&2; exit 1; }
 
-.PHONY: help demo test lab train judge evidence bench lint format lock clean
+.PHONY: help demo test fuzz campaign campaign-threads lab docs wheel train judge evidence bench lint format lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 	$(BIN)/stg-lab demo --out out/demo --overwrite
@@ -22,8 +22,19 @@ demo: $(VENV) ## sample the embedded model with and without STG, into out/demo
 test: $(VENV) ## run every test this machine can run
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --durations=15
 
+campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three threads on one pipeline
+	$(BIN)/python tests/campaign/bad_input.py
+	$(BIN)/python tests/campaign/interrupts.py
+	$(BIN)/python tests/campaign/threads.py
+
 lab: $(VENV) ## open the course page in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
+
+docs: $(VENV) ## build the documentation into out/docs; needs no network
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d out/docs-read -c docs . out/docs
+
+wheel: $(VENV) ## build wheel and sdist into dist
+	$(BIN)/python -m hatchling build
 
 train: $(VENV) ## train an embedded model anew (MODEL=digits-joint)
 	$(BIN)/python -m stg_lab.digits.train $(MODEL) --export data/models/$(MODEL)
@@ -41,6 +52,12 @@ evidence: $(VENV) ## put the paper's claims to the test (CLAIMS="3 5" VIDEOS=32;
 bench: $(VENV) ## measure speed and memory
 	$(BIN)/python -m benchmarks.run
 
+fuzz: $(VENV) ## damage recordings at random (TRIALS=5000 SEED=1): read right, or refused in one line
+	PYTHONPATH=tests $(BIN)/python -m kit.fuzz $(or $(TRIALS),5000) $(or $(SEED),1)
+
+campaign: $(VENV) ## kill recorders at random (TRIALS=1000 SEED=1): nothing that was whole is lost
+	PYTHONPATH=tests $(BIN)/python -m kit.kills $(or $(TRIALS),1000) $(or $(SEED),1)
+
 lint: $(VENV) ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -55,7 +72,7 @@ lock: ## rewrite requirements.lock from a fresh environment
 	set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	$(PYTHON) -m venv "$$new"; \
 	"$$new/bin/python" -m pip install torch==$(TORCH); \
-	"$$new/bin/python" -m pip install -e '.[lab,dev,cluster]'; \
+	"$$new/bin/python" -m pip install -e '.[lab,docs,dev,cluster]'; \
 	"$$new/bin/python" -m pip freeze --exclude-editable > "$$new/freeze"; \
 	sed '/^#/!d' requirements.lock > "$$new/lock"; \
 	sed -E -e '/^(nvidia|cuda|triton|pip=|setuptools=)/d' -e 's/\+[a-z0-9.]+$$//' "$$new/freeze" >> "$$new/lock"; \

@@ -30,6 +30,7 @@ from kit.pipelines import generators  # noqa: E402
 from kit.zoo import Member, member  # noqa: E402
 
 import stg_lab as lab  # noqa: E402
+from benchmarks import opensora  # noqa: E402
 
 RESULT = HERE / "results" / "agreement.json"
 CFG, SCALE, LAYER, STEPS = 3.0, 1.5, 1, 4
@@ -162,7 +163,9 @@ def page(result: dict[str, Any]) -> str:
     notes = "\n".join(f"- {name}: {text}." for name, text in NOTES.items())
     noise = "\n".join(f"| {r['family']} | {r['dtype']} | {r['noise_share']:.1e} |" for r in result["bfloat16"])
     facts = {"torch": result["torch"], "diffusers": result["diffusers"]}
-    return PAGE.format(rows=rows, notes=notes, noise=noise, cfg=CFG, scale=SCALE, layer=LAYER, steps=STEPS, **facts)
+    settings = {"cfg": CFG, "scale": SCALE, "layer": LAYER, "steps": STEPS}
+    own = json.loads(opensora.RESULT.read_text(encoding="utf-8"))
+    return PAGE.format(rows=rows, notes=notes, noise=noise, **settings, **facts) + opensora.section(own)
 
 
 PAGE = """# Agreement with the published STG pipelines

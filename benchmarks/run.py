@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attribution, figure, memory, overhead, profile, reuse, rows, slider, sweep, training
+from benchmarks import attribution, checksums, figure, memory, overhead, profile, reuse, rows, slider, sweep, training
 
 ALL = {
     m.__name__.rpartition(".")[2]: m
-    for m in (reuse, rows, sweep, attribution, overhead, profile, memory, slider, training)
+    for m in (reuse, rows, sweep, attribution, overhead, checksums, profile, memory, slider, training)
 }
 RESULTS = Path(__file__).parent / "results"
 

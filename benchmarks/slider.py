@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import stg_lab as lab
-from stg_lab.report.parts import alone
+from stg_lab.widgets.page import alone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
 
@@ -23,10 +23,10 @@ from kit.notebooks import browser_program
 #: Explorers with a step slider, each with the recording that it is measured on.
 EXPLORERS: dict[str, Callable[[], Any]] = {
     "x0_explorer, frames": lambda: lab.widgets.x0_explorer(
-        lab.open("first_light"), baseline=lab.open("first_light_cfg")
+        lab.open("repair_both"), baseline=lab.open("repair_unguided")
     ),
     "x0_explorer, difference": lambda: _different(lab.widgets.x0_explorer(lab.open("weak_models"))),
-    "guidance_explorer": lambda: lab.widgets.guidance_explorer(lab.open("first_light")),
+    "guidance_explorer": lambda: lab.widgets.guidance_explorer(lab.open("repair_both")),
     "orthogonality_explorer": lambda: lab.widgets.orthogonality_explorer(lab.open("space_time")),
 }
 ROUNDS = 4

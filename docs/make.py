@@ -95,7 +95,7 @@ A guidance vector points from a weak model's prediction to the conditional one. 
 ✓ is a run of that weak model on a tiny stock pipeline of that kind, every – the message that the lab gives there.
 
 The kinds: **full 3D** is one attention over all video tokens with text apart (Wan); **joint text** is one attention over video
-and text (Mochi, CogVideoX, HunyuanVideo); **factorised** is a block for space and one for time (Latte); **U-Net** is the same
+and text (Mochi, CogVideoX, HunyuanVideo); **factorised** is a block for space and one for time (Latte, Open-Sora); **U-Net** is the same
 with convolutions and levels (Stable Video Diffusion).
 
 {table}

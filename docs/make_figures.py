@@ -67,7 +67,7 @@ FIGURES = [
     (
         "weak_model",
         "Weak model",
-        'lab.figures.weak_model(lab.open("first_light"), baseline=lab.open("first_light_cfg"), step=6)',
+        'lab.figures.weak_model(lab.open("repair_both"), baseline=lab.open("repair_unguided"), step=6)',
         "The paper's figures 18 and 19. Rows (a) to (e) are one-step predictions from one and the same state, (f) and (g) the "
         "finished videos without and with STG.",
     ),
@@ -81,14 +81,14 @@ FIGURES = [
     (
         "scale_sweep",
         "Scale sweep",
-        'lab.figures.scale_sweep(lab.open("first_light"), scales=[0, 1, 2, 4, 8], step=6, frames=1)',
+        'lab.figures.scale_sweep(lab.open("repair_both"), scales=[0, 1, 2, 4, 8], step=6, frames=1)',
         "The paper's figure 3. From one recording: exact for that step from the recorded state, not videos sampled at these "
         'scales. `vary="CFG"` turns the other knob; without `frames=1` every scale gets a film strip.',
     ),
     (
         "scale_sweep_runs",
         "Scale sweep from runs",
-        'lab.figures.scale_sweep([lab.open("first_light_cfg"), lab.open("first_light")])',
+        'lab.figures.scale_sweep([lab.open("repair_unguided"), lab.open("repair")])',
         "The same from runs that were each sampled at their scale: their final videos.",
     ),
     (
@@ -122,7 +122,7 @@ number of inches; letters are at least 6 points on paper.
 
     import stg_lab as lab
 
-    figure = lab.figures.weak_model(lab.open("first_light"), width="column")
+    figure = lab.figures.weak_model(lab.open("repair_both"), width="column")
     lab.figures.save(figure, "out/weak_model")     # weak_model.pdf, fonts embedded, and weak_model.png: always the same bytes
     lab.figures.animate(figure, "out/weak_model")  # weak_model.mp4 and weak_model.gif: the same clips, moving
 

@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 import stg_lab as lab
-from stg_lab.report.parts import alone
+from stg_lab.widgets.page import alone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # where a browser is found for the tests
 
@@ -25,12 +25,12 @@ IMAGES = Path(__file__).resolve().parent / "images"
 
 def x0() -> Any:
     """Every branch's one-step predictions."""
-    return lab.widgets.x0_explorer(lab.open("first_light"), baseline=lab.open("first_light_cfg"))
+    return lab.widgets.x0_explorer(lab.open("repair_both"), baseline=lab.open("repair_unguided"))
 
 
 def guidance() -> Any:
     """Guidance vectors, and the scales to turn."""
-    return lab.widgets.guidance_explorer(lab.open("first_light"))
+    return lab.widgets.guidance_explorer(lab.open("repair_both"))
 
 
 def orthogonality() -> Any:
@@ -47,7 +47,7 @@ def fork() -> Any:
     """A recorded run sampled on from step 3 under another weak model. Samples with the embedded model."""
     pipe = lab.load("digits-joint")
     pipe.set_progress_bar_config(disable=True)
-    widget = lab.widgets.fork_explorer(lab.open("first_light"), pipe)
+    widget = lab.widgets.fork_explorer(lab.open("repair_both"), pipe)
     widget.step, widget.stg, widget.layers = 3, 2.0, "2"
     widget.sample_on()
     widget.wait()
@@ -57,7 +57,7 @@ def fork() -> Any:
 def pairs() -> Any:
     """A question about two videos."""
     with tempfile.TemporaryDirectory() as folder:
-        rating = lab.rate("first_light", "first_light_cfg", out=Path(folder) / "ratings.jsonl", rater=1, seed=0)
+        rating = lab.rate("repair_both", "repair_unguided", out=Path(folder) / "ratings.jsonl", rater=1, seed=0)
         rating.answer("equal")
         return rating.widget
 
@@ -80,7 +80,7 @@ KERNEL = "Object.defineProperty(PageModel.prototype, 'widget_manager', { get() {
 def shoot_report(browser: Any, folder: Path) -> Path:
     """Photograph the top of a report of two recordings and a sweep."""
     sources = {
-        "first light": lab.open("first_light"),
+        "first light": lab.open("repair_both"),
         "space and time": lab.open("space_time"),
         "layers": lab.open_ablation("layers"),
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from stg_lab._version import __version__
 from stg_lab.errors import LabError
+from stg_lab.given import Kind, Number, Place, Refused, Whole
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +52,9 @@ def _parser() -> _Parser:
         "judge what it sees, and show everything that happened. Text to video: models that start from a picture (digits-i2v) are "
         "not for the demo.",
     )
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write into (default: %(default)s)")
+    demo.add_argument(
+        "--out", type=_typed(Place()), default=Path("out/demo"), help="folder to write into (default: %(default)s)"
+    )
     demo.add_argument("--overwrite", action="store_true", help="replace what an earlier demo wrote there")
     demo.add_argument(
         "--model",
@@ -65,20 +69,28 @@ def _parser() -> _Parser:
         metavar="CAPTION",
         help="what to show, one video each (default: eight captions of the digits world, drawn with --seed)",
     )
-    demo.add_argument("--steps", type=_positive, default=16, help="sampling steps (default: %(default)s)")
-    demo.add_argument("--cfg", type=float, default=2.0, help="CFG scale (default: %(default)s)")
-    demo.add_argument("--stg", type=float, default=1.0, help="STG scale (default: %(default)s)")
+    demo.add_argument(
+        "--steps", type=_typed(Whole(1, 10_000), int), default=16, help="sampling steps (default: %(default)s)"
+    )
+    demo.add_argument("--cfg", type=_typed(Number(), float), default=2.0, help="CFG scale (default: %(default)s)")
+    demo.add_argument("--stg", type=_typed(Number(), float), default=1.0, help="STG scale (default: %(default)s)")
     demo.add_argument(
         "--weak",
         help="weak model, e.g. skip:block:4 or skip:attention:3-5 (default: the one recommended for the model)",
     )
-    demo.add_argument("--seed", type=int, default=0, help="seed of the first video (default: %(default)s)")
+    demo.add_argument(
+        "--seed", type=_typed(Whole(), int), default=0, help="seed of the first video (default: %(default)s)"
+    )
     demo.set_defaults(run=_demo)
 
     report = commands.add_parser("report", help="write recordings as one interactive page that works offline")
     report.add_argument("recordings", nargs="+", metavar="RECORDINGS", help="folders, packed files, or names that ship")
     report.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the page to write, for example out/report.html"
+        "--out",
+        type=_typed(Place()),
+        required=True,
+        metavar="FILE",
+        help="the page to write, for example out/report.html",
     )
     report.add_argument("--title", help="heading of the page")
     report.add_argument(
@@ -91,7 +103,10 @@ def _parser() -> _Parser:
         "recordings", nargs="*", metavar="RECORDINGS", help="folders or packed files, beside those that ship"
     )
     app.add_argument(
-        "--port", type=_positive, default=8866, help="on 127.0.0.1; the next free one if taken (default: %(default)s)"
+        "--port",
+        type=_typed(Whole(1, 65535), int),
+        default=8866,
+        help="on 127.0.0.1; the next free one if taken (default: %(default)s)",
     )
     app.add_argument("--no-browser", action="store_true", help="only print the address")
     app.set_defaults(run=_app)
@@ -113,16 +128,26 @@ def _parser() -> _Parser:
         help="reference videos, likewise; may be given several times",
     )
     evaluate.add_argument(
-        "--captions", type=Path, metavar="FILE", help="what each video was to show: .txt, a line a video, or .json"
+        "--captions",
+        type=_typed(Place()),
+        metavar="FILE",
+        help="what each video was to show: .txt, a line a video, or .json",
     )
     evaluate.add_argument("--judge", action="store_true", help="the videos are of the digits world: ask its judge too")
     evaluate.add_argument(
         "--videomae", metavar="WEIGHTS", help="folder or repository id: compare in VideoMAE's features"
     )
     evaluate.add_argument("--paired", action="store_true", help="video i of both sides was made from the same seed")
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="save the table as .csv or .json")
-    evaluate.add_argument("--resamples", type=_positive, default=2000, help="of the bootstrap (default: %(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    evaluate.add_argument("--out", type=_typed(Place()), metavar="FILE", help="save the table as .csv or .json")
+    evaluate.add_argument(
+        "--resamples",
+        type=_typed(Whole(1, 10_000_000), int),
+        default=2000,
+        help="of the bootstrap (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--seed", type=_typed(Whole(), int), default=0, help="of the bootstrap (default: %(default)s)"
+    )
     evaluate.add_argument("--list", action="store_true", help="list every metric with unit, range and source, and stop")
     evaluate.set_defaults(run=_evaluate)
 
@@ -131,10 +156,21 @@ def _parser() -> _Parser:
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+def _typed(kind: Kind, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """What argparse reads an option with."""
+
+    def value(text: str) -> Any:
+        try:
+            given = convert(text)
+        except ValueError:
+            given = text
+        try:
+            return kind.read(given)
+        except Refused as error:
+            said = f"{text!r} is not {error.args[0]}.{''.join(error.args[1:])}"
+            raise argparse.ArgumentTypeError(said.removesuffix(".")) from None
+
+    return value
 
 
 def _demo(options: argparse.Namespace) -> int:

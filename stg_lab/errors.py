@@ -50,6 +50,10 @@ class RatingError(LabError, ValueError):
     """Ratings that cannot be written, read or taken together."""
 
 
+class FileError(LabError, OSError):
+    """A file that cannot be written."""
+
+
 class RecordingError(LabError, OSError):
     """A recording that cannot be written or read."""
 
@@ -58,11 +62,11 @@ class RecordingExistsError(RecordingError, FileExistsError):
     """The place for a new recording is taken."""
 
 
-def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """A hint to put behind an error, or nothing.
+def did_you_mean(given: object, allowed: Iterable[str]) -> str:
+    """A hint to put behind an error, or nothing where no text was given or nothing is like it.
 
     >>> did_you_mean("digits-joit", ["digits-joint"])
     " Did you mean 'digits-joint'?"
     """
-    close = difflib.get_close_matches(given, list(allowed), n=1)
+    close = difflib.get_close_matches(given, list(allowed), n=1) if isinstance(given, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""

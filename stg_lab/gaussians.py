@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from stg_lab.errors import CallError
+from stg_lab.given import Called, Having, Named, Number, Of, Refused, Several, Whole, real, shown, takes
 
 #: (points, noise level) -> the expected clean points E[x_0 | x_t].
 Denoiser = Callable[[Tensor, float], Tensor]
@@ -135,6 +137,23 @@ class Mixture:
         return (level / level.max()).numpy()
 
 
+@dataclass(frozen=True)
+class Points:
+    """Points in the plane, a finite tensor `(point, 2)`; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> Tensor:
+        real = isinstance(value, Tensor) and not value.is_complex() and value.ndim == 2 and value.shape[1] == 2
+        if real and len(value) and bool(value.isfinite().all()):
+            return value
+        raise Refused("a tensor of finite points (point, 2)")
+
+
+MIXTURE = Of(Mixture, "a mixture, such as stg_lab.gaussians.two_arms()")
+SWEPT = Having(("sizes", "points", "strays", "modes", "width"), "a dataset of stg_lab.gaussians.sweep")
+POINTS, ABOVE, COUNT = Points(), Number(0, above=True), Whole(1, 10_000_000)
+
+
+@takes(beads=Whole(1, 10_000), turns=ABOVE, length=ABOVE, thickness=ABOVE)
 def two_arms(beads: int = 9, *, turns: float = 0.85, length: float = 0.11, thickness: float = 0.035) -> Mixture:
     """Two spiral arms wound around each other, class 0 and class 1, each a chain of `beads` Gaussians of equal weight.
 
@@ -158,6 +177,7 @@ def two_arms(beads: int = 9, *, turns: float = 0.85, length: float = 0.11, thick
     return Mixture(torch.full((2 * beads,), 1 / (2 * beads)), means, covariances, labels)
 
 
+@takes(model=MIXTURE, weak=MIXTURE)
 def guided(model: Mixture, weak: Mixture, scale: float | Tensor) -> Denoiser:
     """The one equation: `cond + scale (cond - weak)`, in terms of E[x_0 | x_t].
 
@@ -167,6 +187,11 @@ def guided(model: Mixture, weak: Mixture, scale: float | Tensor) -> Denoiser:
         scale: a number, or `(point, 1)` for one a point.
     """
 
+    if not isinstance(scale, Tensor) and not math.isfinite(math.nan if (number := real(scale)) is None else number):
+        raise CallError(
+            f"scale is a finite number, or a tensor (point, 1), got {shown(scale)}. Type for example scale=1.0."
+        )
+
     def denoise(x: Tensor, sigma: float) -> Tensor:
         cond = model.denoise(x, sigma)
         return cond + scale * (cond - weak.denoise(x, sigma))
@@ -174,6 +199,7 @@ def guided(model: Mixture, weak: Mixture, scale: float | Tensor) -> Denoiser:
     return denoise
 
 
+@takes(steps=Whole(1, 100_000), high=ABOVE, low=ABOVE)
 def noise_levels(steps: int = 32, *, high: float = 10.0, low: float = 0.01) -> list[float]:
     """Noise levels from `high` down to `low` and then 0, `steps + 1` in all, closer together below (EDM, eq. 5 with rho = 7).
 
@@ -188,11 +214,13 @@ def noise_levels(steps: int = 32, *, high: float = 10.0, low: float = 0.01) -> l
     return [(ends[0] + k / (steps - 1) * (ends[1] - ends[0])) ** 7 for k in range(steps)] + [0.0]
 
 
+@takes(count=COUNT)
 def noise(count: int, *, seed: int = 0) -> Tensor:
     """Standard normal points `(count, 2)`, the same for the same seed."""
     return torch.randn(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@takes(denoise=Called("points and a noise level"), start=POINTS, levels=Several(Number(0), lone=False))
 def trajectory(denoise: Denoiser, start: Tensor, levels: Sequence[float]) -> Tensor:
     """The probability-flow ODE `dx/dsigma = (x - denoise(x, sigma)) / sigma`, by Heun's method (EDM, algorithm 1).
 
@@ -204,6 +232,10 @@ def trajectory(denoise: Denoiser, start: Tensor, levels: Sequence[float]) -> Ten
     Returns:
         `(level, point, 2)`: where each point is at each level; the samples are the last.
     """
+    if not all(a > b for a, b in pairwise(levels)):
+        raise CallError(
+            f"levels go down, from noise to 0, got {shown(levels)}. Type for example levels=noise_levels(32)."
+        )
     x, path = start, [start]
     for sigma, lower in pairwise(levels):
         slope = (x - denoise(x, sigma)) / sigma
@@ -215,12 +247,14 @@ def trajectory(denoise: Denoiser, start: Tensor, levels: Sequence[float]) -> Ten
     return torch.stack(path)
 
 
+@takes(points=POINTS, truth=MIXTURE)
 def strays(points: Tensor, truth: Mixture) -> Tensor:
     """Which points lie where the true density is lower than at 99 % of true points: `(point, 2)` -> boolean `(point,)`."""
     edge = truth.log_density(truth.draw(20_000, seed=1)).quantile(0.01)
     return truth.log_density(points) < edge
 
 
+@takes(points=POINTS, truth=MIXTURE)
 def measure(points: Tensor, truth: Mixture) -> dict[str, float]:
     """How good and how varied samples are, against the true density.
 
@@ -249,6 +283,14 @@ def _apart(points: Tensor, truth: Mixture) -> Tensor:
     return torch.einsum("pmi,mij,pmj->pm", apart, torch.linalg.inv(truth.covariances), apart).amin(1).mean()
 
 
+@takes(
+    model=MIXTURE,
+    truth=MIXTURE,
+    weak=Named(MIXTURE),
+    scales=Several(Number(), lone=False),
+    count=COUNT,
+    steps=Whole(1, 100_000),
+)
 def sweep(
     model: Mixture,
     weak: Mapping[str, Mixture],

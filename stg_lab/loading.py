@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stg_lab.errors import ModelNotFoundError, UnsafeModelError, did_you_mean
+from stg_lab.errors import CallError, LabError, ModelNotFoundError, UnsafeModelError, did_you_mean
+from stg_lab.given import shown
+from stg_lab.opensora import checkpoints
 from stg_lab.shipped import data_folder
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 #: Packages whose errors are about reaching the hub; not all of them are `OSError`.
 NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub", "requests", "urllib3")
+#: Arguments that are about reaching the hub.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
 #: How messages begin that would worry whoever loads a model, and should not.
 NEEDLESS = ("Expected types for vae", "Couldn't connect to the Hub", "`CLIPImageProcessor` requires torchvision")
@@ -59,6 +64,10 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     Nothing that comes with a model is run: weights are read from safetensors alone, and classes that a model brings along are
     refused. Diffusers' own `use_safetensors=None` and `trust_remote_code=True` allow it for a source that you trust.
 
+    Open-Sora 1.2, which diffusers does not have, is "hpcai-tech/OpenSora-STDiT-v3" or a folder of it. It takes `vae=` (a repository
+    id, by default "hpcai-tech/OpenSora-VAE-v1.2", a folder or a loaded one), `text_encoder=` and `tokenizer=` (a T5 v1.1 XXL of
+    yours; without one it is called with `prompt_embeds`), `scheduler=` and `dtype=`; see `stg_lab.opensora`.
+
     Args:
         name: one of `embedded()`, a folder with a `model_index.json`, or a repository id such as "genmo/mochi-1-preview".
         **kwargs: for `DiffusionPipeline.from_pretrained`, for example `dtype=torch.bfloat16`.
@@ -88,10 +97,10 @@ def check_name(name: str | os.PathLike[str]) -> bool:
     if not isinstance(name, str | os.PathLike):
         raise ModelNotFoundError(
             f"a model is named by text: an embedded name ({', '.join(embedded()) or 'none found'}), a folder, or a repository id, "
-            f"got {name!r}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
+            f"got {shown(name)}. Type for example lab.load('digits-joint'). A pipeline that you have already needs no lab.load."
         )
     text, folder = os.fspath(name), folder_of(name)
-    if (folder / "model_index.json").is_file():
+    if (folder / "model_index.json").is_file() or (folder.is_dir() and checkpoints.is_released(folder)):
         return True
     if folder.is_dir():
         raise ModelNotFoundError(f"{text} is a folder without a model_index.json, so it is not a saved pipeline.")
@@ -104,21 +113,103 @@ def check_name(name: str | os.PathLike[str]) -> bool:
 
 
 def _from_pretrained(place: str, kwargs: dict[str, Any]) -> Any:
+    if checkpoints.is_released(place):
+        return _open_sora(place, **kwargs)
     from diffusers import DiffusionPipeline
 
     asked = {"use_safetensors": True, **kwargs}
+    kind: Any = _checking(DiffusionPipeline, place, asked)
+    if pipeline_name(place) == "OpenSoraPipeline":  # diffusers finds only classes of its own by name
+        from stg_lab.opensora import OpenSoraPipeline as kind
+
+    def read() -> Any:
+        _check_shards(Path(place), place, asked)
+        return kind.from_pretrained(place, **asked)
+
+    return _or_told(place, asked, read)
+
+
+def _checking(stock: Any, place: str, asked: Mapping[str, Any]) -> Any:
+    """diffusers' general pipeline, which looks at the shards of a repository between fetching and reading them."""
+
+    class DiffusionPipeline(
+        stock
+    ):  # by its name and module diffusers knows the class that takes the pipeline's from the model
+        __module__ = stock.__module__
+
+        @classmethod
+        def download(cls, name: Any, **options: Any) -> Any:
+            folder = super().download(name, **options)
+            _check_shards(Path(folder), place, asked)
+            return folder
+
+    return DiffusionPipeline
+
+
+def _or_told(place: str, asked: Mapping[str, Any], read: Callable[[], Any], advice: str = "") -> Any:
+    """What is read from a place, or an error that says what to do."""
     try:
-        return DiffusionPipeline.from_pretrained(place, **asked)
+        return read()
     except Exception as error:
-        told = _told(place, asked, error)
+        told = _told(place, asked, error, advice)
         if told is None:
             raise
         # Chained to nothing: what the libraries below had to say is in the message.
         raise told from None
 
 
-def _told(place: str, asked: Mapping[str, Any], error: Exception) -> Exception | None:
-    """What to tell of a model that could not be loaded; None where the libraries' own error is not about the model."""
+def _check_shards(folder: Path, place: str, asked: Mapping[str, Any]) -> None:
+    """Weights in several files have an index that names them, and what it names is read by its ending: safetensors alone, there.
+
+    Raises:
+        UnsafeModelError: an index of safetensors names a file of another kind, or one that lies elsewhere.
+    """
+    if not asked["use_safetensors"]:
+        return
+    for index in sorted(folder.glob("**/*.safetensors.index*.json")):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            continue  # diffusers will say that it cannot be read
+        wrong = sorted(str(n) for n in named if not str(n).endswith(".safetensors") or Path(str(n)).name != n)
+        if wrong:
+            raise UnsafeModelError(
+                f"{index.relative_to(folder)} of {place} names {wrong[0]!r}: shards of safetensors end in .safetensors and lie "
+                "beside their index. Anything else can run code when it is read. If you trust its source, type "
+                f"lab.load({place!r}, use_safetensors=None)."
+            )
+
+
+def _open_sora(place: str, vae: Any = checkpoints.VAE, **kwargs: Any) -> Any:
+    """Open-Sora 1.2 from its two checkpoints, each a folder or a repository id."""
+    from huggingface_hub import snapshot_download
+
+    from stg_lab.opensora import from_released
+
+    hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+    kwargs.pop("use_safetensors", None)  # there is nothing else
+    if unknown := kwargs.keys() - inspect.signature(from_released).parameters.keys():
+        taken = ", ".join([*list(inspect.signature(from_released).parameters)[1:], *HUB_OPTIONS])
+        raise CallError(f"Open-Sora 1.2 is loaded with {taken}; got {sorted(unknown)[0]!r}.")
+
+    def folder_of_checkpoint(one: Any) -> Any:
+        if not isinstance(one, str | os.PathLike) or Path(one).is_dir():
+            return one
+        files = [checkpoints.CONFIG, checkpoints.WEIGHTS]
+        name = os.fspath(one)
+        return _or_told(name, {}, lambda: snapshot_download(name, allow_patterns=files, **hub), checkpoints.ADVICE)
+
+    folders = [folder_of_checkpoint(one) for one in (place, vae)]
+    text = kwargs.get("text_encoder")  # all that is left to be looked for; folders tell by themselves what they lack
+    place = os.fspath(text) if isinstance(text, str | os.PathLike) else place
+    advice = f"fetch it on another machine with `hf download {place} --local-dir T5` and type text_encoder='T5'"
+    return _or_told(place, {"use_safetensors": True}, lambda: from_released(*folders, **kwargs), advice)
+
+
+def _told(place: str, asked: Mapping[str, Any], error: Exception, advice: str = "") -> Exception | None:
+    """What to tell of a model that could not be loaded; None where the error says it itself, or is not about the model."""
+    if isinstance(error, LabError):
+        return None
     text, folder = str(error), Path(place)
     if isinstance(error, ValueError) and "custom code" in text and not asked.get("trust_remote_code"):
         return UnsafeModelError(
@@ -126,7 +217,7 @@ def _told(place: str, asked: Mapping[str, Any], error: Exception) -> Exception |
             f"lab.load({place!r}, trust_remote_code=True)."
         )
     pickled = _pickled(folder)
-    if isinstance(error, OSError) and asked["use_safetensors"] and (pickled or "`safetensors` weights" in text):
+    if isinstance(error, OSError) and asked.get("use_safetensors") and (pickled or "`safetensors` weights" in text):
         return UnsafeModelError(
             f"{place} has no safetensors weights{f' for {pickled[0]}, only {pickled[1]}' if pickled else ''}: pickled weights can "
             "run code when they are read. If you trust their source, type "
@@ -145,10 +236,13 @@ def _told(place: str, asked: Mapping[str, Any], error: Exception) -> Exception |
             f"{place!r} is not on the model hub, or not open to you. Check the name; for a repository with terms, accept them on "
             f"its page and log in with `hf auth login`. {start}"
         )
+    advice = (
+        advice
+        or f"fetch it on another machine with `hf download {place} --local-dir FOLDER` and type lab.load('FOLDER')"
+    )
     return ModelNotFoundError(
         f"{place!r} is not in the local cache, and the model hub could not be reached ({_first_line(root)}). Connect and try "
-        f"again, or fetch it on another machine with `hf download {place} --local-dir FOLDER` and type lab.load('FOLDER'). "
-        f"{start}"
+        f"again, or {advice}. {start}"
     )
 
 

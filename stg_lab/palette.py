@@ -18,6 +18,11 @@ WEAK = (
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
+def vector_colour(branch: str, branches: list[str]) -> str:
+    """The colour of the guidance vector that points away from a branch: the one away from uncond is CFG's, wherever it is shown."""
+    return FIXED["cfg"] if branch == "uncond" else colour(branch, branches)
+
+
 def colour(branch: str, branches: list[str]) -> str:
     """The colour of a branch among its recording's branches."""
     if branch in FIXED:

@@ -7,6 +7,7 @@ looked at where no model is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,12 +85,22 @@ def fit_preview(latents: np.ndarray, video: np.ndarray) -> Preview:
 
 def _thumbnails(video: np.ndarray, frames: int, y: int, x: int) -> np.ndarray:
     """The picture in the middle of each latent frame's stretch of time, each pixel the mean of a latent pixel's block."""
-    length = video.shape[1]
-    causal = (length - 1) % max(frames - 1, 1) == 0 and length != frames  # first latent frame: one picture
-    step = (length - 1) // max(frames - 1, 1) if causal else length // frames
-    starts = [0, *range(1, length, step)][:frames] if causal else list(range(0, step * frames, step))
-    middle = [0, *(s + (step - 1) // 2 for s in starts[1:])] if causal else [s + (step - 1) // 2 for s in starts]
-    chosen = video[:, middle]
+    chosen = video[:, _middles(video.shape[1], frames)]
     h, w = chosen.shape[2] // y, chosen.shape[3] // x
     chosen = chosen[:, :, : y * h, : x * w].reshape(len(video), frames, y, h, x, w, 3)
     return chosen.mean((3, 5))
+
+
+def _middles(length: int, frames: int) -> list[int]:
+    """The picture in the middle of each latent frame's stretch of a video: stretches are even; or, after a first latent frame of one
+    picture, even; or that in each of several clips (Open-Sora)."""
+    causal = (length - 1) % max(frames - 1, 1) == 0 and length != frames
+    if causal:
+        step = (length - 1) // max(frames - 1, 1)
+        return [0, *range(1 + (step - 1) // 2, length, step)][:frames]
+    clips = math.gcd(length, frames) if length % frames else 1
+    if clips > 1:
+        each = _middles(length // clips, frames // clips)
+        return [clip * (length // clips) + middle for clip in range(clips) for middle in each]
+    step = length // frames
+    return [step * frame + (step - 1) // 2 for frame in range(frames)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import threading
 import types
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -18,9 +19,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import CallError
 from stg_lab.families import Family
+from stg_lab.undone import undone
 
 _MISSING = object()
+#: What is said to whoever comes from another thread.
+ELSEWHERE = (
+    "this pipeline is sampling in another thread now (a live run, a fork explorer, or a lab.attach that is open there?). Wait "
+    "until it is done, stop it, or take a second one: lab.load(...)."
+)
 
 
 @dataclass
@@ -31,6 +39,14 @@ class Coming:
     module: nn.Module
     args: tuple
     kwargs: dict[str, Any]
+
+    @property
+    def timestep(self) -> Any:
+        """The noise level as the denoiser is told it; None where it has another name for it."""
+        if "timestep" in self.kwargs or not self.args:
+            return self.kwargs.get("timestep")
+        named = dict(zip(inspect.signature(self.module.forward).parameters, self.args, strict=False))
+        return named.get("timestep")
 
 
 @dataclass
@@ -49,6 +65,7 @@ class Step:
     timestep: Any
     sample: Tensor
     rest: dict[str, Any]  # every other argument, by name
+    came_down: Tensor | None = None  # what the scheduler's last step gave to go on with
 
 
 class Observer(Protocol):
@@ -86,17 +103,59 @@ def alone(observer: Observer, pipe: Any, family: Family) -> Iterator[None]:
     Observers of other pipelines go on listening, and so do those in other threads.
     """
     parts = (pipe.scheduler, *family.denoisers(pipe).values())
-    token = _alone.set((*_alone.get(), (observer, parts)))
-    try:
+    before = _alone.get()
+    with undone(functools.partial(_alone.set, before)):
+        _alone.set((*before, (observer, parts)))
         yield
-    finally:
-        _alone.reset(token)
 
 
 def _listens(observer: Observer, part: Any) -> bool:
     """Whether an observer is to hear of what a denoiser or a scheduler does now."""
     only = next((who for who, parts in reversed(_alone.get()) if any(one is part for one in parts)), observer)
     return only is observer
+
+
+class _Tap:
+    """An observer at the seams, in the thread that opened them."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.open, self._thread, self._disturbed = True, threading.get_ident(), False
+        self._handles: list[Any] = []
+
+    def hook(self, name: str, module: nn.Module, family: Family) -> None:
+        """Listen to a denoiser."""
+        # Not to be traced, weak passes and all, into the graph of a denoiser that is compiled in place.
+        before = functools.partial(torch.compiler.disable(_before_forward), name, self)
+        after = functools.partial(torch.compiler.disable(_after_forward), name, family, self)
+        self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        self._handles.append(module.register_forward_hook(after, with_kwargs=True))
+
+    def close(self) -> None:
+        self.open = False
+        for handle in self._handles:
+            handle.remove()
+
+    def hears(self, part: Any) -> bool:
+        """Whether the observer is to hear of what a denoiser or a scheduler does now.
+
+        Raises:
+            CallError: another thread does it, or has done it in the middle of a call of this one: they share the scheduler, so
+                neither can go on.
+        """
+        if not self.open:
+            return False
+        if threading.get_ident() != self._thread:
+            self._disturbed = True
+            raise CallError(ELSEWHERE)
+        busy = getattr(self.observer, "busy", False)
+        if self._disturbed and busy:
+            raise CallError(
+                "another thread called this pipeline in the middle of this call, so its scheduler is not where it was. Sample "
+                "again, and give each thread a pipeline of its own: lab.load(...)."
+            )
+        self._disturbed = self._disturbed and busy
+        return _listens(self.observer, part)
 
 
 @contextlib.contextmanager
@@ -106,27 +165,24 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
     The denoiser's seam is a pair of torch hooks: they survive CPU offloading, which takes instance patches away. The
     scheduler's seam is an attribute on the instance that looks like the method it stands for.
     """
-    with contextlib.ExitStack() as stack:
+    tap = _Tap(observer)
+    with undone(tap.close):
         for name, module in family.denoisers(pipe).items():
-            # Not to be traced, weak passes and all, into the graph of a denoiser that is compiled in place.
-            before = functools.partial(torch.compiler.disable(_before_forward), name, observer)
-            after = functools.partial(torch.compiler.disable(_after_forward), name, family, observer)
-            stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
-        stack.enter_context(_patched_step(pipe.scheduler, family, observer))
-        yield
+            tap.hook(name, module, family)
+        with _patched_step(pipe.scheduler, family, tap):
+            yield
 
 
-def _before_forward(name: str, observer: Observer, module: nn.Module, args: tuple, kwargs: dict) -> None:
-    if _listens(observer, module):
-        observer.before_call(Coming(name, module, args, kwargs))
+def _before_forward(name: str, tap: _Tap, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    if tap.hears(module):
+        tap.observer.before_call(Coming(name, module, args, kwargs))
 
 
 def _after_forward(
-    name: str, family: Family, observer: Observer, module: nn.Module, args: tuple, kwargs: dict, output: Any
+    name: str, family: Family, tap: _Tap, module: nn.Module, args: tuple, kwargs: dict, output: Any
 ) -> None:
-    if _listens(observer, module):
-        observer.on_call(Call(name, module, args, kwargs, family.prediction(output)))
+    if tap.hears(module):
+        tap.observer.on_call(Call(name, module, args, kwargs, family.prediction(output)))
 
 
 class _Step:
@@ -139,18 +195,19 @@ class _Step:
     def __init__(self, scheduler: Any, family: Family) -> None:
         functools.update_wrapper(self, scheduler.step, updated=())
         self.__signature__ = inspect.signature(scheduler.step)
-        self.observers: list[Observer] = []
+        self._taps: list[_Tap] = []
         self._scheduler, self._family, self._inner = scheduler, family, scheduler.step
         self._before = scheduler.__dict__.get("step", _MISSING)
+        self._came_down: Tensor | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
-        given, listeners = bound.arguments, [o for o in self.observers if _listens(o, self._scheduler)]
+        given, listeners = bound.arguments, [tap.observer for tap in self._taps if tap.hears(self._scheduler)]
         if not self._family.takes_step(given):
             return self._inner(*args, **kwargs)
         named = ("model_output", "timestep", "sample")
         rest = {name: value for name, value in given.items() if name not in named}
-        step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest)
+        step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest, self._came_down)
         # All are asked about the pipeline's own prediction; one of them at most answers with another.
         stock = step.model_output
         answers = [o.on_step(step) for o in listeners]
@@ -163,6 +220,7 @@ class _Step:
         sample = stepped = result[0] if isinstance(result, tuple) else result.prev_sample
         for observer in listeners:
             sample = observer.after_step(step, sample)
+        self._came_down = sample.clone()  # callbacks may write into it
         if sample is stepped:
             return result
         if isinstance(result, tuple):
@@ -170,8 +228,16 @@ class _Step:
         result.prev_sample = sample
         return result
 
-    def restore(self) -> None:
-        """Put back what `step` was before."""
+    def join(self, tap: _Tap) -> None:
+        """Listen here."""
+        self._taps.append(tap)
+        self._scheduler.step = self
+
+    def leave(self, tap: _Tap) -> None:
+        """Listen no more; the last one to leave puts back what `step` was before."""
+        self._taps = [other for other in self._taps if other is not tap]
+        if self._taps:
+            return
         if self._before is _MISSING:
             vars(self._scheduler).pop("step", None)  # somebody inside may have taken it away already
         else:
@@ -183,14 +249,10 @@ class _Step:
 
 
 @contextlib.contextmanager
-def _patched_step(scheduler: Any, family: Family, observer: Observer) -> Iterator[None]:
+def _patched_step(scheduler: Any, family: Family, tap: _Tap) -> Iterator[None]:
     step = scheduler.__dict__.get("step")
     if not isinstance(step, _Step):
-        step = scheduler.step = _Step(scheduler, family)
-    step.observers.append(observer)
-    try:
+        step = _Step(scheduler, family)
+    with undone(functools.partial(step.leave, tap)):
+        step.join(tap)
         yield
-    finally:
-        step.observers.remove(observer)
-        if not step.observers:
-            step.restore()

@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stg_lab.files import written
+
+QUALITY = 85  # of formats that lose some, such as WebP
+
 
 def contact_sheet(
     video: np.ndarray, captions: list[str], path: Path | str, *, columns: int = 2, zoom: int | None = None
@@ -18,24 +22,26 @@ def contact_sheet(
     Args:
         video: `(batch, frame, height, width, 3)` in [0, 1].
         captions: one a clip.
-        path: PNG file to write.
+        path: picture to write; its ending decides the format.
         columns: clips side by side.
         zoom: whole-number enlargement without smoothing; by default small pictures are enlarged to 64 pixels.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(sheet_png(video, captions, columns=columns, zoom=zoom))
+    _save(_clips(video, captions, columns, zoom), path)
 
 
 def sheet_png(video: np.ndarray, captions: list[str], *, columns: int = 1, zoom: int | None = None) -> bytes:
     """The contact sheet as the bytes of a PNG; arguments as for `contact_sheet`."""
+    out = io.BytesIO()
+    _clips(video, captions, columns, zoom).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _clips(video: np.ndarray, captions: list[str], columns: int, zoom: int | None) -> Image.Image:
     zoom = zoom or max(1, 64 // video.shape[2])
     strips = [_side_by_side(clip) for clip in to_bytes(video)]
     size = (strips[0].width * zoom, strips[0].height * zoom)
     large = [strip.resize(size, Image.Resampling.NEAREST) for strip in strips]
-    out = io.BytesIO()
-    _sheet(large, captions, columns, gap=6, text=16, font=12).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    return _sheet(large, captions, columns, gap=6, text=16, font=12)
 
 
 def group_sheet(video: np.ndarray, captions: list[str], path: Path | str, *, columns: int = 2, frames: int = 5) -> None:
@@ -53,7 +59,13 @@ def group_sheet(video: np.ndarray, captions: list[str], path: Path | str, *, col
     parts = [part for clip in to_bytes(video[:, shown]) for part in (*clip, gap)]
     each = len(parts) // len(captions)
     rows = [_side_by_side([*parts[first : first + each], gap]) for first in range(0, len(parts), each)]
-    _sheet(rows, captions, columns, gap=4, text=14, font=11).save(path, quality=85)
+    _save(_sheet(rows, captions, columns, gap=4, text=14, font=11), path)
+
+
+def _save(sheet: Image.Image, path: Path | str) -> None:
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
+    with written(path) as file:
+        sheet.save(file, kind, quality=QUALITY, optimize=True)
 
 
 def _side_by_side(pictures: Iterable[np.ndarray]) -> Image.Image:

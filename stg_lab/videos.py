@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stg_lab.files import written
 from stg_lab.sheets import to_bytes
 
 
@@ -58,4 +59,5 @@ def write_gif(video: np.ndarray, path: str | Path, *, fps: float = 8) -> None:
     frames = [Image.fromarray(f).quantize(256, dither=Image.Dither.NONE) for f in tile(video, height=128)]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
-    Path(path).write_bytes(out.getvalue())
+    with written(path) as file:
+        file.write_bytes(out.getvalue())

@@ -124,6 +124,6 @@ def test_a_state_that_cannot_be_is_told(explorer, name, value, message):
 
 def test_what_is_no_sweep_is_told():
     with pytest.raises(lab.CallError, match=r"give a sweep of lab.ablate"):
-        lab.widgets.ablation_explorer(lab.open("first_light"))
+        lab.widgets.ablation_explorer(lab.open("repair_both"))
     with pytest.raises(lab.CallError, match="score 'loss' is unknown"):
         lab.widgets.ablation_explorer("layers", score="loss")

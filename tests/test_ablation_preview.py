@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import xarray as xr
 import zarr
+from kit.older import as_older
 from kit.processes import run_python
 from kit.watch import passes
 from kit.zoo import member
@@ -12,6 +13,7 @@ from kit.zoo import member
 import stg_lab as lab
 from stg_lab.preview import Preview
 from stg_lab.recording import ablation_preview
+from stg_lab.recording.layout import SWEEP_MARK
 from stg_lab.recording.previews import packed_preview
 
 
@@ -46,6 +48,7 @@ def test_it_is_found_without_torch_and_survives_packing(tiny, tmp_path):
 def test_a_sweep_from_before_opens_and_gets_one_without_a_pass(tiny, tmp_path):
     place = tmp_path / "sweep.zarr"
     before = sweep(tiny, layers=[1], record=place).load()
+    as_older(place, mark=1, kind=SWEEP_MARK)
     for folder in place.glob("preview_*"):
         shutil.rmtree(folder)
     old = lab.open_ablation(place)

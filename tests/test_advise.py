@@ -195,7 +195,7 @@ def test_the_notebooks_table_has_every_shown_candidate_and_escapes_words():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (3, "got a int. Type for example lab.open_ablation"),
+        (3, "got a int: 3. Type for example lab.open_ablation"),
         (xr.Dataset({"rms": 1.0}), "got a Dataset without l2, ratio"),
     ],
 )

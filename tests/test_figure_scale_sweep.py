@@ -97,7 +97,7 @@ def test_one_frame_puts_scales_side_by_side(runs):
     ("wrong", "message"),
     [
         ({"scales": None}, "needs scales="),
-        ({"scales": []}, "shows nothing"),
+        ({"scales": []}, r"list that is not empty, got \[\]. Type for example scales=\[0, 0.5, 1, 2\]"),
         ({"scales": [1], "step": 3}, "step 3 is out of range"),
         ({"scales": [1], "sample": 1}, "sample 1 is out of range"),
         ({"scales": [1], "vary": "skp"}, "Did you mean 'skip'"),

@@ -31,7 +31,7 @@ def test_its_rows_are_the_sums_that_their_labels_say(run):
         "(d) CFG 3",
         "(e) CFG 3 + 2 × spatial",
         "(f) CFG 3 + 2 × spatial + 1 × temporal",
-        "(g) final video, CFG alone",
+        "(g) final video, CFG 3 alone",
         "(h) final video, CFG + spatial + temporal",
     ]
     c, u, s, t = (rec.prediction(b)[step].values for b in ("cond", "uncond", *rec.weak))

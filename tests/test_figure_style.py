@@ -15,10 +15,10 @@ from stg_lab.figures.film import Film, Strip, draw
 
 CALLS = {
     "weak_model": lambda **o: lab.figures.weak_model(
-        lab.open("first_light"), baseline=lab.open("first_light_cfg"), step=5, **o
+        lab.open("repair_both"), baseline=lab.open("repair_unguided"), step=5, **o
     ),
     "weak_models": lambda **o: lab.figures.weak_models(lab.open("weak_models"), step=3, **o),
-    "scale_sweep": lambda **o: lab.figures.scale_sweep(lab.open("first_light"), scales=[0, 1, 4], step=5, **o),
+    "scale_sweep": lambda **o: lab.figures.scale_sweep(lab.open("repair_both"), scales=[0, 1, 4], step=5, **o),
     "layer_ablation": lambda **o: lab.figures.layer_ablation(lab.open_ablation("layers"), **o),
     "spatial_temporal": lambda **o: lab.figures.spatial_temporal(lab.open("space_time"), step=3, **o),
     "quality_diversity": lambda **o: lab.figures.quality_diversity(

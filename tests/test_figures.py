@@ -55,6 +55,18 @@ def test_a_recording_alone_gives_the_figure_without_the_model(run):
     assert len(labels(with_baseline)) == 7
 
 
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [("repair_unguided", "no guidance"), ("repair", "STG(1, skip:block:4,5)"), ("space_time", "CFG(4) + STG")],
+)
+def test_the_baseline_is_called_what_it_was(baseline, words):
+    """Not what the run beside it was: that had CFG 2."""
+    figure = lab.figures.weak_model(lab.open("repair_both"), baseline=lab.open(baseline), step=1)
+    assert f"(f) final video, {words}" in " ".join(labels(figure))
+    view = lab.widgets.x0_explorer(lab.open("repair_both"), baseline=lab.open(baseline)).view
+    assert any(words in row.get("note", "") for row in view["finals"])
+
+
 def test_a_weak_model_that_did_not_act_has_no_row(run):
     assert len(labels(lab.figures.weak_model(run, step=3))) == 6
 

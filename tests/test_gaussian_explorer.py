@@ -82,7 +82,7 @@ def test_the_arrows_are_guidance_vectors(toy):
     stretch = np.linalg.norm(drawn) / np.linalg.norm(vector)
     np.testing.assert_allclose(drawn, stretch * vector, atol=1e-9)
     assert f"× {stretch:.2g}" in axis.get_xlabel()
-    with pytest.raises(CallError, match="sigma above 0"):
+    with pytest.raises(CallError, match="sigma is a finite number above 0"):
         lab.figures.gaussian_vectors(truth, {"CFG": (truth, arms)}, sigma=0)
 
 

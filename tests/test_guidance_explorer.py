@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_left_out_and_said(rec):
 
 
 def test_the_shipped_recordings_fit_their_budget():
-    for name in ("first_light", "weak_models", "space_time"):
+    for name in ("repair_both", "weak_models", "space_time"):
         explorer = lab.widgets.guidance_explorer(lab.open(name))
         size = sum(map(len, explorer.arrays.values())) + sum(map(len, explorer.sheets.values()))
         assert size < 6_000_000

@@ -62,6 +62,22 @@ def test_pickled_weights_beside_safe_ones_are_not_read(saved):
     assert lab.load(saved).transformer is not None
 
 
+@pytest.mark.parametrize("shard", ["evil.bin", "../elsewhere.safetensors"])
+def test_an_index_names_safetensors_beside_it_or_nothing_is_read(saved, tmp_path, shard, monkeypatch):
+    """As diffusers reads it, a shard is opened by its ending."""
+    [safe] = (saved / "transformer").glob("*.safetensors")
+    names = list(load_file(safe))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, shard)}
+    (saved / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    torch.save(load_file(safe), saved / "transformer" / "evil.bin")
+    safe.unlink()
+    read = []
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: read.append(args) or {})
+    with pytest.raises(UnsafeModelError, match=rf"index.json of .* names '{shard}'.*use_safetensors=None"):
+        lab.load(saved)
+    assert read == []
+
+
 @pytest.mark.parametrize("where", ["the pipeline", "a component"])
 def test_code_that_comes_with_a_model_is_not_run_unless_asked_for(saved, tmp_path, where):
     ran = tmp_path / "ran"

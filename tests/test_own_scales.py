@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from kit.figures import films
+from kit.older import as_older
 from kit.watch import branch
 from kit.zoo import STEPS, member
 from test_families import attached, tensor
@@ -87,13 +88,13 @@ def test_a_step_without_cfg_has_scale_1(wan22):
 
 def test_an_older_recording_has_the_scale_of_its_settings(second, tmp_path):
     old = tmp_path / "old.zarr"
-    shutil.copytree(second.path, old)
+    as_older(shutil.copytree(second.path, old))
     shutil.rmtree(old / "guidance_scale")
     assert list(lab.open(old).ds.guidance_scale.values) == [4.0] * second.steps
     assert list(recorded_scales(lab.open(old))[0].sel(vector="uncond").values) == [4.0] * second.steps
 
 
-@pytest.mark.parametrize("name", ["first_light", "first_light_cfg", "space_time", "weak_models"])
+@pytest.mark.parametrize("name", ["repair_both", "repair_unguided", "space_time", "weak_models"])
 def test_recordings_that_ship_are_read_as_before(name):
     recording = lab.open(name)
     scale = recording.settings["guidance_scale"]

@@ -47,6 +47,17 @@ def test_each_latent_frame_shows_the_middle_of_its_stretch_of_time():
     assert np.allclose(shown, [0.1, 0.4, 0.7], atol=1e-5)
 
 
+def test_clips_that_each_begin_with_a_latent_frame_of_one_picture_are_found():
+    """Open-Sora: 17 pictures for 5 latent frames, again and again."""
+    latents = np.zeros((1, 1, 10, 2, 2), np.float32)
+    latents[0, 0] = np.arange(10)[:, None, None]
+    stretches = np.repeat(np.arange(10), [1, 4, 4, 4, 4] * 2)
+    video = 0.1 * np.broadcast_to(stretches[None, :, None, None, None], (1, 34, 2, 2, 3)).astype(np.float32)
+    preview = fit_preview(latents, video)
+    assert np.allclose(preview.decode(latents)[0, :, 0, 0, 0], 0.1 * np.arange(10), atol=1e-5)
+    assert preview.r2 == pytest.approx(1, abs=1e-6)
+
+
 def test_what_does_not_belong_together_is_refused():
     latents, video, _ = world()
     with pytest.raises(ValueError, match="do not decode to"):

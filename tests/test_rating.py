@@ -21,8 +21,8 @@ from stg_lab.rating.result import Result
 from stg_lab.rating.session import Answer
 from stg_lab.rating.sources import Clips, Key, gather
 from stg_lab.recording import Recording
-from stg_lab.report.parts import alone
 from stg_lab.sheets import to_bytes
+from stg_lab.widgets.page import alone
 
 NAMES = ("Akelei", "Bovist", "Cosmea")
 SHADE = {name: (k + 1) / 4 for k, name in enumerate(NAMES)}  # what a setting's videos are painted with
@@ -287,7 +287,7 @@ def test_what_has_no_partner_is_told(recorded, tmp_path):
     assert "1 videos without a partner" in repr(rating)
     assert rating.widget.view["note"].startswith("1 video has no partner")
     with pytest.raises(lab.CallError, match="no two videos have the same caption and seed"):
-        lab.rate({"a": one, "b": lab.open("first_light")} and {"a": off, "b": first_of(one)}, out=tmp_path / "n.jsonl")
+        lab.rate({"a": one, "b": lab.open("repair_both")} and {"a": off, "b": first_of(one)}, out=tmp_path / "n.jsonl")
     assert not (tmp_path / "n.jsonl").exists()
 
 

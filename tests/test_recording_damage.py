@@ -23,8 +23,8 @@ DAMAGE = {
     "a prediction's data gone": lambda p: (p / "prediction" / "c.2.0.0.0.0.0.0").unlink(),
     "the guided prediction's data gone": lambda p: (p / "prediction" / "c.2.3.0.0.0.0.0").unlink(),
     "the final sample's data gone": lambda p: (p / "final" / "c.0.0.0.0.0").unlink(),
-    "a sigma gone": lambda p: (p / "sigma" / "c.1").unlink(),
-    "a coefficient gone": lambda p: (p / "x0_prediction" / "c.1").unlink(),
+    "a sigma gone": lambda p: (p / "sigma" / "c.0").unlink(),
+    "a coefficient gone": lambda p: (p / "x0_prediction" / "c.0").unlink(),
 }
 
 
@@ -50,9 +50,9 @@ def test_reading_everything_of_a_whole_recording_is_no_error(copy):
 
 def test_a_recording_of_a_newer_lab_is_told_so(copy):
     text = (copy / "zarr.json").read_text()
-    (copy / "zarr.json").write_text(text.replace('"stg_lab_recording": 1', '"stg_lab_recording": 99'))
+    (copy / "zarr.json").write_text(text.replace('"stg_lab_recording": 3', '"stg_lab_recording": 99'))
     with pytest.raises(
-        lab.RecordingError, match=r"copy.zarr was written by a newer stg_lab \(format 99, this one reads 2\)"
+        lab.RecordingError, match=r"copy.zarr was written by a newer stg_lab \(format 99, this one reads 3\)"
     ):
         lab.open(copy)
 

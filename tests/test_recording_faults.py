@@ -110,7 +110,7 @@ def test_a_run_cut_off_in_its_first_step_holds_nothing_and_says_so(tiny, tmp_pat
 
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_a_full_disk_gives_one_clear_error_and_keeps_the_whole_steps(tiny, tmp_path, monkeypatch, k):
-    writes = 1 + 4 + 10 + 1  # of a step: x_t, four branches, ten coordinates, progress
+    writes = 1 + 4 + 12 + 1  # of a step: x_t, four branches, twelve coordinates, progress
     fail_at_write(monkeypatch, k * writes + 4, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     place = tmp_path / "full.zarr"
     with pytest.raises(

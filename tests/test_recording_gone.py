@@ -13,6 +13,7 @@ from kit.processes import run_python
 from kit.watch import stopping
 
 import stg_lab as lab
+from stg_lab.recording import successor
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([1]), stop=0.5)  # two of four steps have no weak pass
 EVERYTHING = {
@@ -164,8 +165,8 @@ def test_a_file_that_was_cut_short_is_named_with_its_step(copy, left):
 
 
 def test_a_coordinate_that_was_cut_short_is_named(copy):
-    (copy / "sigma" / "c.1").write_bytes(b"")
-    with pytest.raises(lab.RecordingError, match=r"copy.zarr is damaged: sigma/c.1 \(step 1\) cannot be read"):
+    (copy / "sigma" / "c.0").write_bytes(b"")
+    with pytest.raises(lab.RecordingError, match=r"copy.zarr is damaged: sigma/c.0 cannot be read"):
         lab.open(copy)
 
 
@@ -259,11 +260,10 @@ def test_a_run_that_ends_in_its_first_step_does_not_cost_the_recording_that_it_w
     """
     before = lab.open(copy)
     done = run_python(code, PLACE=str(copy), DIES=dies)
-    assert done.returncode in (-signal.SIGKILL, -signal.SIGINT), done.stderr
+    assert done.returncode == -signal.SIGKILL if dies == "killed" else "KeyboardInterrupt" in done.stderr, done.stderr
     assert lab.open(copy).settings["guidance_text"] == before.settings["guidance_text"] != "CFG(2)"
     before.ds.compute()
-    left = sorted(p.name for p in copy.parent.iterdir())
-    assert len(left) == (2 if dies == "killed" else 1)  # nobody clears up after SIGKILL
+    assert [p.name for p in copy.parent.iterdir()] == ["copy.zarr"]
 
 
 @pytest.mark.filterwarnings("ignore::stg_lab.IncompleteRecordingWarning")
@@ -293,6 +293,7 @@ def test_a_disk_that_fails_when_places_are_changed_leaves_the_earlier_recording_
         replace(source, target)
 
     before = lab.open(copy)
+    monkeypatch.setattr(successor, "exchange", lambda *folders: False)  # as where the file system has no such thing
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(
         lab.RecordingError, match=r"written at step 0: Input/output error. The earlier recording there is as"

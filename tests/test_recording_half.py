@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler
+from kit.older import as_older
 
 import stg_lab as lab
 from stg_lab.families.noise import noise_level
@@ -131,11 +132,11 @@ def test_a_step_without_any_signal_keeps_its_prediction(tmp_path):
 # ---- what other versions make of them ----
 
 
-def test_older_readers_refuse_float16_recordings_alone(tmp_path):
-    """They would take x0 for predictions."""
-    for dtype, mark in (("float32", 1), ("float16", 2)):
+def test_older_readers_refuse_later_recordings(tmp_path):
+    """They would take x0 for predictions, and look for a file of each coordinate of each step."""
+    for dtype in ("float32", "float16"):
         write(tmp_path / dtype, levels("epsilon"), dtype)
-        assert json.loads((tmp_path / dtype / "zarr.json").read_text())["attributes"][MARK] == mark
+        assert json.loads((tmp_path / dtype / "zarr.json").read_text())["attributes"][MARK] == 3
 
 
 def test_a_float16_recording_that_lost_what_tells_the_two_apart_is_damaged(tmp_path):
@@ -155,7 +156,7 @@ def test_float16_recordings_of_older_versions_open_as_they_were(tmp_path, monkey
 
     monkeypatch.setattr(Recorder, "_plan", older)
     x_t, predictions = write(tmp_path / "old.zarr", levels("epsilon"), "float32")
-    shutil.rmtree(tmp_path / "old.zarr" / X0_KEPT)
+    shutil.rmtree(as_older(tmp_path / "old.zarr", mark=1) / X0_KEPT)
     recording = lab.open(tmp_path / "old.zarr")
     assert recording.record_dtype == "float16"
     assert np.array_equal(recording.ds.x_t, x_t.astype(np.float16))

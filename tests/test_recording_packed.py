@@ -67,8 +67,8 @@ def test_packing_refuses_what_is_none(whole, packed, tmp_path):
 
 
 def test_a_name_that_does_not_ship_is_told():
-    with pytest.raises(lab.RecordingError, match=r"Did you mean 'first_light'\?.*Make one with lab.sample"):
-        lab.open("first_ligh")
+    with pytest.raises(lab.RecordingError, match=r"Did you mean 'repair_both'\?.*Make one with lab.sample"):
+        lab.open("repair_bot")
 
 
 def test_what_ships_is_light_and_whole():
@@ -95,5 +95,5 @@ def test_every_sweep_that_ships_is_whole(name):
 
 def test_a_folder_of_that_name_comes_first(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("first_light").symlink_to(whole)
-    assert lab.open("first_light").steps == 4
+    Path("repair_both").symlink_to(whole)
+    assert lab.open("repair_both").steps == 4

@@ -85,7 +85,7 @@ def test_a_pass_that_begins_late_predicts_what_the_whole_one_does(name):
 
 # ---- which blocks run ----
 
-#: The lists of blocks, in running order; those of Latte take turns.
+#: The lists of blocks, in running order; those of Latte and Open-Sora take turns.
 BLOCKS = {
     "wan": ["blocks"],
     "mochi": ["transformer_blocks"],
@@ -95,11 +95,17 @@ BLOCKS = {
 }
 
 
+#: Those for space and those for time.
+IN_TURNS = {
+    "latte": ("transformer_blocks", "temporal_transformer_blocks"),
+    "opensora": ("spatial_blocks", "temporal_blocks"),
+}
+
+
 def blocks(module, name):
-    if name == "latte":
-        return [
-            b for pair in zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True) for b in pair
-        ]
+    if name in IN_TURNS:
+        space, time = (getattr(module, attribute) for attribute in IN_TURNS[name])
+        return [block for pair in zip(space, time, strict=True) for block in pair]
     parts = [getattr(module, attribute) for attribute in BLOCKS[name]]
     return [block for part in parts for block in (part if isinstance(part, nn.ModuleList) else [part])]
 
@@ -136,7 +142,7 @@ def ran(one, name, guidance, passes=None, **call):
     return found[: len(found) // 2]
 
 
-ALL, FOUR = [0, 1, 2], [0, 1, 2, 3]
+ALL, FOUR, SIX = [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]
 SKIP_2, ATTENTION_1, FIRST = lab.skip([2]), lab.skip([1], part="attention"), lab.skip([0], part="feedforward")
 
 
@@ -153,6 +159,12 @@ SKIP_2, ATTENTION_1, FIRST = lab.skip([2]), lab.skip([1], part="attention"), lab
         ("hunyuan", [lab.skip([1]), lab.skip([3], part="attention")], [FOUR, [2, 3], [3], FOUR]),
         ("latte", [lab.skip([1], axis="temporal"), lab.skip([1])], [FOUR, [], []]),
         ("latte", [lab.skip([1], axis="spatial")], [FOUR, [3]]),
+        (
+            "opensora",
+            [lab.skip([1], part="attention", axis=a) for a in ("spatial", "temporal")],
+            [SIX, SIX[2:], SIX[3:]],
+        ),
+        ("opensora", [lab.skip([2], axis="temporal"), lab.skip([1], axis="spatial")], [SIX, [], SIX[3:]]),
         ("svd", [lab.skip([0]), lab.skip([1])], [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [2, 3, 4]]),
     ],
     ids=str,
@@ -175,6 +187,9 @@ def test_one_row_of_a_batched_call_is_enough_in_float32_and_narrower_types_keep_
     with torch.autocast("cpu", torch.bfloat16):
         assert not computes_exactly(module)
     assert computes_exactly(module.double())
+    narrow = member("opensora").pipe.transformer.to(torch.bfloat16)
+    narrow.x_embedder.float()  # some keep their first weights in float32
+    assert not computes_exactly(narrow)
 
 
 def rows(one, passes, guidance, **call):
@@ -380,10 +395,15 @@ def test_a_run_that_breaks_off_leaves_nothing(error, fails_at):
     assert torch.equal(one.stock(), stock)
 
 
-@pytest.mark.parametrize("wrong", [{"rows": "all"}, {"together": "yes"}])
-def test_unknown_choices_are_told(wrong):
-    [(name, value)] = wrong.items()
-    with pytest.raises(lab.GuidanceError, match=f"{name} '{value}' is unknown.*Known: "):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rows": "all"}, "rows 'all' is unknown.*Known: "),
+        ({"together": "yes"}, "together is True or False, got 'yes'"),
+    ],
+)
+def test_unknown_choices_are_told(wrong, message):
+    with pytest.raises(lab.GuidanceError, match=message):
         lab.Passes(**wrong)
 
 

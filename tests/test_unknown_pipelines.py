@@ -14,8 +14,10 @@ from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families import family_of
 from stg_lab.families.generic import Generic, passed_on, trunk
 
-#: Where CFG is not u + scale (c - u) with a scale that can be found: a scale for every frame, x0, a guider component.
-RECORDED_ONLY = ("svd", "ltx2", "hunyuan15")
+#: Where CFG is not u + scale (c - u): a scale for every frame.
+RECORDED_ONLY = ("svd",)
+#: Where it is, but the pipeline does not say with which scale (a guider does), or comes to it by way of x0.
+MEASURED = ("ltx2", "hunyuan15")
 #: Where x0 does not follow from the scheduler alone.
 UNSEEN = ("cosmos",)
 #: Where attention is not torch's kernel, so that its map is out of reach.
@@ -24,7 +26,7 @@ LINEAR = ("sana", "sana-learned")
 REFUSED = ("ltx-image",)
 #: Where all that matters here is as in another of the list.
 ALIKE = ("cogvideox-dpm", "wan-5b", "kandinsky-picture")
-GUIDED = sorted(set(ZOO) - {*RECORDED_ONLY, *REFUSED, *UNSEEN, *ALIKE})
+GUIDED = sorted(set(ZOO) - {*RECORDED_ONLY, *MEASURED, *REFUSED, *UNSEEN, *ALIKE})
 
 
 @pytest.fixture
@@ -94,6 +96,23 @@ def test_another_form_of_cfg_is_recorded_only(name, strangers):
     assert trace.recording.settings["cfg_rebuilt_exactly"] is False
     with pytest.raises(lab.GuidanceError, match=r"no other guidance can be put in its place. Record only"):
         attached(one, lab.STG(1.0, lab.skip([0])))
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_scale_that_is_not_said_is_measured(name, monkeypatch):
+    one, weak = member(name), lab.STG(1.0, lab.skip([1]))
+    stock = tensor(one.stock())
+    guided, _ = attached(one, weak, passes=BATCH)
+    _, said = attached(one)
+    forgotten(monkeypatch)
+    unknown(name, one)
+    recorded, trace = attached(one)
+    assert torch.equal(recorded, stock)
+    scales = [t.recording.ds.guidance_scale.values for t in (said, trace)]
+    assert abs(scales[0] - scales[1]).max() < 1e-3
+    found, _ = attached(one, weak, passes=BATCH)
+    assert torch.allclose(found, guided, atol=1e-3)
+    assert not torch.allclose(found, stock, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", UNSEEN)

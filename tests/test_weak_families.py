@@ -32,9 +32,10 @@ GRIDS = {
     "sana": ((3, 2, 4), "none"),
     "cosmos": ((3, 2, 4), "none"),
     "latte": ((3, 2, 4), "none"),
+    "opensora": ((5, 2, 4), "none"),
     "svd": ((3, 2, 4), "none"),
 }
-FACTORISED = ("latte", "svd")
+FACTORISED = ("latte", "opensora", "svd")
 JOINT = sorted(set(GRIDS) - set(FACTORISED))
 KERNEL = [name for name in JOINT if name != "sana"]  # whose attention is linear: test_linear_attention.py
 TEXTED = [name for name in JOINT if GRIDS[name][1] != "none"]
@@ -239,8 +240,8 @@ def test_factorised_attention_is_edited_along_its_axis_alone(name, case):
 
 MODULES = {
     "attention_zero": ("attn", "attn1", "audio_attn1", "self_attention"),
-    "cross_attention_zero": ("attn2", "audio_attn2", "cross_attention"),
-    "feedforward": ("ff", "ffn", "ff_context", "audio_ff", "act_mlp", "feed_forward"),
+    "cross_attention_zero": ("attn2", "audio_attn2", "cross_attention", "cross_attn"),
+    "feedforward": ("ff", "ffn", "ff_context", "audio_ff", "act_mlp", "feed_forward", "mlp"),
 }
 
 
@@ -348,7 +349,15 @@ def test_video_tokens_are_shuffled_and_the_other_stream_is_not(name, axis):
 
 @pytest.mark.parametrize(
     ("name", "axis"),
-    [("cogvideox", "joint"), ("sd3", "joint"), ("latte", "joint"), ("latte", "temporal"), ("svd", "spatial")],
+    [
+        ("cogvideox", "joint"),
+        ("sd3", "joint"),
+        ("latte", "joint"),
+        ("latte", "temporal"),
+        ("opensora", "joint"),
+        ("opensora", "spatial"),
+        ("svd", "spatial"),
+    ],
 )
 def test_where_blocks_are_told_no_positions_shuffling_and_restoring_is_nothing_and_is_refused(name, axis):
     one = member(name)
@@ -367,6 +376,22 @@ def test_tokens_of_factorised_blocks_are_shuffled_along_their_axis(axis):
         for native, block in family_of(one.pipe).layers(oracle)[LAYER].items():
             if axis in ("joint", native):
                 shuffled(block, torch.tensor(weak.order(lying[native], step, LAYER)), restore=False)
+
+    check(one, weak, change)
+
+
+@pytest.mark.parametrize("axis", ["joint", "spatial", "temporal"])
+def test_blocks_that_get_the_whole_video_are_shuffled_along_their_axis_too(axis):
+    one, grid = member("opensora"), Grid(*GRIDS["opensora"][0])
+    weak = lab.shuffle(L, axis=axis, restore=axis == "temporal")  # only temporal blocks are told positions
+
+    def change(oracle, step, call):
+        places = torch.arange(grid.size).view(grid.frames, -1)
+        for native, block in family_of(one.pipe).layers(oracle)[LAYER].items():
+            if axis in ("joint", native):
+                along = 0 if native == "temporal" else 1
+                order = torch.tensor(weak.order(Grid(1, 1, places.shape[along]), step, LAYER, "spatial"))
+                shuffled(block, places.index_select(along, order).flatten(), restore=weak.restore)
 
     check(one, weak, change)
 

@@ -122,7 +122,7 @@ def test_state_that_cannot_be_is_refused_and_nothing_changes(explorer, name, val
 def test_arguments_that_do_not_fit_are_told(run):
     with pytest.raises(lab.GuidanceError, match=r"no branch 'skp'.*Did you mean 'skip'"):
         lab.widgets.x0_explorer(run, branches=["cond", "skp"])
-    with pytest.raises(lab.GuidanceError, match="no branch to show"):
+    with pytest.raises(lab.CallError, match=r"branches is a list that is not empty, got \[\]"):
         lab.widgets.x0_explorer(run, branches=[])
     with pytest.raises(lab.RecordingError, match="sample 2 is out of range"):
         lab.widgets.x0_explorer(run, sample=2)

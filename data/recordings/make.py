@@ -63,16 +63,6 @@ def repair_both(folder: Path) -> Path:
     return repaired("repair_both", lab.CFG(2) + recommended(), folder)
 
 
-def first_light(folder: Path) -> Path:
-    """CFG + STG, the paper's residual skip."""
-    return run("first_light", lab.CFG(4) + lab.STG(1, lab.skip([4])), steps=16, folder=folder)
-
-
-def first_light_cfg(folder: Path) -> Path:
-    """The same call with CFG alone."""
-    return run("first_light_cfg", lab.CFG(4), steps=16, folder=folder)
-
-
 def weak_models(folder: Path) -> Path:
     """CFG alone, with many ways to make a weak model looked at on the way."""
     guidance = lab.CFG(4)
@@ -116,8 +106,6 @@ MAKERS = {
         repair,
         repair_unguided,
         repair_both,
-        first_light,
-        first_light_cfg,
         weak_models,
         space_time,
         layers,

@@ -25,6 +25,7 @@ import xarray as xr
 from stg_lab.analysis.advice import Advice, Candidate, Criterion, Held, Spread
 from stg_lab.analysis.sweep import MODEL, cells, sweep_of
 from stg_lab.errors import CallError
+from stg_lab.given import real, shown
 from stg_lab.weak import parse
 
 SHOWN = ("x0_distance", "sharpness_lost", "cosine_cfg", "ratio")  # the evidence, beside the criteria's own
@@ -113,9 +114,10 @@ def advise(
 def _number(name: str, value: float | None) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise CallError(f"{name}={value!r} is no number. Leave it out for the lab's own threshold.")
-    return float(value)
+    number = real(value)
+    if number is None or not np.isfinite(number):
+        raise CallError(f"{name}={shown(value)} is no number. Leave it out for the lab's own threshold.")
+    return float(number)
 
 
 def _judge(

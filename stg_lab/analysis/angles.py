@@ -7,6 +7,7 @@ import xarray as xr
 
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vectors_at
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Text, Whole, takes
 from stg_lab.guidance.vectors import parallel
 from stg_lab.recording import Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
@@ -58,6 +59,7 @@ def angles(recording: Source, *names: str) -> xr.Dataset:
     return result
 
 
+@takes(dimensions=Whole(1))
 def random_cosine(dimensions: int) -> float:
     """The standard deviation of the cosine between two random vectors, `1 / sqrt(dimensions)`; its mean is 0.
 
@@ -109,6 +111,7 @@ def _shifted(vectors: np.ndarray) -> np.ndarray:
     return chance
 
 
+@takes(spatial=Text(), temporal=Text(), loses=Text(), per=Text())
 def removed(
     recording: Source,
     spatial: str | None = None,

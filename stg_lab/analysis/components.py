@@ -7,10 +7,12 @@ import xarray as xr
 
 from stg_lab.analysis.directions import chosen_vectors, vectors_at
 from stg_lab.errors import RecordingError
+from stg_lab.given import Whole, takes
 from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
 
 
+@takes(count=Whole(1, 1000))
 def components(
     recording: Source, *names: str, sample: int | None = None, count: int = 2, unit: bool = False
 ) -> xr.Dataset:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
+from stg_lab.given import Text, read
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.weak import parse
@@ -17,6 +18,10 @@ def vector_names(recording: Recording) -> list[str]:
     return [*([UNCOND] if UNCOND in recording.branches else []), *recording.weak]
 
 
+def _named(name: str) -> str:
+    return read("a guidance vector", name, Text(), GuidanceError)
+
+
 def chosen_vectors(recording: Recording, names: Iterable[str], *, least: int = 2) -> list[str]:
     """The named vectors, or all where none is named.
 
@@ -25,7 +30,8 @@ def chosen_vectors(recording: Recording, names: Iterable[str], *, least: int = 2
         RecordingError: fewer than `least`.
     """
     known = vector_names(recording)
-    chosen = list(dict.fromkeys(names)) or known
+    names = list(names)
+    chosen = list(dict.fromkeys(map(_named, names))) or known
     for name in chosen:
         if name not in known:
             raise GuidanceError(

@@ -6,10 +6,12 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.errors import RecordingError
+from stg_lab.given import takes
 from stg_lab.guidance import COND
 from stg_lab.recording import Recording, Source, recording_of
 
 
+@takes()
 def kept(recording: Source, *, cut: float = 4.0) -> xr.Dataset:
     """How each branch's one-step prediction compares with that of `cond`, below and above a spatial frequency.
 

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.analysis.vectors import at_step, change_of_pixels, labels, vector_names
+from stg_lab.given import Whole, takes
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment
 from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
@@ -58,6 +59,7 @@ def gram(recording: Source) -> xr.Dataset:
     return xr.Dataset(data, coords | {"row": names, "column": names})
 
 
+@takes(samples=Whole(1), shrink=Whole(1))
 def mixing_pictures(recording: Source, *, samples: int | None = None, shrink: int = 1) -> xr.DataArray:
     """Decoded pictures that add up to the one-step prediction of any guidance, unclipped.
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from stg_lab.errors import CallError
+from stg_lab.given import Of, Several, Text, takes
+
+ARRAY = Of(xr.DataArray, "a DataArray of scores, such as lab.ablate(...).l2")
 #: Draws of the bootstrap, and the share of them that the interval holds.
 DRAWS, LEVEL = 2000, 0.95
 
 
+@takes(exact=ARRAY, estimated=ARRAY, over=Several(Text(), lone=False), sample=Text())
 def rank_correlation(
     exact: xr.DataArray,
     estimated: xr.DataArray,
@@ -34,15 +39,15 @@ def rank_correlation(
         were ranked. NaN where fewer than two are left, or one of the two is constant.
 
     Raises:
-        ValueError: a dimension is missing, or the two have no coordinate in common.
+        CallError: a dimension is missing, or the two have no coordinate in common.
     """
     for name, array in (("exact", exact), ("estimated", estimated)):
         missing = [d for d in (*over, sample) if d not in array.dims]
         if missing:
-            raise ValueError(f"{name} has no dimension {', '.join(missing)}; it has {', '.join(map(str, array.dims))}.")
+            raise CallError(f"{name} has no dimension {', '.join(missing)}; it has {', '.join(map(str, array.dims))}.")
     first, second = xr.align(exact.reset_coords(drop=True), estimated.reset_coords(drop=True), join="inner")
     if not first.size:
-        raise ValueError("the two have no weak model, step or sample in common.")
+        raise CallError("the two have no weak model, step or sample in common.")
     first, second = (a.stack(model=over) for a in xr.broadcast(first, second))
     result = xr.apply_ufunc(
         lambda a, b: _with_interval(a, b, np.random.default_rng(seed)),

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import shown
 from stg_lab.guidance.scores import SCORES
 from stg_lab.recording import ablation_preview, open_ablation
 
@@ -46,7 +47,11 @@ def sweep_of(sweep: xr.Dataset | str | Path) -> xr.Dataset:
         sweep = open_ablation(sweep)
     lacks = [n for n in SCORES if n not in sweep] if isinstance(sweep, xr.Dataset) else list(SCORES)
     if lacks:
-        kind = f"a Dataset without {', '.join(lacks)}" if isinstance(sweep, xr.Dataset) else f"a {type(sweep).__name__}"
+        kind = (
+            f"a Dataset without {', '.join(lacks)}"
+            if isinstance(sweep, xr.Dataset)
+            else f"a {type(sweep).__name__}: {shown(sweep)}"
+        )
         raise CallError(
             f"give a sweep of lab.ablate(...), or its path or name, got {kind}. Type for example lab.open_ablation('layers')."
         )
@@ -71,9 +76,9 @@ def check_score(score: str) -> str:
     Raises:
         CallError: there is none of that name.
     """
-    if score not in SCORES:
+    if not isinstance(score, str) or score not in SCORES:
         raise CallError(
-            f"score {score!r} is unknown.{did_you_mean(str(score), SCORES)} There are: {', '.join(SCORES)}."
+            f"score {shown(score)} is unknown.{did_you_mean(score, SCORES)} There are: {', '.join(SCORES)}."
         )
     return score
 

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from stg_lab.errors import RecordingError
+from stg_lab.given import Flag, takes
 from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.recording.layout import LATENT_DIMS
@@ -159,6 +160,7 @@ def _split(vectors: np.ndarray, direction: np.ndarray) -> dict[str, np.ndarray]:
     return {"parallel": along / count**0.5, "orthogonal": (rest**2).mean(axes) ** 0.5, "cosine": cosine}
 
 
+@takes(pixels=Flag())
 def vector_map(recording: Source, *, pixels: bool = False) -> xr.DataArray:
     """Where in the picture every guidance vector points: its RMS at each place of each frame.
 

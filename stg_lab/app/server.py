@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import tempfile
 import threading
 import webbrowser
@@ -48,10 +50,11 @@ class Server(Voila):
         return f"{self.connection_url}?token={self.token}"
 
     def init_handlers(self) -> list[Any]:
-        """voila's, but for the page."""
+        """voila's, but for the page; and without the way out, whose page voila does not have: the token is the only login."""
         return [
             tuple(Page if part is TornadoVoilaHandler else part for part in handler)
             for handler in super().init_handlers()
+            if not handler[0].endswith("/logout")
         ]
 
     def launch_browser(self) -> None:
@@ -67,6 +70,24 @@ class Server(Voila):
 
     def _tell(self) -> None:
         print(f"stg-lab app: {self.address}\nCtrl-C stops it.", flush=True)
+
+
+def hide_tokens(token: str) -> None:
+    """Leave the token out of whatever is logged in this process from here on, by whomever: failed requests are, with their
+    whole address."""
+    make = logging.getLogRecordFactory()
+
+    def hidden(text: str) -> str:
+        return re.sub(r"(token(?:=|%3D))[^&\s'\"]+", r"\1...", text.replace(token, "...") if token else text)
+
+    def without(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = hidden(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = hidden(logging.Formatter().formatException(record.exc_info))  # what handlers then print
+        return record
+
+    logging.setLogRecordFactory(without)
 
 
 def settings(*, port: int, token: str, browser: bool) -> Config:
@@ -108,6 +129,7 @@ def start(*, port: int, token: str, browser: bool) -> None:
     """Serve until interrupted."""
     paths = [str(HERE / "jupyter"), os.environ.get("JUPYTER_PATH", "")]
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, paths))  # where voila looks for the template
+    hide_tokens(token)
     server = Server.instance(config=settings(port=port, token=token, browser=browser))
     server.initialize([])
     server.start()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stg_lab.files import written
 from stg_lab.report import Grid
 from stg_lab.sheets import contact_sheet, to_bytes
 from stg_lab.videos import encoded
@@ -18,7 +19,9 @@ LOOPS = 4  # many players do not loop by themselves
 def write_film(grid: Grid, path: Path) -> Path:
     """The grid as an mp4: columns under their headings, rows under their captions, in two halves where there are many."""
     frames = film(grid)
-    path.write_bytes(encoded(np.concatenate([frames] * LOOPS)))
+    film_of_all = encoded(np.concatenate([frames] * LOOPS))
+    with written(path) as file:
+        file.write_bytes(film_of_all)
     return path
 
 

@@ -48,7 +48,7 @@ def export(trainer: Trainer, folder: Path, *, begun_with: Path | None = None) ->
     held_out = trainer.validate()
     clips = world.draw(JUDGED, seed=0, split="test")
     labels, video = clips.labels, sample(trainer, pipe, clips)
-    contact_sheet(video[:SAMPLES], [label.caption for label in labels[:SAMPLES]], partial / "samples.png", columns=2)
+    contact_sheet(video[:SAMPLES], [label.caption for label in labels[:SAMPLES]], partial / "samples.webp", columns=2)
     card = trainer.objective.card()
     _loss_figure(partial / "loss.csv", partial / "loss.png", card.loss)
     facts = {
@@ -204,5 +204,5 @@ scans is given beside: it bounds what can be measured.
 |---|---|
 {rows}
 
-![unpicked samples](samples.png)
+![unpicked samples](samples.webp)
 """

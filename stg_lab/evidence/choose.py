@@ -30,6 +30,7 @@ from stg_lab.weak.skip import Skip
 #: best wherever else it was tried.
 ROUNDS = (64, 128)
 KEPT = 1 / 3  # of the candidates
+RULE = "most videos right; of those within one standard error of the best, the one with the least grain"
 CFG_SCALES = (1.5, 2.0, 3.0)
 
 
@@ -79,7 +80,7 @@ def choose(
         *({"setting": f"CFG {scale:g}", **_told(found, none)} for scale, found in scales.items()),
     ]
     kept = {
-        "model": who.name, "weights": weights(who.name), "judge": judge_fingerprint(), "steps": STEPS,
+        "model": who.name, "weights": weights(who.name), "judge": judge_fingerprint(), "rule": RULE, "steps": STEPS,
         "captions_seed": CHOICE_CAPTIONS_SEED, "seeds_from": CHOICE_SEEDS, "weak": cleanest(last, none),
         "cfg": max(scales, key=lambda scale: _order(scales[scale])), "rows": rows,
     }  # fmt: skip

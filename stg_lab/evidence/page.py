@@ -110,10 +110,10 @@ def _choices(findings: Path) -> list[str]:
         kept = json.loads(file.read_text())
         rows = [{k: v for k, v in row.items() if k != "weak"} for row in kept["rows"]]
         parts += [
-            f"**{name}**: `{kept['weak']}`, and CFG {kept['cfg']:g}. All candidates on {min(r['videos'] for r in rows)} videos, the best third, "
-            f"and the best of each kind, on {max(r['videos'] for r in rows)}; of those within one standard error of the best, the one "
-            f"with the least grain; {kept['steps']} steps, captions drawn with seed {kept['captions_seed']}, seeds from "
-            f"{kept['seeds_from']:,}. The best of many looks better than it is: what the chosen one does on other videos is below.",
+            f"**{name}**: `{kept['weak']}`, and CFG {kept['cfg']:g}. All candidates on {min(r['videos'] for r in rows)} videos, the best, "
+            f"and the best of each kind, on {max(r['videos'] for r in rows)}; what decides: {kept['rule']}; {kept['steps']} steps, "
+            f"captions drawn with seed {kept['captions_seed']}, seeds from {kept['seeds_from']:,}. The best of many looks better than "
+            "it is: what the chosen one does on other videos is below.",
             f"<details><summary>all {len(rows)} settings</summary>\n\n{table(rows)}\n\n</details>",
         ]
     return parts if len(parts) > 1 else []

@@ -6,6 +6,7 @@ function: `lab.families()` is the table of all.
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import warnings
@@ -26,6 +27,7 @@ from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXImage
 from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.opensora import OpenSora
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
@@ -40,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     CogVideoX(),
     CogVideoXImage(),
     Latte(),
+    OpenSora(),
     StableVideoDiffusion(),
     LTX(),
     LTXImage(),
@@ -89,6 +92,7 @@ def family_of(pipe: Any) -> Family:
             if base.__name__ in family.pipelines:
                 return family
     kind = type(pipe).__name__
+    _check_kind(pipe)
     if not can_be_found_out(pipe):
         names = ", ".join(name for family in known for name in family.pipelines)
         raise UnsupportedPipelineError(
@@ -104,6 +108,42 @@ def family_of(pipe: Any) -> Family:
             stacklevel=3,
         )
     return _found_out[pipe]
+
+
+def _check_kind(pipe: Any) -> None:
+    """Say of what is no pipeline, or not of the kind that the lab serves, what it is."""
+    kinds = {base.__name__ for base in type(pipe).__mro__}
+    kind = type(pipe).__name__
+    if isinstance(pipe, str | os.PathLike):
+        raise UnsupportedPipelineError(
+            f"{str(pipe)!r} is a name, not a pipeline. Load it first: pipe = lab.load({str(pipe)!r})."
+        )
+    if isinstance(pipe, type):
+        raise UnsupportedPipelineError(
+            f"{pipe.__name__} is a class. Give a pipeline object, for example {pipe.__name__}.from_pretrained(...) or lab.load(...)."
+        )
+    if "ModularPipeline" in kinds or "ModularPipelineBlocks" in kinds:
+        raise UnsupportedPipelineError(
+            f"{kind} is a modular pipeline of diffusers: its blocks call the denoiser and the scheduler, and its guider decides on the "
+            "guidance. The lab serves pipelines that are one call, DiffusionPipeline and what is derived from it. Make one of the same "
+            f"components{_same_model(kind)}."
+        )
+    if "Module" in kinds and hasattr(pipe, "forward"):
+        raise UnsupportedPipelineError(
+            f"{kind} is a model. The lab needs the pipeline that calls it, with its scheduler."
+        )
+
+
+def _same_model(kind: str) -> str:
+    """What to type instead of a modular pipeline, where diffusers has its like under the usual name."""
+    import diffusers
+
+    name = f"{kind.removesuffix('ModularPipeline')}Pipeline"
+    return (
+        f": diffusers.{name}(**modular.components)"
+        if kind.endswith("ModularPipeline") and hasattr(diffusers, name)
+        else ""
+    )
 
 
 def register_family(family: Family, *, replace: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,11 @@ def describe(family: Family, pipe: Any) -> Description:
     """Collect the facts about a pipeline of a known family."""
     denoisers = family.denoisers(pipe)
     layers = {name: len(family.layers(module)) for name, module in denoisers.items()}
+    parts = _reached(family, denoisers)
     scheduler = pipe.scheduler
-    rows = [("family", f"{family.name} ({type(pipe).__name__}, stock diffusers)")]
+    kind = type(pipe)
+    origin = "stock diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__.rpartition(".")[0]
+    rows = [("family", f"{family.name} ({kind.__name__}, {origin})")]
     what = "blocks" if family.axes == ("joint",) else "layers of a spatial and a temporal block"
     for name, module in denoisers.items():
         size = sum(p.numel() for p in module.parameters()) / 1e6
@@ -53,7 +57,7 @@ def describe(family: Family, pipe: Any) -> Description:
             )
         )
     rows += [
-        ("can be skipped", ", ".join(family.parts) + f"; attention is {' and '.join(family.axes)}"),
+        ("can be skipped", (", ".join(parts) or "nothing by layer") + f"; attention is {' and '.join(family.axes)}"),
         ("guidance", family.cfg_form),
         ("latents", f"({family.layout})"),
         ("scheduler", f"{type(scheduler).__name__}, {scheduler.config.num_train_timesteps} training timesteps"),
@@ -70,7 +74,18 @@ def describe(family: Family, pipe: Any) -> Description:
     elif family.sources:
         rows.append(("settings in use", family.sources))
     rows += family.notes(pipe).items()
-    return Description(f"{family.name} pipeline", tuple(rows), layers, family.parts, family.axes)
+    return Description(f"{family.name} pipeline", tuple(rows), layers, parts, family.axes)
+
+
+def _reached(family: Family, denoisers: Mapping[str, Any]) -> tuple[str, ...]:
+    """The family's parts that some layer of these denoisers has."""
+    blocks = [b for module in denoisers.values() for layer in family.layers(module) for b in layer.values()]
+
+    def has(block: Any, part: str) -> bool:
+        kind = next(k for k in ("cross_attention", "attention", "feedforward") if part.startswith(k))
+        return any(module is not None for module in family.sublayers(block, kind))
+
+    return tuple(part for part in family.parts if any(part == "block" or has(block, part) for block in blocks))
 
 
 def _numbers(count: int) -> str:

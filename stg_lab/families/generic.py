@@ -43,7 +43,10 @@ class Generic(Family):
     def notes(self, pipe: Any) -> dict[str, str]:
         found = {name: trunk(module)[0] for name, module in self.denoisers(pipe).items()}
         lists = ", ".join(f"{name}.{path}" if path else f"none in {name}" for name, path in found.items())
-        return {"blocks": f"those of {lists}, found by looking", "to know more": ADVICE}
+        others = [f"{name}.{path}" for name, module in self.denoisers(pipe).items() for path, _ in _lists(module)]
+        others = [path for path in others if path not in lists.split(", ")]
+        beside = {"out of reach": f"{', '.join(others)}: layers are those of one list"} if others else {}
+        return {"blocks": f"those of {lists}, found by looking", **beside, "to know more": ADVICE}
 
     def blocks(self, denoiser: Any) -> list[Any]:
         return trunk(denoiser)[1]
@@ -138,14 +141,17 @@ def can_be_found_out(pipe: Any) -> bool:
 
 def trunk(denoiser: nn.Module) -> tuple[str, list[nn.Module]]:
     """The longest list of blocks of one class that have attention, and its name; empty where there is none."""
-    lists = [
+    return max(_lists(denoiser), key=lambda found: len(found[1]), default=("", []))
+
+
+def _lists(denoiser: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    return [
         (path, list(module))
         for path, module in denoiser.named_modules()
         if isinstance(module, nn.ModuleList)
         and len({type(block) for block in module}) == 1
         and any(part_of(name, child) == "attention" for name, child in _inside(module[0]))
     ]
-    return max(lists, key=lambda found: len(found[1]), default=("", []))
 
 
 def _inside(block: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import CallError
 from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid
 
@@ -60,11 +59,6 @@ class LTX(Family):
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         """With the stock `decode_timestep=0`, so without the noise that a larger one adds before decoding."""
-        if latents.ndim != 5:
-            raise CallError(
-                f"these latents have the shape {tuple(latents.shape)}: packed tokens, which do not tell their sizes. Decode "
-                "(batch, channel, frame, y, x), for example lab.decode(pipe, run.recording.ds.final)."
-            )
         vae = pipe.vae
         z = self.denormalised(pipe, latents.to(vae.device)).to(vae.dtype)
         timestep = torch.zeros(len(z)).to(z) if vae.config.timestep_conditioning else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,23 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None,
         weight = renoise_weight(now, process(prediction, sigma=after)) if plain else None
     noise = now[1] if prediction.startswith("flow") else sigma
     return NoiseLevel(timestep, sigma, noise, step, now, weight)
+
+
+def along_step(rest: Mapping[str, Any], scheduler: Any, sigma: float) -> Tensor | None:
+    """What predictions of a step are multiplied with to be of the kind that `noise_level` says, where its x0 then is the one that the
+    scheduler steps towards; None where they are of that kind.
+
+    With `per_token_timesteps` `FlowMatchEulerDiscreteScheduler` steps against the prediction that it is handed, each token from a noise
+    level of its own (diffusers 0.42.1).
+
+    Args:
+        rest: arguments of `scheduler.step`.
+        sigma: of the step.
+    """
+    tokens = rest.get("per_token_timesteps")
+    if tokens is None:
+        return None
+    return -(tokens / scheduler.config.num_train_timesteps / sigma)[..., None]
 
 
 def _alpha_after(scheduler: Any, timestep: int) -> float | None:

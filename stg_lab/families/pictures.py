@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import CallError
 from stg_lab.families.base import Family, two_streams_without
 
 
@@ -39,11 +38,6 @@ class Pictures(Family):
         return super().latent_shape(pipe, {**call, **sizes, "latents": None})
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
-        if latents.ndim != 5:
-            raise CallError(
-                f"these latents have the shape {tuple(latents.shape)}. Decode (batch, channel, 1, y, x), for example "
-                "lab.decode(pipe, run.recording.ds.final)."
-            )
         vae = pipe.vae
         z = latents.to(vae.device, vae.dtype)[:, :, 0] / vae.config.scaling_factor + vae.config.shift_factor
         with torch.no_grad():

@@ -11,6 +11,7 @@ from typing import Any
 
 from stg_lab.errors import FamilyError, did_you_mean
 from stg_lab.families.base import Family
+from stg_lab.given import shown
 
 #: Everything that a family may say it can skip, and the values that some of its attributes can have.
 PARTS = (
@@ -36,7 +37,7 @@ def check_family(family: Any, known: Iterable[Family]) -> None:
         )
     if not isinstance(family, Family):
         raise FamilyError(
-            f"a family is an object of a class derived from stg_lab.families.Family, got {family!r}. "
+            f"a family is an object of a class derived from stg_lab.families.Family, got {shown(family)}. "
             "docs/adding_a_family.md has a whole one."
         )
     kind = type(family).__name__

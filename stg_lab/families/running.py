@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import FrameType
 from typing import Any
 
 
@@ -24,3 +25,24 @@ def running(pipe: Any, *names: str) -> dict[str, Any]:
                 return found
         frame = frame.f_back
     return {}
+
+
+def call_site(pipe: Any) -> tuple[Any, ...]:
+    """Where the user's code stands that called the pipeline: the same for all loops within one call, also where the pipeline calls
+    itself; empty outside one."""
+    frames, outermost = [], None
+    frame = inspect.currentframe()
+    while frame is not None:
+        frames.append(frame)
+        if "self" in frame.f_code.co_varnames and _self_of(frame) is pipe:
+            outermost = len(frames)
+        frame = frame.f_back
+    return () if outermost is None else tuple((f.f_code, f.f_lasti) for f in frames[outermost:])
+
+
+def _self_of(frame: FrameType) -> Any:
+    variables = frame.f_locals
+    own = variables.get("self")
+    if isinstance(variables, dict):
+        variables.clear()  # see `running`
+    return own

@@ -15,6 +15,8 @@ from stg_lab.figures.film import Film, film_of
 from stg_lab.figures.shown import Source
 from stg_lab.figures.style import FONT, fitted, text_width
 from stg_lab.figures.weak_model import weak_model
+from stg_lab.files import written
+from stg_lab.given import Number, Whole, takes
 from stg_lab.recording import Name, Recording, as_source
 from stg_lab.sampling import Run
 from stg_lab.sheets import to_bytes
@@ -29,6 +31,7 @@ LINE = 16
 KINDS = ("mp4", "gif")
 
 
+@takes(fps=Number(high=1000), hold=Number(high=600), loops=Whole(-1000, 1000), columns=Whole(-1000, 1000))
 def animate(
     source: Figure | Source | Name,
     path: str | Path,
@@ -71,18 +74,19 @@ def animate(
     path = Path(path)
     suffix = path.suffix.lower()[1:]
     stem = path.with_suffix("") if suffix in KINDS else path
-    stem.parent.mkdir(parents=True, exist_ok=True)
     canvas = moving(film, columns)
     stay = np.repeat(canvas[-1:], round(hold * fps), axis=0)
     video = np.concatenate([canvas, stay])[None].astype(np.float32) / 255
-    written = []
+    paths = []
     for kind in (suffix,) if suffix in KINDS else KINDS:
-        written.append(stem.with_name(f"{stem.name}.{kind}"))
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
         if kind == "mp4":
-            written[-1].write_bytes(mp4(video, fps=fps, loops=loops))
+            encoded = mp4(video, fps=fps, loops=loops)
+            with written(paths[-1]) as file:
+                file.write_bytes(encoded)
         else:
-            write_gif(video, written[-1], fps=fps)
-    return written
+            write_gif(video, paths[-1], fps=fps)
+    return paths
 
 
 def moving(film: Film, columns: int | None = None) -> np.ndarray:

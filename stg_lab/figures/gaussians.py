@@ -10,7 +10,8 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.figures.style import print_style
-from stg_lab.gaussians import Mixture, measure, strays
+from stg_lab.gaussians import MIXTURE, POINTS, Mixture, measure, strays
+from stg_lab.given import Named, Number, Refused, takes
 from stg_lab.palette import FIXED, SERIES
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ EXTENT = 1.9  # half the side of the square that is shown
 WIDEST = 4  # panels in a row
 
 
+class Pair:
+    """A model and a weak one; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> tuple[Mixture, Mixture]:
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise Refused("a pair of mixtures, (model, weak)")
+        return MIXTURE.read(value[0]), MIXTURE.read(value[1])
+
+
+@takes(truth=MIXTURE, panels=Named(POINTS), other=MIXTURE)
 def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mixture | None = None) -> Figure:
     """Samples over the density that they should have come from, a panel a set.
 
@@ -52,6 +63,7 @@ def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mix
     return figure
 
 
+@takes(truth=MIXTURE, pairs=Named(Pair()), sigma=Number(0, above=True))
 def gaussian_vectors(truth: Mixture, pairs: Mapping[str, tuple[Mixture, Mixture]], *, sigma: float = 0.3) -> Figure:
     """Guidance vectors `model - weak`, in terms of E[x_0 | x_t], at one noise level.
 

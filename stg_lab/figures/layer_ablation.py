@@ -19,16 +19,18 @@ from stg_lab.analysis.sweep import (
 )
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.figures.style import NARROW, SMALL, TITLE, Sheet, Width, fitted, inches, spread, text_height
+from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.guidance.scores import SCORES
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-MOST = 12  # layers that a page has room for
 GAP, NUMBER, LARGEST = 0.03, 0.15, 0.8  # inches: between tiles, a score's strip, a tile
+MOST, LEAST = 12, 0.31  # layers that can be looked through at once; inches that the score of one needs
 
 
+@takes(score=Text(), frame=Whole(), layers=Several(Whole()))
 def layer_ablation(
     sweep: xr.Dataset | str | Path,
     *,
@@ -51,7 +53,8 @@ def layer_ablation(
         step: one of the sweep's steps; its last by default.
         sample: which sample is shown.
         frame: which frame of it; the middle one by default.
-        layers: which layers; at most 12, spread over all, by default.
+        layers: which layers; by default all, or where they have no room (12 on a page, 8 in a column) as many spread evenly
+            over all, and the title says how many there are.
         width: "page", "column", or inches.
 
     Returns:
@@ -66,8 +69,8 @@ def layer_ablation(
     if not 0 <= sample < ds.sizes["sample"]:
         raise RecordingError(f"sample {sample} is out of range: this sweep has samples 0 to {ds.sizes['sample'] - 1}.")
     known = [int(layer) for layer in ds.layer.values]
-    most = MOST if total >= NARROW else MOST // 2
-    chosen = [known[i] for i in spread(len(known), most)] if layers is None else list(layers)
+    most = min(MOST, int((total - _label(total)) / LEAST))
+    chosen = [known[i] for i in spread(len(known), most)] if layers is None else list(np.atleast_1d(layers))
     if not chosen or not set(chosen) <= set(known):
         raise CallError(f"layers={list(layers or [])} are not in this sweep. It has: {', '.join(map(str, known))}.")
     values, columns = score_table(ds, score, step)
@@ -77,6 +80,8 @@ def layer_ablation(
     what = "one-step predictions" if tiles else "weak models"
     title = f"{f'“{caption}”, ' if caption else ''}{what} at step {step}, σ = {float(ds.sigma.sel(step=step)):.2f}"
     title = title[0].upper() + title[1:]
+    if layers is None and len(chosen) < len(known):
+        title += f", {len(chosen)} of {len(known)} layers"
     count = f", mean of {ds.sizes['sample']} samples" if ds.sizes["sample"] > 1 else ""
     names = [column_name(*column) for column in columns]
     return _draw(values, names, chosen, tiles, title, f"{SCORES[score].long_name}{count}", score in SIGNED, total)
@@ -121,7 +126,7 @@ def _draw(
     signed: bool,
     width: float,
 ) -> Figure:
-    label = 0.95 if width >= NARROW else 0.7
+    label = _label(width)
     names = [fitted(name, label - 0.1) for name in names]
     pitch = min((width - label - 0.05) / len(layers), LARGEST)
     side = pitch - GAP
@@ -129,14 +134,15 @@ def _draw(
     row = side * ratio + NUMBER + 0.05
     title = fitted(title, width - 0.1, TITLE)
     head = 0.08 + text_height(title, TITLE)
-    top = head + 0.08 + (0.14 + side * ratio + 0.1 if tiles else 0.46)
+    left = label + (2 * pitch + 0.15 if tiles else 0.0)
+    score = fitted(f"{score[0].upper()}{score[1:]}", width - left - 0.1)
+    top = head + (max(0.32 + side * ratio, 0.47 + text_height(score, 7)) if tiles else 0.54)
     sheet = Sheet(width, top + 0.2 + row * len(names) + 0.05)
     sheet.text(0.05, 0.05, title, size=TITLE, ha="left", va="top")
     for k, name in enumerate([n for n in ("cond", "uncond") if n in tiles]):
         sheet.text(label + k * pitch + side / 2, head + 0.12, name, size=SMALL, ha="center", va="center")
         sheet.picture(label + k * pitch, head + 0.2, side, side * ratio, tiles[name])
     colours, low, high = _colours(values, signed)
-    left = label + (2 * pitch + 0.15 if tiles else 0.0)
     _bar(sheet, left, head + (0.22 if tiles else 0.08), min(1.3, width - left - 0.3), score, colours, low, high)
     for k, layer in enumerate(layers):
         words = f"layer {layer}" if k == 0 and side > 0.35 else str(layer)
@@ -150,6 +156,11 @@ def _draw(
                 sheet.picture(x, y, side, side * ratio, tiles[r, k])
             _number(sheet, x, y + side * ratio, side, values[r, k], colours((values[r, k] - low) / (high - low or 1)))
     return sheet.figure
+
+
+def _label(width: float) -> float:
+    """Inches of the column of names."""
+    return 0.95 if width >= NARROW else 0.7
 
 
 def _colours(values: np.ndarray, signed: bool) -> tuple[Any, float, float]:
@@ -186,9 +197,8 @@ def _bar(
     sheet: Sheet, left: float, top: float, width: float, score: str, colours: Any, low: float, high: float
 ) -> None:
     """What the colours mean."""
-    words = fitted(f"{score[0].upper()}{score[1:]}", sheet.width - left - 0.1)
-    sheet.text(left, top, words, ha="left", va="top")
-    y = top + text_height(words, 7) + 0.04
+    sheet.text(left, top, score, ha="left", va="top")
+    y = top + text_height(score, 7) + 0.04
     strip = np.repeat(np.asarray(colours(np.linspace(0, 1, 64)))[None, :, :3], 2, axis=0)
     sheet.picture(left, y, width, 0.08, strip)
     sheet.text(left, y + 0.15, f"{low:.2f}", size=SMALL, ha="left", va="center")

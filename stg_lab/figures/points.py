@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from stg_lab import metrics
 from stg_lab.errors import CallError, did_you_mean
 from stg_lab.figures.varied import STG_NAME
+from stg_lab.given import Number, read, shown
 from stg_lab.guidance import CFG, STG
 from stg_lab.metrics import Interval
 from stg_lab.sampling import Run
@@ -98,6 +99,8 @@ def real_of(given: Any, quality: str, diversity: str) -> tuple[float, float] | N
 
 def _listed(given: Any) -> list[Any]:
     one = isinstance(given, str | Path | Run | Mapping) or _rows(given) is not None
+    if not one and (isinstance(given, bytes) or not isinstance(given, Iterable)):
+        raise CallError(f"give rows (label, scale, quality, diversity), a finding, or runs, got {shown(given)}.")
     return [given] if one else list(given)
 
 
@@ -150,14 +153,19 @@ def _of_row(row: Any) -> Point:
         row = tuple(row[name] for name in names)
     if not isinstance(row, Sequence) or isinstance(row, str) or len(row) not in (4, 5):
         raise CallError(
-            f"{row!r} is no row: give (label, scale, quality, diversity), a dict with these names, or as a fifth part the "
+            f"{shown(row)} is no row: give (label, scale, quality, diversity), a dict with these names, or as a fifth part the "
             "95 % intervals ((quality low, high), (diversity low, high))."
         )
     label, scale, quality, diversity, *intervals = row
     if intervals:
         (a, b), (c, d) = intervals[0]
         quality, diversity = (quality, a, b), (diversity, c, d)
-    return Point(str(label), math.nan if scale is None else float(scale), _interval(quality), _interval(diversity))
+    return Point(
+        str(label),
+        math.nan if scale is None else read("scale", scale, Number()),
+        _interval(quality),
+        _interval(diversity),
+    )
 
 
 def _interval(value: Any) -> Interval:
@@ -166,7 +174,9 @@ def _interval(value: Any) -> Interval:
         return Interval(float(value), math.nan, math.nan, 0)
     parts = value if isinstance(value, Sequence) else [_field(value, name) for name in ("value", "low", "high")]
     if len(parts) != 3 or any(not isinstance(part, int | float | np.number) for part in parts):
-        raise CallError(f"{value!r} is no estimate: give a number, (value, low, high), or a dict with these names.")
+        raise CallError(
+            f"{shown(value)} is no estimate: give a number, (value, low, high), or a dict with these names."
+        )
     return Interval(float(parts[0]), float(parts[1]), float(parts[2]), 0)
 
 

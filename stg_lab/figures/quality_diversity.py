@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab import palette
+from stg_lab.errors import CallError
 from stg_lab.figures.points import Point, defaults, points_of, real_of
 from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, inches, print_style
+from stg_lab.given import Number, Several, shown, takes
 from stg_lab.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ MARKERS = "osD^vPX"
 Curves = dict[str, list[Point]]
 
 
+@takes(real=Several(Number(), lone=False))
 def quality_diversity(
     points: Any,
     *,
@@ -80,6 +83,8 @@ def quality_diversity(
     quality, diversity = (
         given or standard for given, standard in zip((quality, diversity), defaults(points), strict=True)
     )
+    if real is not None and len(real) != 2:
+        raise CallError(f"real is (quality, diversity) of real videos, got {shown(real)}.")
     real = real or real_of(points, str(quality), str(diversity))
     curves: Curves = {}
     for point in found:

@@ -12,6 +12,7 @@ from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import Source, caption, check_place, decoded, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.figures.varied import labels_of, method, recorded_scale, varied, with_scale
+from stg_lab.given import Number, Several, shown, takes
 from stg_lab.guidance import GUIDED, Guidance
 from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling import Run
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, np.ndarray]]
 
 
+@takes(scales=Several(Number(), lone=False, example="[0, 0.5, 1, 2]"))
 def scale_sweep(
     runs: Source | Name | Sequence[Source | Name] | Mapping[Any, Source | Name],
     *,
@@ -87,6 +89,8 @@ def _film(rows: Rows, title: str, frames: int | None) -> Film:
 def _sampled(
     runs: Sequence[Source | Name] | Mapping[Any, Source | Name], step: int | None, sample: int
 ) -> tuple[Rows, str]:
+    if isinstance(runs, bytes) or not isinstance(runs, Iterable):
+        raise CallError(f"a sweep needs two runs or recordings or more, got {shown(runs)}.")
     sources: list[Source] = [as_source(s) for s in (runs.values() if isinstance(runs, Mapping) else runs)]
     wrong = [type(s).__name__ for s in sources if not isinstance(s, Run | Recording)]
     if wrong or len(sources) < 2:
@@ -127,8 +131,6 @@ def _check_alike(recordings: list[Recording], sample: int) -> None:
 def _reweighted(source: Source, scales: list[float], vary: Any, step: int | None, sample: int) -> tuple[Rows, str]:
     recording = recording_of(source)
     step = check_place(recording, step, sample)
-    if not scales:
-        raise CallError("scales=[] shows nothing: give some, such as scales=[0, 0.5, 1, 2].")
     branch = varied(recording, vary)
     guidances = [with_scale(recording, branch, scale) for scale in scales]
     if np.isnan(recording.prediction(branch).isel(step=step, sample=sample).values).any():

@@ -13,8 +13,9 @@ from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
+from stg_lab.given import Text, takes
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number
-from stg_lab.recording import Name, Recording, as_source, recording_of
+from stg_lab.recording import BESIDE, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.sampling import Run
 from stg_lab.weak import described, parse
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@takes(spatial=Text(), temporal=Text(), baseline=BESIDE)
 def spatial_temporal(
     source: Run | Recording | Name,
     *,
@@ -103,7 +105,7 @@ def _rows(
         total, words = [*total, term], f"{words} +\u00a0{_weight(term)}\u00a0×\u00a0{axis}"
         rows.append((words, _guided(source, recording, total, step, sample)))
     if baseline is not None:
-        rows.append(("final video, CFG alone", final(baseline, sample)))
+        rows.append((f"final video, {baseline_text(baseline, recording)}", final(baseline, sample)))
     if recording.complete:
         rows.append((f"final video, {_acted(recording, pair)}", final(source, sample)))
     return rows

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stg_lab.errors import CallError, did_you_mean
+from stg_lab.files import written
+from stg_lab.given import Having, Refused, Several, shown, takes
+from stg_lab.given import Text as Word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +80,7 @@ def inches(width: Width) -> float:
         return float(width)
     known = ", ".join(f"{name!r} ({value:g} in)" for name, value in WIDTHS.items())
     hint = did_you_mean(width, WIDTHS) if isinstance(width, str) else ""
-    raise CallError(f"width={width!r} is no width: choose {known} or a number of inches from 2 to 20.{hint}")
+    raise CallError(f"width={shown(width)} is no width: choose {known} or a number of inches from 2 to 20.{hint}")
 
 
 @contextlib.contextmanager
@@ -127,6 +130,7 @@ class Sheet:
             )
 
 
+@takes(figure=Having(("savefig",), "a matplotlib figure"))
 def save(figure: Figure, stem: str | Path, *, formats: Sequence[str] = ("pdf", "png"), dpi: float = 300) -> list[Path]:
     """Write a figure as `stem.pdf` (vector, fonts embedded) and `stem.png`; the same input gives the same bytes.
 
@@ -141,16 +145,18 @@ def save(figure: Figure, stem: str | Path, *, formats: Sequence[str] = ("pdf", "
 
     Raises:
         CallError: a format that is none of these.
+        FileError: a file cannot be written; an older one is as it was.
     """
-    wrong = [f for f in formats if f not in METADATA]
-    if wrong or not formats:
-        raise CallError(f"formats={formats!r}: a figure can be saved as {', '.join(METADATA)}.")
+    try:
+        formats = Several(Word(tuple(METADATA)), lone=False).read(formats)
+    except Refused:
+        raise CallError(f"formats={shown(formats)}: a figure can be saved as {', '.join(METADATA)}.") from None
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]  # a dot in the stem stays
     with print_style():
         for path, kind in zip(paths, formats, strict=True):
-            figure.savefig(path, format=kind, dpi=dpi, metadata=METADATA[kind])
+            with written(path) as file:
+                figure.savefig(file, format=kind, dpi=dpi, metadata=METADATA[kind])
     return paths
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg
-from stg_lab.recording import Name, Recording, as_source, recording_of
+from stg_lab.recording import BESIDE, Name, Recording, as_source, baseline_text, recording_of
 from stg_lab.recording.scales import own_scale, scale_text
 from stg_lab.sampling import Run
 from stg_lab.weak import described
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@takes(baseline=BESIDE)
 def weak_model(
     source: Run | Recording | Name,
     *,
@@ -35,7 +37,7 @@ def weak_model(
 
     Args:
         source: a run, a recording, or the path or name of one, that holds a weak model.
-        baseline: the same call with CFG alone, for row (f). A run samples it when it is not given; a recording cannot, and
+        baseline: the same call with CFG alone, or without guidance, for row (f). A run samples it when it is not given; a recording cannot, and
             leaves the row out.
         step: which step, from 0; by default a third of the way, where shapes begin to stand.
         sample: which sample of the batch.
@@ -79,8 +81,7 @@ def _rows(
     if recording.weak:
         rows.append((f"guided: {recording.settings['guidance_text']}", one_step(source, GUIDED, step, sample)))
     if baseline is not None:
-        alone = f"CFG {scale_text(recording)} alone" if UNCOND in recording.branches else "no guidance"
-        rows.append((f"final video, {alone}", final(baseline, sample)))
+        rows.append((f"final video, {baseline_text(baseline, recording)}", final(baseline, sample)))
     if recording.complete:
         label = recording.settings["guidance_text"] if not recording.weak else "guided"
         rows.append((f"final video, {label}", final(source, sample)))

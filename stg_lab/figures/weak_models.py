@@ -10,6 +10,7 @@ from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.shown import caption, check_place, one_step
 from stg_lab.figures.style import Width, inches
+from stg_lab.given import takes
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.palette import colour
 from stg_lab.recording import Name, Recording, as_source, recording_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, np.ndarray, float]  # label, colour, clip (frame, height, width, 3), length of the guidance vector
 
 
+@takes()
 def weak_models(
     source: Run | Recording | Name,
     *,

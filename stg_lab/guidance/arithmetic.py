@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from stg_lab.errors import NoTermError
+from stg_lab.given import shown
 
 
 class Arithmetic:
@@ -50,6 +51,6 @@ def not_a_term(value: Any) -> NoTermError:
             "record it alone."
         )
     return NoTermError(
-        f"{value!r} is no term. Add up lab.CFG(scale), lab.STG(scale, weak) and lab.Probe(weak), for example "
+        f"{shown(value)} is no term. Add up lab.CFG(scale), lab.STG(scale, weak) and lab.Probe(weak), for example "
         "lab.CFG(4) + lab.STG(1, lab.skip([5]))."
     )

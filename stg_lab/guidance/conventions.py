@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Number, read, shown
 from stg_lab.guidance.scales import number
 from stg_lab.guidance.terms import CFG, STG
 from stg_lab.guidance.total import Guidance
@@ -34,9 +35,9 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
         GuidanceError: unknown convention, a scale for B or none for A and C, no CFG for B and C, or a weak model whose
             prompt is set or cannot be.
     """
-    if name not in CONVENTIONS:
+    if not isinstance(name, str) or name not in CONVENTIONS:
         raise GuidanceError(
-            f"convention {name!r} is unknown. Known: " + "; ".join(f"{k}: {v}" for k, v in CONVENTIONS.items())
+            f"convention {shown(name)} is unknown. Known: " + "; ".join(f"{k}: {v}" for k, v in CONVENTIONS.items())
         )
     if (scale is None) != (name == "B"):
         raise GuidanceError(
@@ -44,6 +45,9 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
             if name == "B"
             else f"convention {name} needs scale=..., the weight of its vector."
         )
+    STG(1, weak)  # tells what is no weak model
+    cfg = read("cfg", cfg, Number(), GuidanceError)
+    scale = None if scale is None else read("scale", scale, Number(), GuidanceError)
     if getattr(weak, "prompt", "caption") != "caption":
         raise GuidanceError(
             f"convention {name} itself says which prompt the weak pass carries; leave prompt= out of {weak}."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Number, Whole, read
 from stg_lab.guidance.scales import count, number
 
 
@@ -27,12 +28,15 @@ class Restart:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("t_min", "t_max"):
+            object.__setattr__(self, name, read(name, getattr(self, name), Number(endless=True), GuidanceError))
         if not 0 < self.t_min < self.t_max <= 1:
             raise GuidanceError(
                 "restart(t_min, t_max) takes shares of noise with 0 < t_min < t_max <= 1, where 1 is pure noise, "
                 f"got t_min={self.t_min}, t_max={self.t_max}."
             )
         object.__setattr__(self, "times", count("restart(times=K)", self.times, 1))
+        object.__setattr__(self, "seed", read("seed", self.seed, Whole(), GuidanceError))
 
     def interval(self, times: Sequence[float]) -> tuple[int, int]:
         """The steps to do again: first and one past the last.

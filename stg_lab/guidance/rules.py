@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Number, read, shown
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.scales import count
 from stg_lab.guidance.vectors import along_first_direction, clip_norm, norm, orthogonal, parallel
@@ -88,6 +89,8 @@ class APG(Rule):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("eta", "norm", "momentum"):
+            object.__setattr__(self, name, read(name, getattr(self, name), Number(endless=True), GuidanceError))
         if not self.norm > 0 or not math.isfinite(self.eta) or not -1 < self.momentum < 1:
             raise GuidanceError(
                 f"apg takes a finite eta, norm > 0 and -1 < momentum < 1, got eta={self.eta}, norm={self.norm}, "
@@ -157,6 +160,7 @@ class Magnitude(Rule):
     alpha: float = 8.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", read("alpha", self.alpha, Number(endless=True), GuidanceError))
         if not 0 <= self.alpha < math.inf:
             raise GuidanceError(f"magnitude(alpha) takes a finite number from 0, got {self.alpha}.")
 
@@ -186,7 +190,7 @@ class Part(Rule):
 
     def __post_init__(self) -> None:
         if self.which not in ("along_cfg", "beside_cfg"):
-            raise GuidanceError(f"part(which) takes 'along_cfg' or 'beside_cfg', got {self.which!r}.")
+            raise GuidanceError(f"part(which) takes 'along_cfg' or 'beside_cfg', got {shown(self.which)}.")
 
     def on_part(self, vector: Any, cfg: Any) -> Any:
         return (parallel if self.which == "along_cfg" else orthogonal)(vector, cfg)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.given import Number, read, shown
 from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import APG, Magnitude, Part, Rule, Tangential, ZeroStar
-from stg_lab.guidance.scales import number, schedule
+from stg_lab.guidance.scales import number, schedule, window
 
 if TYPE_CHECKING:
     from stg_lab.guidance.total import Guidance
@@ -67,16 +68,19 @@ class Term(Arithmetic):
         object.__setattr__(self, "scale", schedule(self.scale))
         for scale in self._known_scales():
             self._check_scale(scale)
+        for name in ("start", "stop"):
+            object.__setattr__(self, name, read(name, getattr(self, name), Number(endless=True), GuidanceError))
         if not 0 <= self.start < self.stop <= 1:
             raise GuidanceError(
                 "start and stop are shares of the steps with 0 <= start < stop <= 1, "
                 f"got start={self.start}, stop={self.stop}."
             )
         if self.sigma is not None:
-            low, high = (float(s) for s in self.sigma)
-            if not 0 <= low < high:
-                raise GuidanceError(f"sigma=(low, high) needs 0 <= low < high, got {self.sigma}.")
-            object.__setattr__(self, "sigma", (low, high))
+            object.__setattr__(self, "sigma", window(self.sigma))
+        if not isinstance(self.rules, tuple) or not all(isinstance(rule, Rule) for rule in self.rules):
+            raise GuidanceError(
+                f"rules are put on a term by its methods, got rules={shown(self.rules)}. Type for example lab.CFG(4).apg(eta=0)."
+            )
 
     def _known_scales(self) -> tuple[float, ...]:
         if callable(self.scale):
@@ -346,10 +350,10 @@ class STG(Term):
         if not hasattr(self.weak, "name"):
             kind = type(self).__name__
             example = f"{kind}(weak)" if kind == "Probe" else f"{kind}(scale, weak)"
-            raise GuidanceError(f"{example} needs a weak model such as lab.skip([5]), got {self.weak!r}.")
-        if self.reference not in REFERENCES:
+            raise GuidanceError(f"{example} needs a weak model such as lab.skip([5]), got {shown(self.weak)}.")
+        if not isinstance(self.reference, str) or self.reference not in REFERENCES:
             raise GuidanceError(
-                f"reference {self.reference!r} is unknown.{did_you_mean(self.reference, REFERENCES)} "
+                f"reference {shown(self.reference)} is unknown.{did_you_mean(self.reference, REFERENCES)} "
                 f"Known: {', '.join(REFERENCES)}."
             )
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import real, shown
 from stg_lab.guidance.arithmetic import Arithmetic, is_zero, not_a_term
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
@@ -99,11 +100,12 @@ class Guidance(Arithmetic):
             per: "sample", so that samples of a batch do not touch each other (diffusers), or "batch": one deviation for all
                 (the STGuidance repository).
         """
-        if not 0 <= phi <= 1:
-            raise GuidanceError(f"rescale(phi) takes 0 (off) to 1 (full), got {phi}.")
+        strength = real(phi)
+        if strength is None or not 0 <= strength <= 1:
+            raise GuidanceError(f"rescale(phi) takes 0 (off) to 1 (full), got {shown(phi)}.")
         if per not in ("sample", "batch"):
-            raise GuidanceError(f"rescale(per=...) takes 'sample' or 'batch', got {per!r}.")
-        return replace(self, phi=float(phi), per=per if phi else "sample")
+            raise GuidanceError(f"rescale(per=...) takes 'sample' or 'batch', got {shown(per)}.")
+        return replace(self, phi=float(strength), per=per if phi else "sample")
 
     def orthogonalize(self, *, loses: str = "temporal", per: str = "sample") -> Guidance:
         """Take from the temporal vector its part along the spatial one (paper, eq. 21 and Alg. 5).
@@ -121,7 +123,7 @@ class Guidance(Arithmetic):
         if loses not in ("temporal", "spatial") or per not in ("sample", "frame"):
             raise GuidanceError(
                 "orthogonalize takes loses='temporal' or 'spatial' and per='sample' or 'frame', "
-                f"got loses={loses!r}, per={per!r}."
+                f"got loses={shown(loses)}, per={shown(per)}."
             )
         return replace(self, orthogonalized=Orthogonal(loses, per))
 
@@ -307,4 +309,6 @@ def as_guidance(guidance: Guidance | Term | None) -> Guidance:
         return Guidance((guidance,))
     if isinstance(guidance, Guidance):
         return guidance
-    raise GuidanceError(f"guidance must be a sum such as lab.CFG(4) + lab.STG(1, lab.skip([5])), got {guidance!r}.")
+    raise GuidanceError(
+        f"guidance must be a sum such as lab.CFG(4) + lab.STG(1, lab.skip([5])), got {shown(guidance)}."
+    )

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.given import Kind, Number, Whole, read, shown
 from stg_lab.guidance import Guidance, Term, as_guidance
 from stg_lab.interop.comfyui import comfyui_settings, comfyui_text
 from stg_lab.interop.json_file import json_settings, json_text
 from stg_lab.interop.ltx import ltx_settings, ltx_text
+from stg_lab.interop.steps import falling
 from stg_lab.interop.to_diffusers import guider_settings, to_guider
 
 #: Name -> (what `export` returns, what `settings` returns, which of the arguments below it takes).
@@ -68,7 +70,15 @@ def settings(
 
 
 def _written(which: int, guidance: Guidance | Term, to: str, **given: Any) -> Any:
-    if to not in FORMATS:
-        raise GuidanceError(f"to={to!r} is unknown.{did_you_mean(str(to), FORMATS)} Known: {', '.join(FORMATS)}.")
+    if not isinstance(to, str) or to not in FORMATS:
+        raise GuidanceError(f"to={shown(to)} is unknown.{did_you_mean(to, FORMATS)} Known: {', '.join(FORMATS)}.")
+    if guidance is None:
+        raise GuidanceError(f"guidance is a sum or a term, got None. Type for example lab.export(lab.CFG(4), {to!r}).")
+    kinds: dict[str, Kind] = {"steps": Whole(1), "shift": Number()}
+    for name, kind in kinds.items():
+        if given[name] is not None:
+            given[name] = read(name, given[name], kind, GuidanceError)
+    if given["sigmas"] is not None:
+        given["sigmas"] = falling(given["sigmas"])
     *writers, takes = FORMATS[to]
     return writers[which](as_guidance(guidance), **{name: given[name] for name in takes})  # type: ignore[operator]

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import shown
 from stg_lab.guidance import CFG, Guidance, number
 from stg_lab.guidance import as_guidance as own_guidance
 from stg_lab.interop.from_skipping import read_auto, read_skipping, read_smoothed
@@ -88,7 +89,9 @@ def from_guider(guider: Any, *, steps: int | None = None, pipe: Any = None) -> G
     """
     name = type(guider).__name__
     if not is_guider(guider):
-        raise GuidanceError(f"from_guider takes a guider of diffusers such as SkipLayerGuidance(...), got {guider!r}.")
+        raise GuidanceError(
+            f"from_guider takes a guider of diffusers such as SkipLayerGuidance(...), got {shown(guider)}."
+        )
     if name not in READERS or not type(guider).__module__.startswith("diffusers."):
         why = WITHOUT_SUM.get(name, "is none of diffusers' own classes")
         raise GuidanceError(f"{name} {why}. Guiders that the lab takes: {', '.join(READERS)}.")

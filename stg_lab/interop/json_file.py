@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.given import Refused, place, shown
 from stg_lab.guidance import RULES, Guidance
 from stg_lab.guidance.total import TERMS
 from stg_lab.weak import parse
@@ -47,9 +48,9 @@ def from_json(source: str | Path) -> Guidance:
     """
     try:
         values = json.loads(_text(source))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise GuidanceError(
-            f"this is no JSON: {error}. lab.export(guidance, 'json') writes what lab.from_json reads."
+            f"this is no JSON: {error}, in {shown(source)}. lab.export(guidance, 'json') writes what lab.from_json reads."
         ) from None
     if not isinstance(values, dict) or "stg_lab" not in values or not isinstance(values.get("guidance"), dict):
         raise GuidanceError(
@@ -67,7 +68,7 @@ def from_json(source: str | Path) -> Guidance:
         return Guidance.from_dict(values["guidance"], parse)
     except GuidanceError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise GuidanceError(
             f"this guidance is damaged ({type(error).__name__}: {error}). As text it says: {values.get('text', 'nothing')}."
         ) from None
@@ -77,9 +78,9 @@ def _text(source: str | Path) -> str:
     if isinstance(source, str) and source.lstrip().startswith(("{", "[", '"')):
         return source
     try:
-        return Path(source).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise GuidanceError(f"{str(source)[:80]!r} is neither JSON nor a file that can be read ({error}).") from None
+        return place(source).read_text(encoding="utf-8")
+    except (OSError, ValueError, Refused) as error:
+        raise GuidanceError(f"{shown(source)} is neither JSON nor a file that can be read ({error}).") from None
 
 
 def _check_kinds(values: dict[str, Any]) -> None:

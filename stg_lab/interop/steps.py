@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from typing import cast
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Number, Refused, Several, shown
 from stg_lab.guidance import Guidance, Moment, Term
 from stg_lab.interop.parted import Parted, cannot, layer_skips, model_at
 from stg_lab.weak import Weak
@@ -49,14 +50,26 @@ def noise_levels(sigmas: Sequence[float] | None, tool: str, why: object) -> tupl
             f"{tool} chooses its settings by noise level, so the level at which each step of the run starts must be known for "
             f"{why}: lab.export(..., sigmas=[1.0, 0.98, ...]), for example recording.ds.sigma.values."
         )
-    levels = tuple(float(s) for s in sigmas)
+    return falling(sigmas)
+
+
+def falling(sigmas: Sequence[float]) -> tuple[float, ...]:
+    """Noise levels that fall and lie above 0.
+
+    Raises:
+        GuidanceError: they do not.
+    """
+    try:
+        levels = tuple(Several(Number(endless=True), lone=False).read(sigmas))
+    except Refused:
+        levels = ()
     if (
         not levels
         or not all(a > b for a, b in zip(levels, (*levels[1:], 0.0), strict=True))
         or not math.isfinite(levels[0])
     ):
         raise GuidanceError(
-            f"sigmas are the noise levels at which the steps start, falling and above 0, got {list(levels)}. Leave out the last "
+            f"sigmas are the noise levels at which the steps start, falling and above 0, got {shown(list(levels) or sigmas)}. Leave out the last "
             "one if it is 0: no step starts there."
         )
     return levels

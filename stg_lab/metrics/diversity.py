@@ -9,6 +9,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.given import shown
+from stg_lab.metrics.arrays import check_captions, numbers
 from stg_lab.metrics.pixels import Video, checked
 from stg_lab.metrics.sets import distances
 
@@ -26,10 +28,10 @@ def feature_diversity(features: Float[ndarray, "clip d"], captions: Sequence[str
     Raises:
         MetricError: not one caption a clip, or no caption has two clips.
     """
-    x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) != len(captions):
-        raise MetricError(f"features {x.shape} need one caption a clip, got {len(captions)}.")
-    names = np.asarray(captions)
+    x = numbers("features are", features, "(clip, feature)").astype(np.float64)
+    if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
+        raise MetricError(f"features are finite numbers of shape (clip, feature), got {shown(features)}.")
+    names = np.asarray(check_captions(captions, len(x)))
     out = np.full(len(x), np.nan)
     for name in np.unique(names):
         group = np.flatnonzero(names == name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.files import written
+from stg_lab.given import Of, Place, Several, takes
 from stg_lab.metrics import diversity, sets
 from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
 from stg_lab.metrics.measure import Measured, finite, measure
@@ -60,6 +63,7 @@ class Table:
             rows.append((row.metric, str(row.value), *middle, str(row.value.count), better))
         return "\n".join([aligned(rows), *(f"left out: {reason}" for reason in self.left_out)])
 
+    @takes(MetricError)
     def save(self, path: str | Path) -> None:
         """Write the table; every interval as its value, low, high and count.
 
@@ -68,8 +72,11 @@ class Table:
         """
         path = Path(path)
         check_out(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".json":
+        with written(path) as file:
+            self._write(file, path.suffix)
+
+    def _write(self, path: Path, suffix: str) -> None:
+        if suffix == ".json":
             facts = {"clips": self.clips, "reference_clips": self.reference_clips, "left_out": self.left_out}
             rows = [{k: v and _plain(v) if k != "metric" else v for k, v in vars(row).items()} for row in self.rows]
             path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
@@ -84,6 +91,19 @@ class Table:
                 writer.writerow([row.metric, *(p.get(k, "") for p in parts for k in ends)])
 
 
+class Places:
+    """One place of videos, or a list of them, which may be empty; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> list[Path]:
+        if isinstance(value, list | tuple) and not value:
+            return []
+        found = Several(Place()).read(value)
+        return found if isinstance(found, list) else [found]
+
+
+PLACES = Places()
+
+
 def _plain(interval: Interval) -> dict[str, float | None]:
     """An interval for a file; bounds that a single clip leaves open are empty, since JSON has no NaN."""
     return {k: None if v != v else v for k, v in asdict(interval).items()}
@@ -95,6 +115,13 @@ def check_out(path: Path) -> None:
         raise MetricError(f"a table is saved as .csv or .json, not as {path.name!r}.")
 
 
+@takes(
+    MetricError,
+    videos=PLACES,
+    against=PLACES,
+    captions=Place(),
+    videomae=Of(str | os.PathLike, "a folder or a repository id"),
+)
 def evaluate(
     videos: Sequence[str | Path],
     *,

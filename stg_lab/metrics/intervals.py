@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.given import Flag, Number, Several, Whole, shown, takes
+from stg_lab.metrics.arrays import numbers
 
 RESAMPLES = 2000
 Statistic = Callable[[Int[ndarray, " clip"]], float]
@@ -36,6 +38,7 @@ class Interval:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
+@takes(MetricError, count=Whole(1), centred=Flag(), group=Whole(1), within=Several(Number(endless=True), lone=False))
 def bootstrap(
     of: Float[ndarray, " clip"] | Statistic,
     count: int | None = None,
@@ -63,12 +66,14 @@ def bootstrap(
     Raises:
         MetricError: no clips, values that are not finite, or a function without `count`, or a last group that is not whole.
     """
+    if len(within) != 2 or not within[0] < within[1]:
+        raise MetricError(f"within is (least, greatest), got {shown(within)}. Leave it out for no bounds.")
     if callable(of):
         if count is None:
             raise MetricError("bootstrap(function) needs count=..., the number of clips to draw from.")
         statistic, clips = of, count
     else:
-        values = np.asarray(of, np.float64)
+        values = numbers("bootstrap takes", of, "(clip,)").astype(np.float64)
         if values.ndim != 1 or not np.isfinite(values).all():
             raise MetricError(f"bootstrap needs one finite value a clip, got an array of shape {values.shape}.")
         statistic, clips = (lambda i: float(values[i].mean())), len(values)
@@ -98,7 +103,9 @@ def share(right: Bool[ndarray, " clip"]) -> Interval:
     """
     from scipy.stats import binomtest
 
-    values = np.asarray(right, np.float64)
+    right = np.asarray(right) if hasattr(right, "dtype") else right
+    flags = isinstance(right, np.ndarray) and right.dtype == bool
+    values = numbers("a share takes", np.asarray(right, np.uint8) if flags else right, "(clip,)").astype(np.float64)
     if values.ndim != 1 or not len(values) or not np.isin(values, (0, 1)).all():
         raise MetricError(f"a share needs one value a clip, 0 or 1, got an array of shape {values.shape}.")
     if len(values) == 1:
@@ -124,12 +131,13 @@ def paired_difference(
         return bootstrap(lambda i: a(i) - b(i), count, **options)
     if callable(a) or callable(b):
         raise MetricError("paired_difference needs two arrays or two functions, not one of each.")
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    x, y = (numbers("paired_difference takes", z, "(clip,)").astype(np.float64) for z in (a, b))
     if x.shape != y.shape:
         raise MetricError(f"paired values need equal shapes, one value a seed, got {x.shape} and {y.shape}.")
     return bootstrap(x - y, **options)
 
 
+@takes(MetricError)
 def difference(
     a: Float[ndarray, " clip"], b: Float[ndarray, " clip2"], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
@@ -140,7 +148,8 @@ def difference(
     """
     rng = np.random.default_rng(seed)
     means = []
-    for values in (np.asarray(a, np.float64), np.asarray(b, np.float64)):
+    for given in (a, b):
+        values = numbers("difference takes", given, "(clip,)").astype(np.float64)
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
             raise MetricError(f"a difference of means needs finite values, got an array of shape {values.shape}.")
         drawn = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)])

@@ -12,6 +12,8 @@ from numpy import ndarray
 from stg_lab.digits import judge, world
 from stg_lab.digits.captions import CaptionError, Label, parse
 from stg_lab.errors import MetricError
+from stg_lab.given import Text, takes
+from stg_lab.metrics.arrays import check_captions
 from stg_lab.metrics.motion import ink, ink_moments
 from stg_lab.metrics.pixels import Video, checked
 
@@ -53,10 +55,8 @@ def caption_probability(video: Video, captions: Sequence[str]) -> dict[str, Floa
 def _asked(video: Video, captions: Sequence[str]) -> tuple[Video, list[Label]]:
     """A video that the judge can read, and the labels of its captions."""
     x = checked(video, frames=judge.FEWEST_FRAMES)
-    if len(captions) != len(x):
-        raise MetricError(f"{len(x)} clips need as many captions, got {len(captions)}.")
     try:
-        return x, [parse(caption) for caption in captions]
+        return x, [parse(caption) for caption in check_captions(captions, len(x))]
     except CaptionError as error:
         raise MetricError(str(error)) from None
 
@@ -82,6 +82,7 @@ def texture_features(video: Video) -> Float[ndarray, "batch 128"]:
     return judge.textures(checked(video, frames=judge.FEWEST_FRAMES))
 
 
+@takes(MetricError, split=Text())
 def nearest_scan(video: Video, split: str = "train") -> tuple[Float[ndarray, " batch"], Int[ndarray, " batch"]]:
     """How much each clip's digit resembles the most similar scan of a split, and which scan that is: memorisation of scans.
 

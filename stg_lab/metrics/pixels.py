@@ -7,6 +7,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.given import shown
+from stg_lab.metrics.arrays import numbers
 
 Video = Float[ndarray, "batch frame height width 3"]
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
@@ -18,7 +20,7 @@ def checked(video: ndarray, *, frames: int = 1, side: int = 8) -> ndarray:
     Raises:
         MetricError: another shape, fewer than `frames` frames, sides below `side` pixels, or values outside [0, 1].
     """
-    x = np.asarray(video)
+    x = numbers("a metric takes videos of", video, "(batch, frame, height, width, 3)")
     if x.ndim != 5 or x.shape[-1] != 3 or 0 in x.shape:
         raise MetricError(f"a metric takes videos of shape (batch, frame, height, width, 3), got {x.shape}.")
     if x.shape[1] < frames or min(x.shape[2:4]) < side:
@@ -129,7 +131,9 @@ def latent_variance(latents: Float[ndarray, "batch channel frame y x"]) -> Float
     Raises:
         MetricError: not of shape `(batch, channel, frame, y, x)`.
     """
-    z = np.asarray(latents, np.float64)
+    z = numbers("latents are", latents, "(batch, channel, frame, y, x)").astype(np.float64)
     if z.ndim != 5 or 0 in z.shape:
         raise MetricError(f"latents need the shape (batch, channel, frame, y, x), got {z.shape}.")
+    if not np.isfinite(z).all():
+        raise MetricError(f"latents are finite, got {shown(latents)} with NaN or infinity in it.")
     return z.var((1, 2, 3, 4))

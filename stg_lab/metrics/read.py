@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import LabError, MetricError, did_you_mean
+from stg_lab.given import takes
 from stg_lab.recording.packed import SUFFIX as PACKED
 from stg_lab.recording.packed import recordings
 from stg_lab.shipped import data_folder
@@ -98,6 +99,7 @@ def clips(places: Sequence[str | Path]) -> Iterator[Clip]:
             yield Clip(str(path), _gif(path) if path.suffix.lower() == ".gif" else _film(path))
 
 
+@takes(MetricError)
 def read_video(path: str | Path) -> Float[ndarray, "batch frame height width 3"]:
     """One file's video or videos, float32 in [0, 1]; arrays and recordings may hold several, a film is one.
 

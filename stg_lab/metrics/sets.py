@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.given import takes
+from stg_lab.metrics.arrays import numbers
 
 K = 5  # neighbours, as in the experiments of Naeem et al. 2020
 
@@ -63,6 +65,7 @@ class FrechetTo:
         return max(float(shift @ shift + np.trace(covariance) + self.spread - 2 * overlap), 0.0)
 
 
+@takes(MetricError)
 def precision(
     features: Float[ndarray, "clip d"], reference: Float[ndarray, "clip2 d"], k: int = K
 ) -> Float[ndarray, " clip"]:
@@ -77,6 +80,7 @@ def precision(
     return (distances(x, y) <= radii(y, k)).any(1).astype(float)
 
 
+@takes(MetricError)
 def recall(
     features: Float[ndarray, "clip d"], reference: Float[ndarray, "clip2 d"], k: int = K
 ) -> Float[ndarray, " clip2"]:
@@ -87,6 +91,7 @@ def recall(
     return precision(reference, features, k)
 
 
+@takes(MetricError)
 def density(
     features: Float[ndarray, "clip d"], reference: Float[ndarray, "clip2 d"], k: int = K
 ) -> Float[ndarray, " clip"]:
@@ -99,6 +104,7 @@ def density(
     return (distances(x, y) <= radii(y, k)).sum(1) / k
 
 
+@takes(MetricError)
 def coverage(
     features: Float[ndarray, "clip d"], reference: Float[ndarray, "clip2 d"], k: int = K
 ) -> Float[ndarray, " clip2"]:
@@ -175,7 +181,7 @@ def _root(covariance: Float[ndarray, "d d"]) -> Float[ndarray, "d d"]:
 
 
 def _checked(features: ndarray, least: int) -> ndarray:
-    x = np.asarray(features, np.float64)
+    x = numbers("features are", features, "(clip, feature)").astype(np.float64)
     if x.ndim != 2 or len(x) < least:
         raise MetricError(f"features need the shape (clip, feature) with {least} clips or more, got {x.shape}.")
     finite: Bool[ndarray, "clip d"] = np.isfinite(x)

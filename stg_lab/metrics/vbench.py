@@ -23,6 +23,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError, did_you_mean
+from stg_lab.given import Place, takes
 
 #: Dimensions that VBench measures on videos of one's own.
 DIMENSIONS = (
@@ -48,6 +49,7 @@ VBench(device, "", out).evaluate(videos_path=folder, name="lab", dimension_list=
 """
 
 
+@takes(MetricError, folder=Place())
 def vbench_scores(
     folder: str | Path, dimensions: Sequence[str] = DIMENSIONS, *, python: str | Path | None = None
 ) -> dict[str, Float[ndarray, " video"]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from stg_lab import analysis, palette
 from stg_lab.analysis.sweep import SIGNED, check_score, check_step, column_name, columns, score_table, sweep_of
+from stg_lab.given import Text, takes
 from stg_lab.guidance.scores import SCORES
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@takes(score=Text())
 def layer_scores(
     sweep: xr.Dataset | str | Path, *, score: str = "sharpness_lost", step: int | None = None, height: int | None = None
 ) -> go.Figure:
@@ -73,6 +75,7 @@ def layer_scores(
     return figure
 
 
+@takes()
 def aligned_and_worse(sweep: xr.Dataset | str | Path, *, height: int = 440) -> go.Figure:
     """Each weak model of a sweep by how far it goes and how much sharpness it loses on the way; means over all states.
 

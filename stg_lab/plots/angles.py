@@ -10,8 +10,9 @@ import numpy as np
 from stg_lab import analysis, palette
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label, vector_names
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Text, takes
 from stg_lab.guidance import UNCOND
-from stg_lab.recording import Recording, Source, recording_of
+from stg_lab.recording import Recording, Source, check_number, recording_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,6 +22,7 @@ QUIET = "rgba(110, 118, 130, 0.9)"
 DASHES = ("solid", "dash", "dot")
 
 
+@takes(to=Text())
 def angles(recording: Source, *names: str, to: str | None = None, cosine: bool = False, height: int = 400) -> go.Figure:
     """The angle between every two guidance vectors at every step: mean over samples, and a band for their range.
 
@@ -69,6 +71,7 @@ def angles(recording: Source, *names: str, to: str | None = None, cosine: bool =
     return figure
 
 
+@takes(one=Text(), other=Text())
 def angle_map(
     recording: Source, one: str | None = None, other: str | None = None, *, sample: int = 0, height: int = 300
 ) -> go.Figure:
@@ -86,6 +89,7 @@ def angle_map(
     recording = recording_of(recording)
     import plotly.graph_objects as go
 
+    check_number("sample", sample, recording.ds.sizes["sample"])
     one, other = _pair(recording, one, other)
     found = analysis.angles(recording, one, other)
     data = found.frame_angle.sel(vector=one, other=other).isel(sample=sample).transpose("frame", "step")
@@ -108,6 +112,7 @@ def angle_map(
     return figure
 
 
+@takes(spatial=Text(), temporal=Text())
 def removed(
     recording: Source, spatial: str | None = None, temporal: str | None = None, *, height: int = 340
 ) -> go.Figure:
@@ -137,6 +142,7 @@ def removed(
     return figure
 
 
+@takes()
 def components(
     recording: Source, *names: str, sample: int | None = None, unit: bool = False, height: int = 520
 ) -> go.Figure:
@@ -252,7 +258,7 @@ def _band(
 def _path(figure: go.Figure, recording: Recording, name: str, path: np.ndarray, label: str, *, first: bool) -> None:
     steps = recording.ds.step.values
     said = [str(k) if k in (steps[0], steps[-1]) else "" for k in steps]
-    colour = palette.colour("cfg" if name == UNCOND else name, recording.branches)
+    colour = palette.vector_colour(name, recording.branches)
     figure.add_scatter(
         x=path[:, 0],
         y=path[:, 1],

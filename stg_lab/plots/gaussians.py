@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from stg_lab.gaussians import SWEPT
+from stg_lab.given import takes
 from stg_lab.palette import SERIES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+@takes(swept=SWEPT)
 def gaussian_scores(swept: xr.Dataset, *, height: int = 420) -> go.Figure:
     """Strays against modes kept, a path for each weak model, a point for each scale. Right and low is better.
 

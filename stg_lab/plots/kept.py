@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stg_lab import analysis
+from stg_lab.given import takes
 from stg_lab.guidance import GUIDED, UNCOND
 from stg_lab.palette import colour
 from stg_lab.recording import Source, recording_of
@@ -21,6 +22,7 @@ PANELS = (
 )
 
 
+@takes()
 def kept(recording: Source, *, cut: float = 4.0, height: int = 560) -> go.Figure:
     """What each weak model keeps of the conditional one-step prediction: a line for each, mean over samples.
 

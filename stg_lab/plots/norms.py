@@ -8,6 +8,7 @@ import numpy as np
 
 from stg_lab import analysis, palette
 from stg_lab.errors import RecordingError
+from stg_lab.given import takes
 from stg_lab.guidance import GUIDED, UNCOND
 from stg_lab.recording import Source, recording_of
 from stg_lab.weak import described
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+@takes()
 def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go.Figure:
     """How long each guidance vector is at every step: a line for the mean over samples, a band for their range.
 
@@ -37,7 +39,7 @@ def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go
     names = [str(v) for v in data.vector.values]
     for name in names:
         lines = data.sel(vector=name)
-        colour = palette.colour(name, names)
+        colour = palette.vector_colour(name, names)
         if lines.sizes["sample"] > 1:
             _band(figure, steps, lines.min("sample").values, lines.max("sample").values, colour)
         figure.add_scatter(
@@ -66,6 +68,7 @@ def norms(recording: Source, *, relative: bool = False, height: int = 380) -> go
     return figure
 
 
+@takes()
 def norm_map(recording: Source, *, sample: int = 0, height: int = 320) -> go.Figure:
     """How far each weak model is from the conditional prediction, step by step: a heat map, weak models as rows.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stg_lab.given import Having, takes
 from stg_lab.palette import SERIES
 from stg_lab.rating import Result
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 TICKS = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 3)]  # plotly's own crowd on a narrow axis
 
 
+@takes(result=Having(("strengths", "aspects"), "a result of lab.ratings(...) or rating.result()"))
 def strengths(result: Result, *, height: int | None = None) -> go.Figure:
     """Bradley-Terry strengths with 95 % intervals, on a logarithmic axis: a panel for each aspect, a row for each setting.
 

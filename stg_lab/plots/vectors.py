@@ -10,6 +10,7 @@ import xarray as xr
 from stg_lab import analysis, palette
 from stg_lab.analysis.vectors import ONTO
 from stg_lab.errors import CallError, RecordingError
+from stg_lab.given import Text, takes
 from stg_lab.guidance import GUIDED, UNCOND
 from stg_lab.recording import Source, recording_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DIRECTIONS = {"cond": "cond", "x0": "x0 of cond", "cfg": "CFG's vector"}
 
 
+@takes(over=Text())
 def vector_lengths(recording: Source, over: str = "frame", *, sample: int = 0, height: int = 300) -> go.Figure:
     """How long every guidance vector is in each frame or channel at every step: a heat map for each vector.
 
@@ -57,6 +59,7 @@ def vector_lengths(recording: Source, over: str = "frame", *, sample: int = 0, h
     return figure
 
 
+@takes(onto=Text())
 def vector_parts(recording: Source, onto: str = "x0", *, height: int = 360) -> go.Figure:
     """The parts of every guidance vector along a direction and orthogonal to it, over the steps; means over samples.
 
@@ -87,6 +90,7 @@ def vector_parts(recording: Source, onto: str = "x0", *, height: int = 360) -> g
     return figure
 
 
+@takes()
 def vector_spectra(recording: Source, *, step: int, sample: int = 0, height: int = 380) -> go.Figure:
     """Power spectra of every guidance vector at one step, over space and over time.
 
@@ -115,6 +119,7 @@ def vector_spectra(recording: Source, *, step: int, sample: int = 0, height: int
     return figure
 
 
+@takes()
 def vector_map(recording: Source, *, step: int, sample: int = 0, frames: int = 5, height: int = 0) -> go.Figure:
     """Where in the picture every guidance vector points at one step: rows are vectors, columns frames.
 
@@ -188,7 +193,11 @@ def _lines(figure: Any, values: xr.DataArray, x: np.ndarray, column: int, hover:
             legendgroup=name,
             showlegend=column == 1,
             mode="lines+markers",
-            line={"color": palette.colour(name, names), "width": 2.5, "dash": "dot" if name == GUIDED else "solid"},
+            line={
+                "color": palette.vector_colour(name, names),
+                "width": 2.5,
+                "dash": "dot" if name == GUIDED else "solid",
+            },
             marker={"size": 5},
             hovertemplate=f"{hover}<extra>{_label(name)}</extra>",
             row=1,

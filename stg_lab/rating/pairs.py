@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from stg_lab.errors import CallError
+from stg_lab.given import Refused, Several, Text, shown
 from stg_lab.rating.sources import Clips, Key
 
 #: What is asked of each pair, and in which words.
@@ -85,7 +86,13 @@ def check_aspects(aspects: Sequence[str]) -> tuple[str, ...]:
     Raises:
         CallError: none, or one that is not known.
     """
-    chosen = (aspects,) if isinstance(aspects, str) else tuple(dict.fromkeys(aspects))
+    try:
+        names = Several(Text()).read(aspects)
+    except Refused:
+        raise CallError(
+            f"aspects are some of {', '.join(map(repr, ASPECTS))}, got {shown(aspects) if aspects else 'none'}."
+        ) from None
+    chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     unknown = [name for name in chosen if name not in ASPECTS]
     if unknown or not chosen:
         raise CallError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from stg_lab.errors import CallError, RatingError
+from stg_lab.given import shown
 from stg_lab.metrics.intervals import Interval
 from stg_lab.metrics.table import aligned
 from stg_lab.rating.journal import Answer
@@ -138,7 +139,7 @@ def check_unit(by: str) -> str:
         CallError: neither "pair" nor "caption".
     """
     if by not in (PAIR, CAPTION):
-        raise CallError(f"by is 'pair' or 'caption', got {by!r}.")
+        raise CallError(f"by is 'pair' or 'caption', got {shown(by)}.")
     return by
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import CallError, RatingError
+from stg_lab.given import Place, Several, Text, Whole, shown, takes
+from stg_lab.given import read as read_typed
 from stg_lab.rating.journal import Answer, Head, Journal, read
 from stg_lab.rating.pairs import ANSWERS, ASPECTS, check_aspects, paired, without_partner
 from stg_lab.rating.result import PAIR, Result, check_unit
@@ -170,6 +172,7 @@ class Rating:
         return f"Rating({self.done} of {self.total} questions about {self.pairs} pairs of {len(self.settings)} settings{left_out})"
 
 
+@takes(by=Text())
 def ratings(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, by: str = PAIR) -> Result:
     """What several raters' files amount to together.
 
@@ -185,7 +188,8 @@ def ratings(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
         CallError: another unit.
     """
     check_unit(by)
-    given = [files] if isinstance(files, str | os.PathLike) else list(files)
+    read_files = read_typed("files", files, Several(Place()), RatingError, "lab.ratings('out/*.jsonl')")
+    given = read_files if isinstance(read_files, list) else [read_files]
     found = [path for one in given for path in sorted(glob.glob(os.fspath(one))) or [os.fspath(one)]]
     paths = {Path(path).resolve(): Path(path) for path in found}.values()
     if not paths:
@@ -205,15 +209,15 @@ def ratings(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
 def _rater(given: str | int | None) -> str:
     if given is None:
         return secrets.token_hex(3)
-    if not RATER.fullmatch(str(given)):
-        raise CallError(f"a rater is one letter or a number, so that no file holds a name: rater='1', got {given!r}.")
+    if not isinstance(given, str | int) or isinstance(given, bool) or not RATER.fullmatch(str(given)):
+        raise CallError(
+            f"a rater is one letter or a number, so that no file holds a name: rater='1', got {shown(given)}."
+        )
     return str(given)
 
 
 def _seed(given: int) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise CallError(f"seed is a whole number from 0, or None for one that is drawn, got {given!r}.")
-    return given
+    return read_typed("seed, where it is not drawn,", given, Whole(), example="seed=0")
 
 
 def _check_same(path: Path, head: Head, wanted: Head, *given: tuple[str, bool]) -> None:

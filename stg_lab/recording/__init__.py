@@ -7,11 +7,12 @@ from stg_lab.recording.ablation import ablation_preview, open_ablation
 from stg_lab.recording.background import BackgroundRecorder
 from stg_lab.recording.packed import pack, recordings
 from stg_lab.recording.reader import Recording, check_number, open_recording
-from stg_lab.recording.sources import Name, Source, as_source, recording_of
+from stg_lab.recording.sources import BESIDE, Name, Source, as_source, baseline_text, recording_of
 from stg_lab.recording.store import IncompleteRecordingWarning
 from stg_lab.recording.writer import Recorder
 
 __all__ = [
+    "BESIDE",
     "BackgroundRecorder",
     "IncompleteRecordingWarning",
     "Name",
@@ -20,6 +21,7 @@ __all__ = [
     "Source",
     "ablation_preview",
     "as_source",
+    "baseline_text",
     "check_number",
     "open_ablation",
     "open_recording",

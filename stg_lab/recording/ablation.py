@@ -11,16 +11,16 @@ import numpy as np
 
 from stg_lab.guidance.scores import SCORES
 from stg_lab.preview import Preview
-from stg_lab.recording.layout import LATENT_DIMS
+from stg_lab.recording.layout import LATENT_DIMS, SWEEP_FORMAT, SWEEP_MARK
 from stg_lab.recording.packed import place
 from stg_lab.recording.previews import packed_preview, preview_of, unpacked_preview
 from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
+from stg_lab.recording.successor import recover
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT = 1  # raised when an older reader could no longer make sense of an ablation
-MARK = "stg_lab_ablation"  # root attribute that holds FORMAT
+FORMAT, MARK = SWEEP_FORMAT, SWEEP_MARK
 MODEL = ("layer", "part", "axis")  # what tells the weak models of a sweep apart
 #: Values of the array "made", which says what became of each weak pass of each run and step.
 MISSING, MADE, NOTHING_CHANGED, REFUSED = range(4)
@@ -49,6 +49,7 @@ def open_ablation(path: str | Path, *, keep: Any = None) -> xr.Dataset:
         RecordingError: nothing there, not an ablation of the lab, damaged, or written by a newer version.
     """
     path, keep = place(path, keep)
+    recover(path)
     with opening(path, "an ablation", MARK, "lab.ablate"):
         ds = _read(path, keep)
     if not ds.attrs["complete"]:
@@ -78,7 +79,7 @@ def ablation_preview(ds: xr.Dataset) -> Preview | None:
 
 
 def _read(path: Path, keep: Any) -> xr.Dataset:
-    raw = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=_due)
+    raw, _ = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=_due)
     for coordinate in raw.coords.values():  # small, and looked up all the time
         coordinate.load()
     made = raw.made.load()
@@ -113,12 +114,12 @@ def _reasons(raw: xr.Dataset) -> xr.DataArray:
     return why.assign_attrs(long_name="why there is no such weak model")
 
 
-def _due(raw: xr.Dataset) -> Iterator[str]:
+def _due(raw: xr.Dataset) -> Iterator[tuple[str, str]]:
     """The files of every chunk that the writer counted."""
     made, tail = raw.made.values, ".0" * len(LATENT_DIMS)
     for run, step, *index in np.argwhere((made == MADE) | (made == NOTHING_CHANGED)):
         model = ".".join(map(str, (step, *index)))
-        yield f"scores/c.{model}.0.{run}"
-        yield f"x0_cond/c.{step}.{run}{tail}"
+        yield "scores", f"c.{model}.0.{run}"
+        yield "x0_cond", f"c.{step}.{run}{tail}"
         if "x0" in raw:
-            yield f"x0/c.{model}.{run}{tail}"
+            yield "x0", f"c.{model}.{run}{tail}"

@@ -18,11 +18,15 @@ from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.guidance.scores import SCORES
 from stg_lab.preview import Preview
 from stg_lab.recording.ablation import FORMAT, MARK, MISSING, MODEL, is_ablation
-from stg_lab.recording.chunks import ChunkFiles, Planned, chunk_files, lay_out
+from stg_lab.recording.chunks import ChunkFiles, chunk_files, lay_out
+from stg_lab.recording.claim import claimed
+from stg_lab.recording.documents import array_sums, read_documents, write_root
 from stg_lab.recording.layout import ID, LATENT_DIMS, PREVIEW
-from stg_lab.recording.previews import preview_arrays
-from stg_lab.recording.successor import Successor
-from stg_lab.recording.writer import add_preview, free_bytes, size_text
+from stg_lab.recording.planned import Planned
+from stg_lab.recording.previews import add_preview, preview_arrays
+from stg_lab.recording.store import opening
+from stg_lab.recording.successor import Successor, recover
+from stg_lab.recording.writer import free_bytes, size_text
 
 Index = tuple[int, int, int]  # of a weak model, by layer, part and axis
 
@@ -86,19 +90,22 @@ class AblationStore:
     def __init__(self, path: str | Path, layout: Layout, *, overwrite: bool = False) -> None:
         self.path, self.layout = Path(path).absolute(), layout
         self._arrays: dict[str, ChunkFiles] = {}
-        there = self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
-        if there and not is_ablation(self.path):
-            raise RecordingExistsError(
-                f"{self.path} exists and is not an ablation of the lab; it is left alone. Choose another name."
-            )
-        self._successor = Successor(self.path, there and overwrite)
-        if there and not overwrite:
+        recover(self.path)
+        if is_ablation(self.path) and not overwrite:
+            self._successor = Successor.there(self.path)
+            self._resume()
+        else:
+            self._successor = claimed(self.path, overwrite, MARK, "an ablation")
+        self.made = self._made() if self.started else np.full(self._made_shape, MISSING, np.int8)
+
+    def _resume(self) -> None:
+        """Go on with the sweep that is there."""
+        with opening(self.path, "an ablation", MARK, "lab.ablate"):
             self._check_same()
-            self._arrays = chunk_files(self.path)
-            # A sweep from before there were previews has none.
-            if layout.preview is not None and f"{PREVIEW}rest" not in self._arrays:
-                add_preview(self.path, layout.preview)
-        self.made = self._zarr("made")[...] if self.started else np.full(self._made_shape, MISSING, np.int8)
+            self._arrays = chunk_files(self.path, MARK, FORMAT)
+        # A sweep from before there were previews has none.
+        if self.layout.preview is not None and f"{PREVIEW}rest" not in self._arrays:
+            add_preview(self.path, self.layout.preview, MARK, FORMAT)
 
     @property
     def started(self) -> bool:
@@ -126,7 +133,7 @@ class AblationStore:
             RecordingError: the disk will not hold it, or the sizes are not those of the sweep that is resumed.
         """
         if self.started:
-            there = self._zarr("x0_cond").shape[2:]
+            there = self._arrays["x0_cond"].plan.shape[2:]
             if there != tuple(shape[1:]):
                 raise RecordingError(
                     f"{self.path} holds latents {there}, and this run has {shape[1:]}. Choose a new name."
@@ -140,8 +147,11 @@ class AblationStore:
             "arguments": dict(self.layout.arguments),
             "settings": dict(self.layout.settings),
         }
-        with self._explained():
-            self._arrays = lay_out(self._successor.place, plan, attributes)
+        with self._explained(), self._successor.laying_out() as place:
+            arrays = lay_out(place, plan, attributes)
+        for files in arrays.values():
+            files.moved(self._successor.place)
+        self._arrays = arrays
 
     def write_state(
         self, run: int, step: int, timestep: float, sigma: float, x0: Mapping[str, np.ndarray | None]
@@ -160,8 +170,15 @@ class AblationStore:
 
     def x0_cond(self, run: int, step: int) -> np.ndarray | None:
         """What was kept by `write_state`, if it was."""
-        samples = slice(run * self.layout.batch, (run + 1) * self.layout.batch)
-        x0 = self._zarr("x0_cond")[step, samples].astype(np.float32)
+        try:
+            x0 = self._arrays["x0_cond"].read(step, run)[0].astype(np.float32)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RecordingError(
+                f"{self.path} is damaged: x0_cond of run {run} and step {step} cannot be read ({error}). Begin anew with "
+                "overwrite=True."
+            ) from error
         return None if np.isnan(x0).all() else x0
 
     def write(
@@ -191,11 +208,12 @@ class AblationStore:
 
     def note(self, specification: str, why: str) -> None:
         """Keep why a weak model could not be run."""
-        import zarr
-
-        attributes = zarr.open_group(self._successor.place, mode="r+", use_consolidated=False).attrs
-        refused: Any = attributes.get("refused", {})
-        attributes["refused"] = {**refused, specification: why}
+        with self._explained():
+            found = read_documents(self._successor.place, MARK, FORMAT)
+            refused = {**found.attributes.get("refused", {}), specification: why}
+            write_root(
+                self._successor.place, {**found.attributes, "refused": refused}, array_sums(self._successor.place)
+            )
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -206,10 +224,13 @@ class AblationStore:
             kept = " The earlier ablation there is as it was." if self._successor.replacing else ""
             raise RecordingError(f"{self.path} could not be written: {error.strerror or error}.{kept}") from error
 
-    def _zarr(self, name: str) -> Any:
-        import zarr
-
-        return zarr.open_array(self._successor.place / name, mode="r")
+    def _made(self) -> np.ndarray:
+        """What became of each weak pass, as it lies on disk."""
+        made = np.full(self._made_shape, MISSING, np.int8)
+        for index in np.ndindex(self._made_shape[:2]):
+            with contextlib.suppress(FileNotFoundError):  # nothing of this state was made
+                made[index] = self._arrays["made"].read(*index)[0, 0]
+        return made
 
     @property
     def _made_shape(self) -> tuple[int, ...]:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import RecordingError, RecordingExistsError, did_you_mean
+from stg_lab.files import written
+from stg_lab.given import Place, read, shown, takes
+from stg_lab.recording.layout import is_ours
+from stg_lab.recording.own_folder import OwnFolder
+from stg_lab.recording.unpack import unpack
 from stg_lab.shipped import data_folder
 
 SUFFIX = ".zarr.zip"
 
 
-class Unpacked:
-    """A packed recording's files in a temporary folder, which goes when nothing refers to this object any more."""
+class Unpacked(OwnFolder):
+    """A packed recording's files in a temporary folder, which goes when nothing refers to this object any more.
+
+    Raises:
+        RecordingError: the file is damaged, or holds what no recording does.
+    """
 
     def __init__(self, file: Path) -> None:
-        folder = tempfile.mkdtemp(prefix="stg_lab-")
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.path = Path(folder) / file.name.removesuffix(".zip")
-        try:
-            with zipfile.ZipFile(file) as packed:
-                packed.extractall(self.path)  # never outside of it, whatever the names in the file
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise RecordingError(f"{file} is damaged and cannot be unpacked: {error}.") from None
+        super().__init__()
+        self.path = Path(self.folder) / file.name.removesuffix(".zip")
+        unpack(file, self.path)
 
 
 def recordings() -> list[str]:
@@ -49,7 +50,7 @@ def as_text(path: Any) -> str:
     elif hasattr(path, "ds") or hasattr(path, "dims"):
         hint = "It is open already."
     raise RecordingError(
-        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}. {hint}"
+        f"what is opened is a folder, a packed file or a name that ships, got {type(path).__name__}: {shown(path)}. {hint}"
     )
 
 
@@ -71,13 +72,14 @@ def place(path: str | os.PathLike[str], keep: Any = None) -> tuple[Path, Any]:
             f"there is no recording at {text}, and none of that name ships.{did_you_mean(text, recordings())} "
             f"Shipped: {', '.join(recordings()) or 'none found'}. Make one with lab.sample(..., record='{text}.zarr')."
         )
-    path = Path(path).absolute()
-    if path.suffix != ".zip" or not path.is_file():
-        return path, keep
-    unpacked = Unpacked(path)
+    found: Path = read("what is opened", path, Place(), RecordingError).absolute()
+    if found.suffix != ".zip" or not found.is_file():
+        return found, keep
+    unpacked = Unpacked(found)
     return unpacked.path, (unpacked, keep)
 
 
+@takes(RecordingError, folder=Place())
 def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Pack the folder of a recording or sweep into one file; the same folder gives the same bytes.
 
@@ -88,6 +90,7 @@ def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwr
 
     Raises:
         RecordingError: there is no such folder, the name ends otherwise, or the file exists.
+        FileError: the file cannot be written; an older one is as it was.
     """
     folder, file = Path(folder), Path(file)
     if not (folder / "zarr.json").is_file():
@@ -96,12 +99,12 @@ def pack(folder: str | os.PathLike[str], file: str | os.PathLike[str], *, overwr
         raise RecordingError(f"a packed recording ends in {SUFFIX}, got {file.name!r}. Type '{file.stem}{SUFFIX}'.")
     if file.exists() and not overwrite:
         raise RecordingExistsError(f"{file} exists. Pass overwrite=True to replace it.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+    with written(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for one in sorted(p for p in folder.rglob("*") if p.is_file()):
-            entry = zipfile.ZipInfo(one.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
+            name = one.relative_to(folder).as_posix()
+            if not is_ours(name) or name.endswith(".partial"):
+                continue  # a note that somebody put there
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             packed.writestr(entry, one.read_bytes())
-    os.replace(partial, file)
     return file

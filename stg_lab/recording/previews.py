@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stg_lab.errors import RecordingError
 from stg_lab.preview import Preview
-from stg_lab.recording.chunks import Planned
+from stg_lab.recording.chunks import replace_arrays
 from stg_lab.recording.layout import PREVIEW
+from stg_lab.recording.planned import Planned
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,13 +26,43 @@ def preview_arrays(preview: Preview | None) -> dict[str, Planned]:
     }
 
 
+def add_preview(path: Path, preview: Preview, mark: str, newest: int) -> None:
+    """Keep a preview with a store that was written without one, or replace it: whole, or not at all.
+
+    Args:
+        mark, newest: as for `read_documents`.
+
+    Raises:
+        RecordingError: the store cannot be written to.
+    """
+    try:
+        replace_arrays(path, PREVIEW, preview_arrays(preview), mark, newest)
+    except RecordingError:
+        raise
+    except OSError as error:
+        raise RecordingError(f"the preview could not be kept in {path}: {error.strerror or error}.") from error
+
+
 def preview_of(ds: xr.Dataset) -> Preview | None:
-    """The preview among the arrays of a store; None where it has none."""
-    if PREVIEW + "rest" not in ds:
+    """The preview among the arrays of a store; None where it has none, or one that was cut off while it was written.
+
+    Raises:
+        ValueError: its arrays do not fit together.
+    """
+    values: dict[str, Any] = {
+        name: ds[PREVIEW + name].values for name in Preview.__dataclass_fields__ if PREVIEW + name in ds
+    }
+    if Preview.__dataclass_fields__.keys() - values.keys() - {"r2"}:  # r2 came later
         return None
-    there = [name for name in Preview.__dataclass_fields__ if PREVIEW + name in ds]  # r2 came later
-    values: dict[str, Any] = {name: ds[PREVIEW + name].values for name in there}
-    return Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+    preview = Preview(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+    block = 3 * preview.spatial**2
+    for rows, matrix, bias in (
+        (block, preview.first, preview.first_bias),
+        (block * preview.temporal, preview.rest, preview.rest_bias),
+    ):
+        if np.shape(matrix)[:1] != (rows,) or np.ndim(matrix) != 2 or np.shape(bias) != (rows,):
+            raise ValueError("the arrays of its preview do not fit together")
+    return preview
 
 
 def packed_preview(preview: Preview) -> dict[str, xr.DataArray]:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
+from stg_lab.given import Text, Whole, read
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.half import predicted
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
 from stg_lab.recording.packed import as_text, place
-from stg_lab.recording.previews import preview_of
+from stg_lab.recording.previews import add_preview, preview_of
 from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
 from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
+from stg_lab.recording.successor import recover
 from stg_lab.recording.whole import due, progress
-from stg_lab.recording.writer import add_preview
 from stg_lab.x0 import OneStep, limit_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Recording:
             - `final (sample, channel, frame, y, x)`: the latents after the last step,
             - coordinates `timestep`, `sigma`, `guidance_scale` (the pipeline's own) and the coefficients of x0 for each step;
               `caption` and `seed` for each sample;
+              `edited`, 1 where a callback or the pipeline changed the latents after the step before;
               `run_step`, the step of the run, and `restart`, 0 but for the extra steps of Restart's round 1, 2, ...
             - the attribute `settings`, as JSON text, so that xarray's own exports take it along: `ds.to_netcdf(...)`, or
               `ds.astype("float32").to_netcdf(...)` of a float16 recording, since netCDF has no such numbers.
@@ -49,11 +51,13 @@ class Recording:
         complete: False when the run was cut off; then `ds` holds the whole steps.
         planned: how many steps the run was to have.
         record_dtype: "float32" or "float16", in which predictions were kept; see `lab.sample`.
+        checked: whether every file has a checksum that is tested when it is read. Recordings from before format 3 carry none.
         opened_from: what was given to `lab.open`, such as the name of a recording that ships; "" where a run made it.
     """
 
     record_dtype = "float32"
     opened_from = ""
+    checked = True
 
     def __init__(self, ds: xr.Dataset, path: Path, *, complete: bool, planned: int, preview: Preview | None) -> None:
         self.ds, self.path, self.complete, self.planned = ds, path, complete, planned
@@ -93,6 +97,7 @@ class Recording:
         Raises:
             GuidanceError: no such branch in this recording.
         """
+        branch = read("branch", branch, Text(), GuidanceError, "branch='cond'")
         if branch not in self.branches:
             raise GuidanceError(
                 f"no branch {branch!r} in this recording.{did_you_mean(branch, self.branches)} "
@@ -104,7 +109,8 @@ class Recording:
         """The one-step prediction at every step, `(step, sample, channel, frame, y, x)`, in latents, lazy.
 
         The model's own. Where the run's scheduler limits it before the step (DDIM with `clip_sample`, `thresholding`), the
-        attribute `limited_by_the_scheduler` says how.
+        attribute `limited_by_the_scheduler` says how. That of "guided" is NaN where it does not follow from what the pipeline
+        stepped with (coordinate `x0_guided`).
 
         Args:
             branch: name of a recorded branch, or any prediction like those, such as `rec.reweight(lab.CFG(6))`.
@@ -112,13 +118,15 @@ class Recording:
         Raises:
             GuidanceError: no such branch.
         """
-        prediction = self.prediction(branch) if isinstance(branch, str) else branch
+        prediction: xr.DataArray = branch if hasattr(branch, "dims") else self.prediction(branch)  # type: ignore[assignment, arg-type]
         # The coefficients are float32 so that the numbers equal those of a float32 sampler bit for bit.
         step = OneStep(self.ds.x0_sample.astype(np.float32), self.ds.x0_prediction.astype(np.float32))  # type: ignore[arg-type]
         dims = ("step", "sample", *LATENT_DIMS)
         x0 = step(self.ds.x_t.astype(np.float32), prediction).transpose(*dims)
+        if isinstance(branch, str) and branch == GUIDED:  # NaN where what was stepped with does not tell it
+            x0 = x0.where(self.ds.x0_guided == 1)
         limit = {"limited_by_the_scheduler": self.x0_limit} if self.x0_limit else {}
-        return x0.rename(f"x0 of {prediction.name if branch is prediction else branch}").assign_attrs(limit)
+        return x0.rename(f"x0 of {prediction.name if prediction is branch else branch}").assign_attrs(limit)
 
     @property
     def x0_limit(self) -> str:
@@ -205,6 +213,8 @@ class Recording:
             RecordingError: this recording has no preview of its latents, or it was cut off before the final video.
             GuidanceError: no such branch.
         """
+        if step is not None:
+            step = read("step", step, Whole(-self.steps), RecordingError)
         if branch is None:
             final = self.ds.final.values
             if not self.complete:
@@ -251,7 +261,7 @@ class Recording:
             self._preview = fit_preview(self.ds.final.values.astype(np.float32), np.asarray(video))
         except ValueError as error:
             raise RecordingError(str(error)) from None
-        add_preview(self.path, self._preview)
+        add_preview(self.path, self._preview, MARK, FORMAT)
         return self._preview
 
     def preview(self, latents: np.ndarray, *, clip: bool = True) -> np.ndarray:
@@ -274,6 +284,7 @@ class Recording:
 
     def __repr__(self) -> str:
         state = "" if self.complete else f", INCOMPLETE: cut off after {self.steps} of {self.planned} steps"
+        state += "" if self.checked else ", no checksums"
         return (
             f"Recording({self.path.name}: {self.steps} steps x {len(self.branches)} branches "
             f"[{', '.join(self.branches)}] x {self.ds.sizes['sample']} samples, {self.settings.get('guidance_text')}{state})"
@@ -291,6 +302,7 @@ class Recording:
             ),
             **({"x0": f"the model's own; the scheduler limits it ({self.x0_limit})"} if self.x0_limit else {}),
             "latents": " x ".join(f"{self.ds.sizes[d]} {d}" for d in LATENT_DIMS),
+            **({} if self.checked else {"checksums": "none: recorded by a version that wrote none"}),
             "opened from": self.opened_from or str(self.path),
         }
         cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
@@ -340,9 +352,10 @@ def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recordi
     """
     given = as_text(path)
     path, keep = place(path, keep)
+    recover(path)
     with opening(path, "a recording", MARK, "lab.sample"):
-        ds, whole, finished = _read(path, keep)
-    planned = ds.sizes["step"]
+        ds, whole, finished, planned, checked = _read(path, keep)
+        preview = preview_of(ds)
     if whole == 0:
         raise RecordingError(f"{path} holds no whole step: the run was cut off in the first one.")
     if not finished:
@@ -351,33 +364,35 @@ def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recordi
             IncompleteRecordingWarning,
             stacklevel=2,
         )
-    preview, dtype = preview_of(ds), ds.prediction.dtype.name
+    dtype = ds.prediction.dtype.name
     if ds[X0_KEPT].any():
         ds["prediction"] = predicted(ds.x0_sample, ds.x0_prediction, ds[X0_KEPT] == 1, ds.x_t, ds.prediction)
     ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
     ds.attrs["settings"] = json.dumps(ds.attrs["settings"])  # as text, since netCDF's attributes hold no dicts
-    recording = Recording(ds.isel(step=slice(0, whole)), path, complete=finished, planned=planned, preview=preview)
-    recording.record_dtype, recording.opened_from = dtype, given
+    recording = Recording(ds, path, complete=finished, planned=planned, preview=preview)
+    recording.record_dtype, recording.opened_from, recording.checked = dtype, given, checked
     return recording
 
 
-def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool]:
-    ds = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: due(path, ds))
-    whole, finished = progress(ds)
+def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool, int, bool]:
+    """The whole steps, how many they are, whether the run ended by itself, how many were planned, and whether all that is read
+    is tested against checksums."""
+    ds, checked = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: due(path, ds))
+    (whole, finished), planned = progress(path, ds), ds.sizes["step"]
+    ds = ds.isel(step=slice(0, whole))
     # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
     for name in ("x_t", "prediction", "final"):
         ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    steps = ds.sizes["step"]
     scale = ds.attrs["settings"].get("guidance_scale") or 1.0
     unsaid = {
-        "run_step": np.arange(steps, dtype=float),
+        "run_step": np.arange(whole, dtype=float),
         "noise": ds.sigma.values,
-        "guidance_scale": np.full(steps, float(scale)),
+        "guidance_scale": np.full(whole, float(scale)),
     }
     for name, otherwise in LATER_COORDS.items():
-        values = ds[name].values if name in ds else np.full(steps, otherwise)
+        values = ds[name].values if name in ds else np.full(whole, otherwise)
         ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)
     ds = ds.set_coords(list(LATER_COORDS))
     for coordinate in ds.coords.values():  # small, and looked up all the time
         coordinate.load()
-    return ds, whole, finished
+    return ds, whole, finished, planned, checked

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stg_lab.errors import CallError
+from stg_lab.errors import CallError, RecordingError
+from stg_lab.given import shown
+from stg_lab.guidance import UNCOND
 from stg_lab.recording.reader import Recording, open_recording
+from stg_lab.recording.scales import scale_text
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A run, recorded or not, a recording, or the path or name of one, which is opened; a kind of `stg_lab.given`."""
+
+    def read(self, value: Any) -> Any:
+        source = as_source(value)
+        if "video" not in dir(source):  # to ask for it would decode it
+            recording_of(source)
+        return source
+
+
+BESIDE = Beside()
 
 
 class Recorded(Protocol):
@@ -40,7 +58,27 @@ def recording_of(source: Any) -> Recording:
     recording = source if isinstance(source, Recording) else getattr(source, "recording", None)
     if not isinstance(recording, Recording):
         raise CallError(
-            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}. Type for example "
+            f"give a Run or a Recording, or the path or name of one, got {type(source).__name__}: {shown(source)}. Type for example "
             "lab.open('run.zarr')."
         )
     return recording
+
+
+def baseline_text(baseline: Any, recording: Recording) -> str:
+    """How the run beside a recorded one was guided, for people: "CFG 4 alone", "no guidance", or all its guidance where it has weak models.
+
+    Args:
+        baseline: a recording or a run. A run that was not recorded and has no weak model is taken for the same call without them.
+        recording: what it stands beside.
+    """
+    try:
+        own = recording_of(baseline)
+    except (CallError, RecordingError):
+        guidance = getattr(baseline, "guidance", None)
+        if guidance and guidance.weak:
+            return str(guidance)
+        own = recording
+    else:
+        if own.weak:
+            return own.settings["guidance_text"]
+    return f"CFG {scale_text(own)} alone" if UNCOND in own.branches else "no guidance"

@@ -11,7 +11,8 @@ import numpy as np
 
 from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
-from stg_lab.recording.chunks import ChunkFiles, Planned, lay_out
+from stg_lab.recording.chunks import ChunkFiles, lay_out
+from stg_lab.recording.claim import claimed, where
 from stg_lab.recording.half import keeps_x0, kept
 from stg_lab.recording.layout import (
     FORMAT,
@@ -19,14 +20,13 @@ from stg_lab.recording.layout import (
     LATENT_DIMS,
     LATER_COORDS,
     MARK,
-    PLAIN,
-    PREVIEW,
     PROGRESS,
     STEP_COORDS,
     X0_KEPT,
 )
+from stg_lab.recording.planned import Planned
 from stg_lab.recording.previews import preview_arrays
-from stg_lab.recording.successor import Successor
+from stg_lab.recording.store import has_mark
 from stg_lab.x0 import OneStep
 
 DTYPES = ("float32", "float16")
@@ -40,20 +40,21 @@ class Recorder:
         dtype: "float32" (exact), or "float16": half the size. Latents, predictions and x0 keep three digits there, whatever the
             model predicts (`half`).
         overwrite: replace an earlier recording there; anything that is no recording is never replaced. The earlier one stays
-            until the first step of the new one is on disk: the new one lies beside it up to then, and takes its place by two
-            renames.
+            until the first step of the new one is on disk: the new one lies beside it up to then, and takes its place in one
+            step (`successor`).
 
     Raises:
-        RecordingExistsError: the place is taken.
+        RecordingExistsError: the place is taken, or another run is writing there.
         RecordingError: the place cannot be written, or an unknown dtype.
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
-        self.path, self.dtype = Path(path).absolute(), known_dtype(dtype)
+        self.path, self.dtype = where(path), known_dtype(dtype)
         self.steps, self.written = 0, 0
         self._branches: tuple[str, ...] = ()
         self._arrays: dict[str, ChunkFiles] = {}
-        self._successor = Successor(self.path, _claim(self.path, overwrite))
+        self._levels: dict[str, np.ndarray] = {}
+        self._successor = claimed(self.path, overwrite, MARK, "a recording")
 
     def start(
         self,
@@ -81,9 +82,11 @@ class Recorder:
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
         plan = self._plan(shape, samples, preview)
-        with _explained(self, "laid out"):
-            mark = {MARK: FORMAT if self._half else PLAIN, ID: self._successor.id}
-            self._arrays = lay_out(self._successor.place, plan, {**mark, "settings": dict(settings)})
+        with _explained(self, "laid out"), self._successor.laying_out() as place:
+            arrays = lay_out(place, plan, {MARK: FORMAT, ID: self._successor.id, "settings": dict(settings)})
+        for files in arrays.values():
+            files.moved(self._successor.place)
+        self._arrays = arrays
 
     def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
         """Append one whole step.
@@ -108,16 +111,21 @@ class Recorder:
             for b, name in enumerate(self._branches):
                 prediction = predictions.get(name, np.nan)
                 self._arrays["prediction"].write(kept(step, x_t, prediction) if self._half else prediction, k, b)
-            for name in STEP_COORDS:
-                self._arrays[name].write(level[name], k)
-            for name, otherwise in LATER_COORDS.items():
-                self._arrays[name].write(level.get(name, otherwise), k)
+            for (
+                name,
+                values,
+            ) in self._levels.items():  # of all steps in one file, so that thousands of steps are opened at once
+                values[k] = level[name] if name in STEP_COORDS else level.get(name, LATER_COORDS[name])
+                self._arrays[name].write(values)
             self._arrays[PROGRESS].write([k + 1, 0])
+            if not self.replacing:
+                self.written += 1
             self._successor.take_place(self._arrays.values())
-        self.written += 1
+        self.written = k + 1
 
     def give_up(self) -> None:
-        """After the last write, whatever ended it: what was to replace an earlier recording goes where it has no whole step."""
+        """After the last write, whatever ended it: what was to replace an earlier recording goes where it has no whole step, and
+        the place is free for others."""
         self._successor.give_up()
 
     def finish(self, final: np.ndarray | None) -> None:
@@ -128,6 +136,7 @@ class Recorder:
             if final is not None:
                 self._arrays["final"].write(final)
             self._arrays[PROGRESS].write([self.written, int(self.written == self.steps)])
+        self._successor.give_up()
 
     @property
     def started(self) -> bool:
@@ -145,7 +154,7 @@ class Recorder:
     def _plan(self, shape: tuple[int, ...], samples: Mapping[str, list], preview: Preview | None) -> dict[str, Planned]:
         n, dims, nan = self.steps, ("sample", *LATENT_DIMS), float("nan")
         dtype, branches = self.dtype.name, len(self._branches)
-        level = Planned(("step",), (n,), "float64", chunks=(1,), fill=nan, coordinate=True)
+        self._levels = {name: np.full(n, nan) for name in (*STEP_COORDS, *LATER_COORDS)}
         return {
             "x_t": Planned(("step", *dims), (n, *shape), dtype, chunks=(1, *shape), fill=nan),
             "prediction": Planned(
@@ -155,7 +164,7 @@ class Recorder:
             PROGRESS: Planned.of("progress_field", np.zeros(2, np.int64), coordinate=False),
             "step": Planned.of("step", np.arange(n)),
             "branch": Planned.of("branch", np.array(self._branches, object)),
-            **dict.fromkeys((*STEP_COORDS, *LATER_COORDS), level),
+            **{name: Planned.of("step", values) for name, values in self._levels.items()},
             **{name: Planned.of("sample", values) for name, values in samples.items()},
             **preview_arrays(preview),
         }
@@ -208,47 +217,6 @@ def size_text(count: int) -> str:
     return f"{count / 1000**power:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}" if power else f"{count} B"
 
 
-def add_preview(path: Path, preview: Preview) -> None:
-    """Keep a preview with a recording that was written without one, or replace it.
-
-    Raises:
-        RecordingError: the recording cannot be written to.
-    """
-    import zarr
-
-    try:
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
-        for name, value in preview.to_dict().items():
-            array = np.asarray(value)
-            dims = [f"{PREVIEW}{name}_{i}" for i in range(array.ndim)]
-            group.create_array(PREVIEW + name, data=array, overwrite=True, dimension_names=dims)
-    except OSError as error:
-        raise RecordingError(f"the preview could not be kept in {path}: {error.strerror or error}.") from error
-
-
-def _claim(path: Path, overwrite: bool) -> bool:
-    """Check the place before anything is computed; returns whether an earlier recording is to be replaced."""
-    if not path.exists():
-        parent = next(p for p in path.absolute().parents if p.exists())
-        if not parent.is_dir():
-            raise RecordingError(f"{path} cannot be made: {parent} is a file, not a folder.")
-        return False
-    if path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
-        return False
-    from stg_lab.recording.reader import is_recording
-
-    if not is_recording(path):
-        raise RecordingExistsError(
-            f"{path} exists and is not a recording of the lab; it is left alone. Choose another name."
-        )
-    if not overwrite:
-        raise RecordingExistsError(
-            f"{path} already holds a recording. Choose another name, or pass overwrite=True to replace it."
-        )
-    return True
-
-
 class _explained:
     """Turn a failed write into one clear error that says what is kept."""
 
@@ -262,6 +230,11 @@ class _explained:
         if isinstance(error, OSError) and not isinstance(error, RecordingError):
             r = self._recorder
             kept = f"{r.written} whole steps are kept there; open them with lab.open({str(r.path)!r})."
+            if not r.written:
+                kept = "0 whole steps are kept there, so there is nothing to open."
+            elif not has_mark(r.path, MARK):
+                kept = f"The {r.written} whole steps that were written there are gone."
             if r.replacing:
                 kept = "The earlier recording there is as it was."
-            raise RecordingError(f"{r.path} could not be {self._what}: {error.strerror or error}. {kept}") from error
+            kind = RecordingExistsError if isinstance(error, FileExistsError) else RecordingError
+            raise kind(f"{r.path} could not be {self._what}: {error.strerror or error}. {kept}") from error

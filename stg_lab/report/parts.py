@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 from collections.abc import Iterable, Mapping
@@ -13,44 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab.guidance import number
 from stg_lab.report.sources import Item
-from stg_lab.widgets.base import SHARED, Explorer, asset
+from stg_lab.widgets.assets import SHARED, asset
+from stg_lab.widgets.base import Explorer
+from stg_lab.widgets.page import base64_of, document, explorer_data, script_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-#: Nothing may be asked of any network; only what stands in the file itself is shown and run.
-POLICY = (
-    "default-src 'none'; img-src data: blob:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
 PLOT_CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
 
 
 def page(title: str, sections: list[str], explorers: Iterable[Explorer] = ()) -> str:
     """The whole document; style and code of `explorers` are on it once."""
     shown = list(explorers)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{_static("report.css")}
-{_static("grid.css")}
-{_styles(shown)}
-</style>
-</head>
-<body>
-<main>
-{"".join(sections)}
-</main>
-{_codes(shown)}</body>
-</html>
-"""
+    style = "\n".join([_static("report.css"), _static("grid.css"), _styles(shown)])
+    return document(title, style, "".join(sections), _codes(shown))
 
 
 def section(id: str, heading: str, body: str, *, level: int = 2) -> str:
@@ -162,7 +138,7 @@ def videos(clips: Mapping[str, bytes], note: str = "") -> str:
     cards = "".join(
         f"<figure><figcaption>{escape(name)}</figcaption>"
         f"<video loop muted autoplay playsinline controls aria-label='{escape(name)}' "
-        f"src='data:video/mp4;base64,{_base64(clip)}'>This browser cannot play mp4; "
+        f"src='data:video/mp4;base64,{base64_of(clip)}'>This browser cannot play mp4; "
         "the explorer below shows the same frames as pictures.</video></figure>\n"
         for name, clip in clips.items()
     )
@@ -176,28 +152,7 @@ def paragraph(text: str) -> str:
 
 def explorer(widget: Explorer, id: str) -> str:
     """An explorer that is started when it is scrolled near; its code and style are the page's matter."""
-    return f"<div class='explorer' id='{id}' data-kind='{type(widget).__name__}'></div>\n{_data(widget, id)}"
-
-
-def alone(widget: Explorer, *, before: str = "", style: str = "") -> str:
-    """A page of one explorer and nothing else, without a kernel, in the element `explorer`.
-
-    Args:
-        before: JavaScript that runs before it is mounted.
-        style: CSS that comes before its own.
-    """
-    code = f"{widget._esm}\n{_static('explorer.js')}{before}\nmount('explorer');"
-    body = f"<div id='explorer'></div>\n{_data(widget, 'explorer')}<script type='module'>\n{code}\n</script>\n"
-    return page(type(widget).__name__, [f"<style>{style}{widget._css}</style>", body])
-
-
-def _data(widget: Explorer, id: str) -> str:
-    data = {
-        "values": {"view": widget.view, "problem": "", **widget.state},
-        "sheets": {name: _base64(png) for name, png in widget.sheets.items()},
-        "arrays": {name: _base64(numbers) for name, numbers in widget.arrays.items()},
-    }
-    return _json(data, id=f"{id}-data")
+    return f"<div class='explorer' id='{id}' data-kind='{type(widget).__name__}'></div>\n{explorer_data(widget, id)}"
 
 
 def _styles(explorers: list[Explorer]) -> str:
@@ -211,8 +166,8 @@ def _codes(explorers: list[Explorer]) -> str:
     """The shared modules, then each sort's own, each once, as data that `page.js` puts together."""
     shared = "\n".join(asset(f"{name}.js") for name in SHARED) + "\n"
     own = {type(explorer).__name__: str(explorer._esm).removeprefix(shared) for explorer in explorers}
-    code = {"before": shared, "own": own, "after": _static("explorer.js")}
-    return f"{_json(code, id='explorer-code')}<script type='module'>\n{_static('page.js')}</script>\n"
+    code = {"before": shared, "own": own, "after": asset("page_model.js")}
+    return f"{script_json(code, id='explorer-code')}<script type='module'>\n{_static('page.js')}</script>\n"
 
 
 def plots(figures: Mapping[str, Figure], first: int) -> str:
@@ -227,16 +182,16 @@ def plotly(figures: list[Figure]) -> str:
     """The figures themselves with one copy of plotly.js for all; "" for none."""
     if not figures:
         return ""
-    data = _json({"config": PLOT_CONFIG, "figures": [json.loads(str(f.to_json())) for f in figures]}, id="plot-data")
+    data = script_json(
+        {"config": PLOT_CONFIG, "figures": [json.loads(str(f.to_json())) for f in figures]}, id="plot-data"
+    )
     library = f"<script type='text/plain' id='plotly-js'>{_plotly_js()}</script>\n"
-    return f"{data}{library}<script type='module'>\n{_static('plots.js')}</script>\n"
+    return f"{data}{library}<script type='module'>\n{_static('plot_look.js')}{_static('plots.js')}</script>\n"
 
 
 def figure(png: bytes) -> str:
     """The figure for print."""
-    return (
-        f"<figure class='print'><img alt='The figure for print' src='data:image/png;base64,{_base64(png)}'></figure>\n"
-    )
+    return f"<figure class='print'><img alt='The figure for print' src='data:image/png;base64,{base64_of(png)}'></figure>\n"
 
 
 def settings(values: dict[str, Any]) -> str:
@@ -259,22 +214,12 @@ def panel(id: str, title: str, body: str) -> str:
     return f"<div class='panel' role='tabpanel' id='{id}' aria-labelledby='{id}-tab'>\n<h2>{escape(title)}</h2>\n{body}</div>\n"
 
 
-def _json(value: Any, *, id: str) -> str:
-    """Data for a script. `<` is written so that no text in it can end the element."""
-    text = json.dumps(value, default=str).replace("<", "\\u003c")
-    return f"<script type='application/json' id='{id}'>{text}</script>\n"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
 @cache
 def _plotly_js() -> str:
     """The library, packed: 2 MB on the page in place of 5."""
     from plotly.offline import get_plotlyjs
 
-    return _base64(gzip.compress(get_plotlyjs().encode(), 9, mtime=0))
+    return base64_of(gzip.compress(get_plotlyjs().encode(), 9, mtime=0))
 
 
 @cache

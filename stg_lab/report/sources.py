@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import CallError, RecordingError
+from stg_lab.given import shown
 from stg_lab.recording import Recording, open_ablation, open_recording
 from stg_lab.recording.ablation import is_ablation
 from stg_lab.recording.packed import place
@@ -81,7 +82,9 @@ def items(given: Any, *, baseline: Any = None) -> list[Item]:
     else:
         pairs = [("", given)]
     if not pairs:
-        raise CallError(f"a report needs at least one recording: give {WHAT}, or several in a list or dict.")
+        raise CallError(
+            f"a report needs at least one recording, got {shown(given)}: give {WHAT}, or several in a list or dict."
+        )
     found: list[Item] = []
     for title, one in pairs:
         item = _item(title, one)
@@ -109,7 +112,9 @@ def _item(title: str, one: Any) -> Item:
         return Item(title or "Sweep over layers", sweep=one)
     recording = one if isinstance(one, Recording) else getattr(one, "recording", None)
     if not isinstance(recording, Recording):
-        raise CallError(f"a report is made from {WHAT}; give a Run or a Recording, got {type(one).__name__}.")
+        raise CallError(
+            f"a report is made from {WHAT}; give a Run or a Recording, got {type(one).__name__}: {shown(one)}."
+        )
     return Item(title or named(recording.path), source=one)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab import plots as lab_plots
 from stg_lab.errors import CallError, LabError, RecordingError
+from stg_lab.files import written
+from stg_lab.given import shown, takes
+from stg_lab.recording import BESIDE
 from stg_lab.report import explorers, parts
 from stg_lab.report.grid import Grid
 from stg_lab.report.sources import Item, items
@@ -26,6 +29,7 @@ VIDEOS = 0.4  # of the page, at most
 TITLE = "What the weak model does"
 
 
+@takes()
 def report(
     recordings: Any,
     out: str | Path,
@@ -63,11 +67,21 @@ def report(
         CallError: nothing or something else was given, videos differ in size, `figure_png` is no PNG, or what cannot be
             left out is more than a page holds.
         RecordingError: a run was not recorded, or there is no recording at a path.
+        FileError: the page cannot be written; an older one is as it was.
 
-    >>> report(["first_light", "layers"], "out/report.html")  # doctest: +SKIP
+    >>> report(["repair_both", "layers"], "out/report.html")  # doctest: +SKIP
     """
-    if figure_png is not None and not figure_png.startswith(b"\x89PNG"):
-        raise CallError("figure_png must be the bytes of a PNG, for example Path('figure.png').read_bytes().")
+    out = Path(out)
+    if out.is_dir():
+        raise CallError(f"out={str(out)!r} is a folder. Name the file, for example {str(out / 'report.html')!r}.")
+    if isinstance(baseline, Mapping):
+        baseline = {title: BESIDE.read(one) for title, one in baseline.items()}
+    elif baseline is not None:
+        baseline = BESIDE.read(baseline)
+    if figure_png is not None and not (isinstance(figure_png, bytes) and figure_png.startswith(b"\x89PNG")):
+        raise CallError(
+            f"figure_png must be the bytes of a PNG, got {shown(figure_png)}. Type for example Path('figure.png').read_bytes()."
+        )
     given = items(recordings, baseline=baseline)
     if plots and len(given) > 1:
         raise CallError("plots are for a report of one recording; several have plots of their own.")
@@ -75,10 +89,9 @@ def report(
     page.add_videos({} if grids and videos is None else videos, baseline)
     page.add_plots(plots)
     text = page.written(LIMIT)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
-    return out
+    with written(out) as file:
+        file.write_text(text, encoding="utf-8")
+    return Path(out)
 
 
 def write_report(
@@ -173,8 +186,8 @@ class _Page:
         sections += [parts.section("overview", "The recordings", parts.overview(rows))]
         sections += [parts.tabs({id: item.title for id, item in rows.items()})]
         first = 0
-        for id, shown, figures in zip(ids, self.shown, self.plots, strict=True):
-            sections.append(parts.panel(id, shown.item.title, self._panel(f"{id}-", shown, figures, first)))
+        for id, panel, figures in zip(ids, self.shown, self.plots, strict=True):
+            sections.append(parts.panel(id, panel.item.title, self._panel(f"{id}-", panel, figures, first)))
             first += len(figures)
         if self.figure_png:
             sections.append(parts.section("figure", "Figure", parts.figure(self.figure_png)))

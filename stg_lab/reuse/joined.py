@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
+from stg_lab.undone import stacked
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import Hits, changed_modules, checked, plain_around, replaced_forward, uncompiled
 from stg_lab.weak.memory import chunked, with_rows
@@ -58,7 +59,7 @@ class _Rows:
                 for module in changed:
                     forwards.setdefault(module, {})[number] = module.forward
             hits.append(hit)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for module, given in forwards.items():
                 stack.enter_context(replaced_forward(module, self._sharing_out(given), {}, ""))
             yield hits, list(forwards)

@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
+from stg_lab.given import Flag, Of, read
 from stg_lab.reuse.joined import run_joined
+from stg_lab.undone import stacked
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import answered, changed_modules, is_compiled, one_of, own_call, run_weak, uncompiled
 from stg_lab.weak.memory import chunked, each_tensor, only_concerned
@@ -52,21 +55,28 @@ class Passes:
 
     def __post_init__(self) -> None:
         one_of("rows", self.rows, ROWS)
-        one_of("together", self.together, (True, False))
+        for name in ("reuse", "together"):
+            object.__setattr__(self, name, read(name, getattr(self, name), Flag(), GuidanceError))
 
     def own_rows(self, denoiser: nn.Module) -> bool:
         """Whether weak passes of a denoiser have only the rows that they are about."""
         return self.rows == "own" or (self.rows == "auto" and computes_exactly(denoiser))
 
 
+PASSES = Of(Passes, "None for what is best, or lab.Passes(...)")  # what `passes=` takes
+
+
 def computes_exactly(denoiser: nn.Module) -> bool:
     """Whether a module computes in float32 or wider all the way."""
-    weight = next(denoiser.parameters())
-    tf32 = weight.is_cuda and torch.get_float32_matmul_precision() != "highest"
+    weights = list(denoiser.parameters())
+    devices = {weight.device.type for weight in weights}
+    if "meta" in devices:  # offloaded one by one: they do not tell where they will be when they run
+        devices = devices - {"meta"} | {"cpu", "cuda"}
+    tf32 = "cuda" in devices and torch.get_float32_matmul_precision() != "highest"
     return (
-        weight.dtype in (torch.float32, torch.float64)
+        {weight.dtype for weight in weights} <= {torch.float32, torch.float64}
         and not tf32
-        and not torch.is_autocast_enabled(weight.device.type)
+        and not any(map(torch.is_autocast_enabled, devices))
     )
 
 
@@ -111,7 +121,7 @@ class Prefix:
     def kept(self) -> Iterator[None]:
         """Inside the `with`, calls of the denoiser fill `outputs`."""
         stages = self.at.family.stages(self.at.denoiser)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for number in self.wanted:
                 stack.enter_context(answered(stages[number], self._keeping(number, stages[number])))
             yield
@@ -171,7 +181,7 @@ class Prefix:
         family = self.at.family
         served = range(first - 1, first) if family.sequential and first else range(first)
         whole = all(n in self.outputs and _versions(self.outputs[n]) == self._versions[n] for n in served)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             # What was not kept, or written into since, is computed again.
             for number, stage in enumerate(family.stages(self.at.denoiser)[: first if whole else 0]):
                 answer = _giving(taken(self.outputs[number])) if number in served else _passing(family)

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, NothingChangedError, RecordingError
+from stg_lab.given import Flag, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.guidance.scores import distance, scores
 from stg_lab.recording import Recording
@@ -22,7 +23,7 @@ from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, open_abla
 from stg_lab.recording.ablation_store import AblationStore, Index, Layout
 from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
-from stg_lab.reuse import Passes, can_join
+from stg_lab.reuse import PASSES, Passes, can_join
 from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.settings import fingerprint, model_name, plain, versions
 from stg_lab.sampling.states import SAME_STATE, Runs, State, as_array
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@takes(passes=PASSES, step=None, seed=None, keep_x0=Flag())
 def ablate(
     pipe: Any,
     step: int | Sequence[int] | None = None,

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import functools
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stg_lab.errors import CallError, GuidanceError
+from stg_lab.errors import GuidanceError
+from stg_lab.given import takes
 from stg_lab.guidance import Guidance, Term
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.checks import check_weak
-from stg_lab.sampling.temporary import make_recorder
+from stg_lab.sampling.claim import claimed
+from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import tapped
+from stg_lab.undone import undone
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
-#: The thread that a pipeline samples in, and how many `attach`es it is inside of.
-_threads: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
+@takes(passes=PASSES)
 @contextlib.contextmanager
 def attach(
     pipe: Any,
@@ -56,7 +58,7 @@ def attach(
         GuidanceError, RecordingError, UnsupportedPipelineError: before the first weak pass; see their messages.
         CallError: another thread is sampling with this pipeline.
     """
-    with traced(Trace(pipe, guidance, None, settings, passes), record, record_dtype, overwrite) as trace:
+    with traced(Trace(pipe, guidance, settings, passes), record, record_dtype, overwrite) as trace:
         yield trace
 
 
@@ -65,45 +67,39 @@ def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite
     """Open the seams of a trace's pipeline for it, with a recorder; arguments and errors as for `attach`."""
     pipe = trace.pipe
     check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_at_work(pipe))
-        if trace.guidance.terms:
-            if pipe in _guided:
-                raise GuidanceError(
-                    "this pipeline is already inside a lab.attach with guidance. Add the terms up in one: "
-                    "lab.attach(pipe, guidance=a + b)."
-                )
-            _guided.add(pipe)
-            stack.callback(_guided.discard, pipe)
-        stack.callback(trace._weak.release)
-        trace.recorder, trace._keep = make_recorder(record, record_dtype, overwrite)
+    with claimed(pipe), _alone_in_guiding(trace), undone(functools.partial(_settle, trace)):
+        trace.reels = Reels(record, record_dtype, overwrite)
         with (
             telling(trace),
-            trace.recorder or contextlib.nullcontext(),
+            trace.reels,
             tapped(pipe, trace.family, trace),
             trace.around(),
         ):
             yield trace
+            trace.end()
 
 
 @contextlib.contextmanager
-def _at_work(pipe: Any) -> Iterator[None]:
-    """A pipeline and its scheduler have one state, so only one thread may sample with it at a time."""
-    here = threading.get_ident()
-    thread, depth = _threads.get(pipe, (here, 0))
-    if thread != here:
-        raise CallError(
-            "this pipeline is sampling in another thread now (a live run, or a fork explorer?). Wait until it is done, stop "
-            "it, or take a second one: lab.load(...)."
-        )
-    _threads[pipe] = here, depth + 1
-    try:
+def _alone_in_guiding(trace: Trace) -> Iterator[None]:
+    """Two guidances of one pipeline would each take the other's prediction for the pipeline's own."""
+    if not trace.guidance.terms:
         yield
-    finally:
-        if depth:
-            _threads[pipe] = here, depth
-        else:
-            del _threads[pipe]
+        return
+    if trace.pipe in _guided:
+        raise GuidanceError(
+            "this pipeline is already inside a lab.attach with guidance. Add the terms up in one: "
+            "lab.attach(pipe, guidance=a + b)."
+        )
+    with undone(functools.partial(_guided.discard, trace.pipe)):
+        _guided.add(trace.pipe)
+        yield
+
+
+def _settle(trace: Trace) -> None:
+    """Let go of what weak passes kept, and of the recorders' threads; after a recorder's own end that does nothing."""
+    trace._weak.release()
+    for recorder in trace.reels.all:
+        recorder.__exit__(None, GeneratorExit(), None)  # whatever failed has been told, or something else will be
 
 
 @contextlib.contextmanager
@@ -120,8 +116,8 @@ def telling(trace: Trace) -> Iterator[None]:
 def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
     if trace.recorder is None or not trace.recorder.written:
         return
-    if trace._keep is not None:
-        trace._keep.keep()
+    if trace.reels.keep is not None:
+        trace.reels.keep.keep()
     where = str(trace.recorder.path)
     told = f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r})."
     error.add_note(told)

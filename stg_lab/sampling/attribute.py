@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stg_lab.errors import CallError, GuidanceError
+from stg_lab.errors import GuidanceError
+from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.states import Runs, State, as_array
+from stg_lab.undone import stacked
 from stg_lab.weak import Pass
 from stg_lab.weak.attention import Attention, edited
 from stg_lab.weak.base import Hits, changed_modules, one_of, plain_around, replaced_forward, uncompiled
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 ALONG = ("cfg", "cond")
 
 
+@takes(step=None, seed=None, probes=Whole(0, 10_000))
 def attribute(
     pipe: Any,
     step: int | Sequence[int] | None = None,
@@ -85,8 +88,6 @@ def attribute(
             direction that the run does not have.
     """
     one_of("along", along, ALONG)
-    if not isinstance(probes, int) or isinstance(probes, bool) or probes < 0:
-        raise CallError(f"probes is a whole number from 0, got {probes!r}. Type for example probes=8.")
     given = call if prompt is None else {"prompt": prompt, **call}
     runs = Runs.plan(pipe, step, seed, guidance, state, given, of=attribute)
     models = skips(pipe, runs.family, layers, parts, ("joint",))
@@ -152,7 +153,7 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
     rows = len(at.prediction)
     gates = torch.ones(len(models), rows, device=at.prediction.device, requires_grad=True)
     module, hits = uncompiled(at.denoiser), Hits()
-    with contextlib.ExitStack() as stack:
+    with stacked() as stack:
         changed = stack.enter_context(changed_modules())
         for model, gate in zip(models, gates, strict=True):
             stack.enter_context(_gate(model, gate, at, hits))
@@ -170,7 +171,7 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
 def _gate(model: Skip, gate: Tensor, at: Pass, hits: Hits) -> Iterator[None]:
     """Inside the `with`, what a weak model skips is multiplied by a gate `(sample,)`."""
     part = "attention" if model.part in EDITS else ZEROED.get(model.part, "block")
-    with contextlib.ExitStack() as stack:
+    with stacked() as stack:
         for place, axis, module in model.sublayers(part, at.family, at.denoiser):
             where = f"{model.part} {place}"
             if model.part in EDITS:

@@ -11,9 +11,10 @@ from stg_lab.digits.captions import CaptionError, parse
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import Family
 from stg_lab.families.pixels import has_pixel_codec
+from stg_lab.given import shown
 from stg_lab.guidance import Guidance, number
 from stg_lab.sampling.checks import check_dynamic
-from stg_lab.sampling.values import check_names, check_values
+from stg_lab.sampling.values import check_inputs, check_names, read_values
 
 
 def pipeline_arguments(
@@ -27,8 +28,9 @@ def pipeline_arguments(
         GuidanceError: the CFG scale was said twice, differently, or would replace one that the pipeline changes on the way.
     """
     check_names(pipe, given)
-    call = {**family.defaults(pipe), **given}
-    check_values(pipe, call, seed)
+    call, seed = read_values(
+        pipe, {**{n: v for n, v in family.defaults(pipe).items() if accepts(pipe, n)}, **given}, seed
+    )
     family.check_call(pipe, call)
     if guidance is not None:
         _set_scale(pipe, family, guidance, call)
@@ -41,16 +43,33 @@ def pipeline_arguments(
         raise CallError(
             "both seed= and generator= were given; choose one. seed=s gives sample i a generator seeded s + i."
         )
-    if generator is None and "generator" in inspect.signature(pipe.__call__).parameters:
-        call["generator"] = [torch.Generator().manual_seed((seed or 0) + i) for i in range(batch)]
+    if generator is None and accepts(pipe, "generator"):
+        own = [torch.Generator().manual_seed((seed or 0) + i) for i in range(batch)]
+        call["generator"] = own if batch > 1 else own[0]  # the same noise, and some pipelines take no list
     elif isinstance(generator, list) and len(generator) != batch:
         raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
+    check_inputs(pipe, call)
     return call
+
+
+def accepts(pipe: Any, name: str) -> bool:
+    """Whether a pipeline's call takes an argument of this name."""
+    parameters = inspect.signature(pipe.__call__).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def stock_arguments(pipe: Any) -> dict[str, Any]:
     """What a call takes where nothing is given, by the pipeline's own signature."""
     return {name: parameter.default for name, parameter in inspect.signature(pipe.__call__).parameters.items()}
+
+
+def shape_ahead(pipe: Any, family: Family, call: dict[str, Any]) -> tuple[int, ...] | None:
+    """`Family.latent_shape`; None as well where the call takes no such arguments as tell it, which a pipeline derived from one that a
+    family knows may have filled in itself."""
+    try:
+        return family.latent_shape(pipe, call)
+    except KeyError:
+        return None
 
 
 def captions(family: Family, call: dict[str, Any]) -> list[str]:
@@ -68,6 +87,13 @@ def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, An
             raise GuidanceError(
                 f"guidance says CFG({number(scale)}), but the pipeline has {family.scale_name}={number(own)}. "
                 f"{family.how_to_scale(number(scale))}"
+            )
+        return
+    if not accepts(pipe, name):
+        if scale != 1:
+            raise GuidanceError(
+                f"{type(pipe).__name__} takes no {name}, by which the lab would tell it CFG({number(scale)}). Leave CFG out of the sum: "
+                "the other terms are added to what the pipeline does itself."
             )
         return
     said = call.get(name)
@@ -89,7 +115,7 @@ def _check_prompts(pipe: Any, family: Family, call: dict[str, Any]) -> None:
         prompts = len(prompt) if isinstance(prompt, list) else 1
         if len(negative) != prompts:
             raise CallError(
-                f"{len(negative)} negative prompts for {prompts} prompts. Give as many, or a single string."
+                f"{len(negative)} negative prompts for {prompts} prompts, got {shown(negative)}. Give as many, or a single string."
             )
         if isinstance(prompt, str):
             raise CallError("negative_prompt is a list but prompt is a string. Make both lists or both strings.")

@@ -10,7 +10,9 @@ from torch import nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
-from stg_lab.guidance import CFGpp, Guidance, Probe, number
+from stg_lab.guidance import UNCOND, CFGpp, Guidance, Probe, number
+from stg_lab.sampling.advice import to_scale, to_uncond
+from stg_lab.sampling.memory import stateful_hooks
 from stg_lab.weak import Weak
 from stg_lab.x0 import limit_of
 
@@ -22,12 +24,12 @@ def check_scales(guidance: Guidance, pipe: Any, family: Family, denoiser: str, u
     if g.has_cfg and g.plain_cfg and asked != own:
         raise GuidanceError(
             f"guidance says CFG({number(asked)}), but the pipeline works with {family.scale_name}={number(own)} in this call. "
-            f"{family.how_to_scale(number(asked))}"
+            f"{to_scale(asked, pipe, family)}"
         )
     if (g.needs_uncond or (g.has_cfg and asked != 1)) and not uncond:
         raise GuidanceError(
             f"{g} needs the unconditional prediction, which the pipeline does not compute with "
-            f"{family.scale_name}={number(own)}. {family.how_to_uncond()}"
+            f"{family.scale_name}={number(own)}. {to_uncond(g, pipe, family)}"
         )
     beside = family.beside_cfg(pipe)
     if beside and (g.phi or g.restarts or not all(isinstance(t, Probe) for t in g.terms)):
@@ -63,11 +65,27 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
     for name, module in denoisers.items():
         for model in guidance.weak.values():
             cast(Weak, model).check(family, name, module)
-        if guidance.weak and getattr(module, "is_cache_enabled", False):
-            raise GuidanceError(
-                f"a step cache is active on {name}; it would answer for skipped blocks. "
-                f"Turn it off first: pipe.{name}.disable_cache()."
-            )
+        if guidance.weak:
+            _check_caches(name, module)
+
+
+def _check_caches(name: str, denoiser: nn.Module) -> None:
+    advice = f"pipe.{name}.disable_cache()"
+    hooks = list(stateful_hooks(denoiser))
+    if not getattr(denoiser, "is_cache_enabled", False) and not hooks:
+        return
+    which = ""
+    if not getattr(
+        denoiser, "is_cache_enabled", False
+    ):  # put on by `apply_...`, so `disable_cache` does not know of it
+        place, _, kind = hooks[0]
+        which = f" ({kind} at {name}{'.' * bool(place)}{place}{f' and {len(hooks) - 1} more' * (len(hooks) > 1)})"
+        names = dict.fromkeys(hook for _, hook, _ in hooks)
+        registry = f"diffusers.hooks.HookRegistry.check_if_exists_or_initialize(pipe.{name})"
+        advice = "; ".join(f"{registry}.remove_hook({hook!r}, recurse=True)" for hook in names)
+    raise GuidanceError(
+        f"a step cache is active on {name}{which}; it would answer for skipped blocks. Turn it off first: {advice}."
+    )
 
 
 def tell_limit(scheduler: Any) -> None:
@@ -92,3 +110,41 @@ def check_eta(guidance: Guidance, eta: float | None) -> None:
     """
     if eta and any(isinstance(term, CFGpp) for term in guidance.terms):
         raise GuidanceError(f"CFG++ needs DDIM without fresh noise, and the call says eta={eta:g}. Call it with eta=0.")
+
+
+def check_space(guidance: Guidance, rest: Mapping[str, Any]) -> None:
+    """Guidance in x0 space knows one noise level for a whole step.
+
+    Raises:
+        GuidanceError: the pipeline steps each token from its own.
+    """
+    if guidance.space == "x0" and rest.get("per_token_timesteps") is not None:
+        raise GuidanceError(
+            f"{guidance} is combined in x0, and this pipeline steps every token from a noise level of its own. Leave .in_x0() out."
+        )
+
+
+def check_uncond(guidance: Guidance, family: Family, uncond: bool, predictions: Mapping[str, Any]) -> bool:
+    """Whether the run computes the unconditional prediction, once its first step is there. A pipeline may have a scale above 1 and
+    compute none: distilled models take it as an input.
+
+    Raises:
+        GuidanceError: the guidance needs it, and the pipeline's word for it was not true.
+    """
+    if not uncond or UNCOND in predictions:
+        return uncond
+    if guidance.needs_uncond or (guidance.has_cfg and guidance.cfg_scale() != 1):
+        raise GuidanceError(
+            f"{guidance} needs the unconditional prediction, which the pipeline did not compute at its first step, though its "
+            f"{family.scale_name} is above 1. Its models may be distilled: leave CFG out of the sum."
+        )
+    return False
+
+
+def check_converted(restarts: bool, pipe: Any) -> None:
+    """Restart is not for pipelines that convert their predictions on the way to the scheduler; raises `GuidanceError` there."""
+    if restarts:
+        raise GuidanceError(
+            f"{type(pipe).__name__} converts its predictions before it steps with them, so a step cannot be made again from other "
+            "latents. Leave .restart(...) out."
+        )

@@ -15,17 +15,19 @@ from torch import Tensor
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError, UnsupportedPipelineError, did_you_mean
 from stg_lab.families import Family, family_of
+from stg_lab.given import shown, takes
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Name, Recording, as_source, recording_of
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.sample import call_settings, lost_arguments, made, own_scale, recorded_call, sample
 from stg_lab.sampling.seen import Seen
+from stg_lab.sampling.settings import other_weights
 from stg_lab.sampling.states import SAME_STATE, hands_over
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import Coming, Step
@@ -41,6 +43,7 @@ SAME_MODEL = 0.05
 ROUNDED = 5e-3
 
 
+@takes(passes=PASSES, step=None)
 def fork(
     source: Run | Recording | Name,
     step: int,
@@ -91,7 +94,7 @@ def fork(
     if _checked_step(recording, step, again) and not is_exact(recording):
         warnings.warn(
             f"{recording.path.name} is float16, so this fork starts near the recorded run, not exactly from it.",
-            stacklevel=2,
+            stacklevel=3,
         )
     options = {"record": record, "record_dtype": record_dtype, "overwrite": overwrite}
     return sampled_on(given, step, guidance, pipe=pipe, passes=passes, on_step=on_step, again=again, **options)
@@ -124,6 +127,11 @@ def sampled_on(
     pipe = pipe if pipe is not None else getattr(source, "pipe", None) or load(recording.settings["model"])
     family = family_of(pipe)
     _check_family(family, pipe)
+    if other := other_weights(recording.settings, pipe):
+        raise RecordingError(
+            f"{recording.path.name} cannot be sampled on with this pipeline: {other}. Give it the same, for example with "
+            "pipe.set_adapters(names, weights), or make the run anew: lab.rerun(recording, pipe)."
+        )
     wanted = own
     if guidance is not None:
         given.pop(family.scale_argument, None)  # the new sum says it
@@ -132,7 +140,7 @@ def sampled_on(
     arguments = pipeline_arguments(pipe, family, wanted, seed, given)
     settings = call_settings(family, arguments, wanted, seed) | _origin(recording, step)
     trace = Forked(pipe, wanted, recording, step, settings, passes, on_step)
-    dtype = record_dtype or recording.record_dtype
+    dtype = recording.record_dtype if record_dtype is None else record_dtype
 
     def baseline() -> Run:
         call = {k: v for k, v in given.items() if k != family.scale_argument}
@@ -152,6 +160,11 @@ def can_fork(source: Run | Recording) -> None:
 
 
 def _check_forkable(recording: Recording, known: Mapping[str, Any]) -> None:
+    if recording.settings.get("section"):
+        raise CallError(
+            f"{recording.path.name} is loop {recording.settings['section']} of a call that samples in several, and begins from what the "
+            "loops before it gave. Fork the recording of the first loop, or make the call again: lab.rerun(recording, pipe)."
+        )
     recorded_call(recording, known)
     if (recording.ds.restart.values > 0).any():
         raise CallError(
@@ -176,7 +189,7 @@ def _checked_step(recording: Recording, step: int, known: Mapping[str, Any]) -> 
     _check_forkable(recording, known)
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < recording.steps:
         raise CallError(
-            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {step!r}. "
+            f"step is a whole number from 0 to {recording.steps - 1}, which {recording.path.name} has, got {shown(step)}. "
             f"Type for example step={recording.steps // 2}."
         )
     return int(step)
@@ -221,9 +234,10 @@ class Forked(Trace):
         passes: Passes | None,
         on_step: Callable[[Seen], None] | None,
     ) -> None:
-        super().__init__(pipe, guidance, None, settings, passes, on_step)
+        super().__init__(pipe, guidance, settings, passes, on_step)
         self._source, self._first = source, first
-        self._resting = Resting(self.family.denoisers(pipe).values(), lambda: self._step == 0 and first > 0)
+        self._loop = 0  # of a call that samples in several, of which the first one was recorded
+        self._resting = Resting(self.family.denoisers(pipe).values(), lambda: self._step == 0 and self._handing)
         self._like: Tensor | None = None  # a prediction of the first step, for its dtype and device
 
     def around(self) -> contextlib.AbstractContextManager[Any]:
@@ -231,14 +245,20 @@ class Forked(Trace):
 
     @property
     def _handing(self) -> bool:
-        return self._step < self._first
+        return self._step < self._first and self._loop <= 1
+
+    @property
+    def _edited_here(self) -> bool:
+        """Whether somebody changed the recorded latents before the current step; they do it again in this call."""
+        return bool(self._source.ds.edited[self._step])
 
     # ---- what the seams call ----
 
     def on_step(self, step: Step) -> Tensor:
         if not self._handing:
             return super().on_step(step)
-        self._check_same("x_t", step.sample, self._recorded_x_t(), SAME_STATE)
+        self._check.edited = self._edited_here
+        self._check_x_t(step.sample)
         if self._step == 0:
             self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
             self._check_rebuilt(step)
@@ -251,7 +271,7 @@ class Forked(Trace):
         before = self._handing
         sample = super().after_step(step, sample)
         self._resting.rest(self._handing)
-        if not before:
+        if not before or self._edited_here:
             return sample
         self._check_came_down(sample)
         return self._tensor(self._recorded_x_t(), sample)
@@ -260,6 +280,9 @@ class Forked(Trace):
 
     def _begin(self, call: Coming) -> None:
         super()._begin(call)
+        self._loop += 1
+        if self._loop > 1:
+            return
         recorded = self._source.ds.timestep.values[: self._first + 1]
         mine = self.pipe.scheduler.timesteps[self._offset :]
         here = np.array([float(t) for t in mine[: self._first + 1]])
@@ -286,6 +309,10 @@ class Forked(Trace):
 
     def _own_scale(self) -> float:
         return float(self._source.ds.guidance_scale[self._step]) if self._handing else super()._own_scale()
+
+    @property
+    def _knows_x0(self) -> bool:
+        return bool(self._source.ds.x0_guided[self._step]) if self._handing else super()._knows_x0
 
     def _show(self) -> None:
         if self._step > self._first:  # one more than the step that is done
@@ -327,6 +354,18 @@ class Forked(Trace):
         except RecordingError as error:
             raise RecordingError(
                 f"{error} A scheduler that draws noise from torch's global generator, which no recording holds, cannot be forked."
+            ) from None
+
+    def _check_x_t(self, x_t: Tensor) -> None:
+        """What the step starts from must be recorded; in the recorded run others may have had a hand in it."""
+        try:
+            self._check_same("x_t", x_t, self._recorded_x_t(), SAME_STATE)
+        except RecordingError as error:
+            if not self._step or not self._edited_here:
+                raise
+            raise RecordingError(
+                f"{error} In the recorded run the latents were changed before this step, after the scheduler's. If a callback did that, "
+                "give the same one: lab.fork(recording, step=..., callback_on_step_end=...)."
             ) from None
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,8 @@ def _layers(family: Family, denoisers: Mapping[str, nn.Module], layers: Sequence
 
 
 def _names(what: str, given: Sequence[str] | str, allowed: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        one_of(what, given, allowed)
     names = (given,) if isinstance(given, str) else tuple(given)
     if not names:
         raise GuidanceError(f"name at least one {what}. Known: {', '.join(allowed)}.")

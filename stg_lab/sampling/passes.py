@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
+from stg_lab.guidance import COND, UNCOND
 from stg_lab.reuse import Passes, Prefix, can_join
+from stg_lab.sampling.memory import Watched
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.base import is_compiled, uncompiled
-from stg_lab.weak.memory import Spare
+from stg_lab.weak.memory import Spare, can_cut
 
 #: How many weak models run as one batch at most.
 MOST = 8
@@ -32,6 +34,7 @@ class WeakPasses:
         #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
         self._sure: dict[tuple[str, int], bool] = {}
         self._memory: dict[Any, Any] = {}  # of the weak models, for one run
+        self._watched = Watched()
 
     def begin(self, denoiser: nn.Module, weak: bool) -> None:
         """A new pipeline call, with or without weak models."""
@@ -50,6 +53,7 @@ class WeakPasses:
         self.release()
         if not (wanted := list(models)):
             return
+        self._watched.calling(at.denoiser)
         self._prefix = Prefix.plan(at, wanted, self.passes)
         self._keeping.enter_context(self._prefix.kept())
 
@@ -60,8 +64,11 @@ class WeakPasses:
     def run(self, models: Iterable[Weak], at: Pass) -> Iterator[tuple[Weak, Tensor]]:
         """Weak models with their predictions, as `run_weak` gives them, at the call that was expected."""
         self.stop_keeping()  # the weak passes themselves are not to be kept
+        wanted = list(models)
+        if wanted:
+            self._watched.called(at)
         at = replace(at, memory=self._memory)
-        for group in self._groups(list(models), at):
+        for group in self._groups(wanted, at):
             for weak, prediction in zip(group, self._together(group, at), strict=True):
                 yield weak, prediction
                 if self._prefix is not None:
@@ -84,7 +91,7 @@ class WeakPasses:
     def _together(self, group: list[Weak], at: Pass) -> Iterable[Tensor]:
         if len(group) > 1 and self._prefix is not None:
             try:
-                return self._prefix.run_together(group, at, own_rows=self._spare.own_rows)
+                return self._prefix.run_together(group, at, own_rows=self._spare.own_rows and can_cut(at))
             except torch.OutOfMemoryError:
                 self.passes = replace(self.passes, together=False)
         return (self._spare.run(weak, at, self._make) for weak in group)
@@ -93,7 +100,7 @@ class WeakPasses:
         prefix = self._prefix or Prefix(at, {})
         if not self._is_sure(prefix, weak, at):
             prefix = Prefix(at, {})
-        return prefix.run(weak, at, own_rows=own_rows)
+        return prefix.run(weak, at, own_rows=own_rows and can_cut(at))
 
     def _is_sure(self, prefix: Prefix, weak: Weak, at: Pass) -> bool:
         """Whether reuse gives the plain pass: as the family promises, or as is seen here the first time that a pass begins at
@@ -109,3 +116,8 @@ class WeakPasses:
                 reused = prefix.run(weak, at)
                 self._sure[key] = torch.equal(reused, Prefix(at, {}).run(weak, at))
         return self._sure[key]
+
+
+def repeats(weak: Weak) -> str:
+    """Which branch a weak pass repeats."""
+    return UNCOND if weak.prompt == "negative" else COND

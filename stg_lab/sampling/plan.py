@@ -19,13 +19,16 @@ from torch import nn
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import level_at
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
-from stg_lab.reuse import Passes, Prefix
-from stg_lab.sampling.calls import pipeline_arguments, stock_arguments
+from stg_lab.reuse import PASSES, Passes, Prefix
+from stg_lab.sampling.advice import to_uncond
+from stg_lab.sampling.calls import pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.values import check_names
@@ -179,10 +182,8 @@ class Plan:
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
             ("activations", "not estimated; a weak pass needs no more of them than the pipeline's own"),
-            *(
-                ("kept for reuse", f"{self.kept} block output{'s' * (self.kept > 1)} at once, at most")
-                for _ in range(self.kept > 0)
-            ),
+            *[("kept for reuse", f"{self.kept} block output{'s' * (self.kept > 1)} at once, at most")]
+            * (self.kept > 0),
             ("held beside them", f"{size_text(self.held_bytes)} at most, for predictions that wait"),
         ]
         if self.place is not None:
@@ -205,8 +206,8 @@ class Plan:
             first, last = steps[0], steps[-1]
             which = f"step {first.step}" if first is last else f"steps {first.step}-{last.step}"
             where = f", round {restart}" if restart else ""
-            ends = [f"{one.sigma:.3g}" for one in dict.fromkeys((first, last))]
-            sigma = "" if np.isnan(first.sigma) else f" (sigma {' to '.join(ends)})"
+            ends = " to ".join(f"{one.sigma:.3g}" for one in dict.fromkeys((first, last)))
+            sigma = "" if np.isnan(first.sigma) else f" (sigma {ends})"
             yield f"{which}{where}{sigma}: {', '.join(map(_pass_text, passes))}"
 
     def _weights_table(self) -> Iterator[tuple[str, str]]:
@@ -222,10 +223,7 @@ class Plan:
         return "\n".join([self._title, *(f"  {name:<{width}}  {value}" for name, value in self.table)])
 
     __repr__ = __str__
-
-    @property
-    def _title(self) -> str:
-        return f"Plan of a run of {self.pipeline}"
+    _title = property(lambda self: f"Plan of a run of {self.pipeline}")
 
     def _repr_html_(self) -> str:
         # Inline styles only: they are all that an untrusted notebook keeps.
@@ -243,6 +241,7 @@ def _pass_text(one: PlannedPass) -> str:
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
+@takes(passes=PASSES)
 def plan(
     pipe: Any,
     guidance: Guidance | Term | Any | None = None,
@@ -291,7 +290,7 @@ def planned(
     known_dtype(record_dtype)
     check_weak(total, family, family.denoisers(pipe))
     call = stock_arguments(pipe) | dict(arguments)
-    shape = family.latent_shape(pipe, call)
+    shape = shape_ahead(pipe, family, call)
     if shape is None and not family.pipelines:
         raise CallError(
             f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
@@ -305,10 +304,10 @@ def planned(
     branches = [name for one in own for name in one.branches]
     if total.needs_uncond and UNCOND not in branches:
         raise GuidanceError(
-            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. "
-            f"{family.how_to_uncond()}"
+            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. {to_uncond(total, pipe, family, call)}"
         )
-    scheduler = copy.deepcopy(pipe.scheduler)
+    with claimed(pipe):  # another thread may be stepping it
+        scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
     shares = _Shares(pipe, family, passes or Passes(), family.samples(call))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from stg_lab.undone import undone
 from stg_lab.weak.base import answered
 
 
@@ -33,10 +34,16 @@ class Resting:
             if self._noting():
                 self._answers.append(output)
 
-        with contextlib.ExitStack() as stack:
+        handles: list[Any] = []
+
+        def let_go() -> None:
+            self.wake()
+            for handle in handles:
+                handle.remove()
+
+        with undone(let_go):
             for module in self._denoisers:
-                stack.callback(module.register_forward_hook(keep).remove)
-            stack.callback(self.wake)
+                handles.append(module.register_forward_hook(keep))  # noqa: PERF401  (one that is there must be known)
             yield
 
     def rest(self, wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.files import written
+from stg_lab.given import shown, takes
 from stg_lab.guidance import Guidance
 from stg_lab.recording import Recording
 from stg_lab.sheets import sheet_png
@@ -37,10 +39,12 @@ class Run:
         recording: Recording | None,
         captions: list[str],
         again: Callable[[], Run],
+        loops: Sequence[Recording] = (),
     ) -> None:
         self.pipe, self.output, self.guidance, self.call = pipe, output, guidance, call
         self.captions = captions
         self._recording, self._again = recording, again
+        self._later = list(loops[1:])
 
     @functools.cached_property
     def video(self) -> np.ndarray:
@@ -58,11 +62,21 @@ class Run:
             raise RecordingError("this run was not recorded. Sample with record=True or record='some/folder.zarr'.")
         return self._recording
 
+    @property
+    def recordings(self) -> list[Recording]:
+        """Where the pipeline samples in several loops within its call, the recording of each; else the one.
+
+        Raises:
+            RecordingError: the run was made with record=False.
+        """
+        return [self.recording, *self._later]
+
     @functools.cached_property
     def baseline(self) -> Run:
         """The same call from the same seeds with CFG alone; sampled when first asked for, then kept."""
         return self._again()
 
+    @takes()
     def save(self, path: str | Path, *, fps: float = 8) -> Path:
         """Write the finished videos, those of a batch tiled, and say where.
 
@@ -72,15 +86,17 @@ class Run:
 
         Raises:
             CallError: another ending.
+            FileError: the file cannot be written; an older one is as it was.
         """
         path = Path(path)
         if path.suffix not in (".mp4", ".gif"):
             raise CallError(
                 f"a run is saved as .mp4 or .gif, got {str(path)!r}. Type for example run.save('out/run.mp4')."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".mp4":
-            path.write_bytes(mp4(self.video, fps=fps))
+            video = mp4(self.video, fps=fps)
+            with written(path) as file:
+                file.write_bytes(video)
         else:
             write_gif(self.video, path, fps=fps)
         return path
@@ -131,6 +147,28 @@ def decode(pipe: Any, latents: Any) -> np.ndarray:
 
     Returns:
         float32 `(sample, frame, height, width, 3)` in [0, 1].
+
+    Raises:
+        CallError: no latents of this shape, or complex, infinite or NaN ones.
     """
-    tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.array(latents, np.float32))
+    try:
+        tensor = latents if isinstance(latents, torch.Tensor) else torch.from_numpy(np.asarray(latents))
+        good = tensor.ndim == 5 and not tensor.is_complex() and bool(tensor.isfinite().all())
+    except (TypeError, ValueError):  # no numbers at all
+        good = False
+    if not good:
+        raise CallError(
+            f"latents are finite numbers of shape (sample, channel, frame, y, x), got {shown(latents)}{_why(latents)}. Type for "
+            "example lab.decode(pipe, run.recording.ds.final), or lab.decode(pipe, rec.x0('cond').isel(step=10))."
+        )
+    tensor = tensor if isinstance(latents, torch.Tensor) else tensor.float()
     return family_of(pipe).decode(pipe, tensor)
+
+
+def _why(latents: Any) -> str:
+    """What arrays of other dimensions are, where pipelines return such."""
+    why = {
+        3: ": packed tokens, which do not tell their sizes",
+        4: ": one axis short; a picture is a video of one frame",
+    }
+    return why.get(len(getattr(latents, "shape", ())), "")

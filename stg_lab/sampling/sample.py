@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,23 +13,26 @@ import torch
 
 from stg_lab.errors import CallError
 from stg_lab.families import Family, family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space
-from stg_lab.reuse import Passes
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.attach import telling, traced
-from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
+from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, shape_ahead, stock_arguments
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import call_values, given_again, is_lost
+from stg_lab.sampling.settings import call_values, given_again, is_lost, other_weights
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
 
 
+@takes(passes=PASSES)
 def sample(
     pipe: Any,
     *,
@@ -71,10 +76,15 @@ def sample(
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     warn_of_noise(pipe)
-    seeds = None if call.get("generator") is not None else (seed or 0)
+    if seed is not None and not accepts(pipe, "generator"):
+        raise CallError(
+            f"{type(pipe).__name__} takes no generator, so seed={seed} would decide nothing. Leave seed= out, and call "
+            f"torch.manual_seed({seed}) before the run."
+        )
+    seeds = None if call.get("generator") is not None or not accepts(pipe, "generator") else (seed or 0)
     settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
-    trace = Trace(pipe, wanted, None, settings, passes, on_step)
+    trace = Trace(pipe, wanted, settings, passes, on_step)
 
     def again() -> Run:
         alone = CFG(own_scale(pipe, family, wanted, arguments))
@@ -112,8 +122,22 @@ def made(
     overwrite: bool,
 ) -> Run:
     """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
+    with claimed(trace.pipe):  # before planning, which copies the scheduler
+        return _made(trace, guidance, arguments, passes, again, record, record_dtype, overwrite)
+
+
+def _made(
+    trace: Trace,
+    guidance: Guidance | None,
+    arguments: dict[str, Any],
+    passes: Passes | None,
+    again: Callable[[], Run],
+    record: bool | str | Path,
+    record_dtype: str,
+    overwrite: bool,
+) -> Run:
     pipe, family = trace.pipe, trace.family
-    if family.latent_shape(pipe, stock_arguments(pipe) | arguments) is not None:
+    if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
         # Else the size turns out on the way, and the recorder asks the disk then.
         plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
         if plan.place is not None:
@@ -121,11 +145,12 @@ def made(
     with traced(trace, record, record_dtype, overwrite):
         output = pipe(**arguments)
     with telling(trace):  # decoding takes its time and memory, too
-        recording = None if trace.recorder is None else trace.recording
-        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again)
-        # Whoever asks for latents does not want to wait for a decoder.
+        loops = [] if trace.recorder is None else trace.recordings
+        recording = loops[0] if loops else None
+        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again, loops)
+        # Whoever asks for latents does not want to wait for a decoder; and of several loops each is a part of the video.
         decoded = arguments.get("output_type") != "latent"
-        if recording is not None and recording.complete and not recording.has_preview and decoded:
+        if recording is not None and len(loops) == 1 and recording.complete and not recording.has_preview and decoded:
             recording.fit_preview(run.video)
     return run
 
@@ -170,9 +195,25 @@ def rerun(recording: Recording, pipe: Any = None, **changes: Any) -> Run:
     arguments, guidance, seed = recorded_call(recording, changes)
     arguments |= {"guidance": guidance, "seed": seed}
     pipe = load(recording.settings["model"]) if pipe is None else pipe
+    if other := other_weights(recording.settings, pipe):
+        warnings.warn(f"this is not the recorded run again: {other}.", stacklevel=2)
     if as_guidance(changes.get("guidance"), pipe, {**arguments, **changes}).has_cfg:
         arguments.pop(family_of(pipe).scale_argument, None)  # the new sum says it
     return sample(pipe, **{**arguments, **changes})
+
+
+def _check_recorded_names(recording: Recording) -> None:
+    """A recording may come from anywhere: it says what the pipeline was called with, never where the lab writes or what it
+    calls. `pipeline_arguments` refuses names that the pipeline does not have."""
+    call = recording.settings.get("call") or {}
+    ours = inspect.signature(sample).parameters.keys() - {"call"}
+    called = {n for n, value in call.items() if n.startswith("callback") and value is not None and not is_lost(value)}
+    if refused := sorted((ours & call.keys()) | called | ({"generator"} & call.keys())):
+        raise CallError(
+            f"{recording.path.name} names {', '.join(f'{name}=' for name in refused)} in its recorded call, which the lab never "
+            "keeps there: that is for the caller to say. The file was changed or made by something else; type the call "
+            "yourself: lab.sample(pipe, ...)."
+        )
 
 
 def lost_arguments(recording: Recording) -> list[str]:
@@ -190,9 +231,10 @@ def recorded_call(
 
     Raises:
         CallError: the recording was made by `attach`, or with a generator, or with values that a file cannot hold and that are
-            not given again.
+            not given again; or it names what is not the pipeline's but the caller's to say.
     """
     s, again = recording.settings, again or {}
+    _check_recorded_names(recording)
     missing = lost_arguments(recording)
     lost = [name for name in missing if name not in again]
     arguments = {name: given_again(value) for name, value in (s.get("call") or {}).items() if name not in missing}

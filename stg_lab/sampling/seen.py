@@ -23,6 +23,7 @@ class Seen:
         level: the noise level at which the step started.
         x_t, predictions: functions that wait for the arrays `(sample, channel, frame, y, x)`, float32; predictions by branch,
             those that were computed at this step.
+        unknown: branches whose predictions do not tell what x0 is; it is NaN.
     """
 
     step: int
@@ -31,6 +32,7 @@ class Seen:
     level: NoiseLevel
     x_t: Callable[[], np.ndarray]
     predictions: Mapping[str, Callable[[], np.ndarray]]
+    unknown: tuple[str, ...] = ()
 
     def x0(self, branch: str = COND) -> np.ndarray:
         """The one-step prediction of a branch, `(sample, channel, frame, y, x)`, float32, in latents.
@@ -44,4 +46,5 @@ class Seen:
                 f"There are: {', '.join(self.predictions)}."
             )
         with np.errstate(invalid="ignore"):
-            return self.level.one_step(self.x_t(), self.predictions[branch]())
+            x0 = self.level.one_step(self.x_t(), self.predictions[branch]())
+        return np.full_like(x0, np.nan) if branch in self.unknown else x0

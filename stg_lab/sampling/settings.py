@@ -48,13 +48,75 @@ def pipeline_settings(pipe: Any, family: Family, guidance: Guidance) -> dict[str
         "model": model_name(pipe),
         "pipeline": type(pipe).__name__,
         "family": family.name,
+        "given_frames": family.given_frames(pipe),
         "device": str(pipe.device),
+        **made_of(pipe),
         "scheduler": {"class": type(pipe.scheduler).__name__, **plain(dict(pipe.scheduler.config))},
         "guidance": guidance.to_dict(),
         "guidance_text": str(guidance),
         "weak": {name: str(model) for name, model in guidance.weak.items()},
         "versions": versions(),
     }
+
+
+def made_of(pipe: Any) -> dict[str, Any]:
+    """What changes the weights that a pipeline's models compute with: `adapters` (LoRA and their like, by component and name with
+    the scale of each; 0 for one that is off) and `quantization` by component. Only what is there."""
+    models = {name: m for name, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
+    adapters = {name: found for name, m in models.items() if (found := _adapters(m))}
+    quantization = {name: how for name, m in models.items() if (how := _quantization(m))}
+    return ({"adapters": adapters} if adapters else {}) | ({"quantization": quantization} if quantization else {})
+
+
+def _adapters(model: torch.nn.Module) -> dict[str, Any]:
+    found: dict[str, list[float]] = {}
+    module: Any
+    for module in model.modules():
+        scaling = getattr(module, "scaling", None)
+        if not isinstance(scaling, Mapping) or not hasattr(module, "active_adapters"):
+            continue
+        on: Any = [] if getattr(module, "disable_adapters", False) else module.active_adapters
+        on = on() if callable(on) else on
+        for name, scale in scaling.items():
+            found.setdefault(name, []).append(float(scale) if name in on else 0.0)
+        for name in getattr(module, "merged_adapters", ()):  # fused into the weights
+            found.setdefault(f"{name} (fused)", []).append(float(scaling.get(name, 1.0)))
+    # One number where all layers agree, else the range.
+    return {n: scales[0] if min(scales) == max(scales) else [min(scales), max(scales)] for n, scales in found.items()}
+
+
+def _quantization(model: torch.nn.Module) -> str:
+    """How a model is quantised, by its configuration or else by the kind of its weights; "" where it is not."""
+    config = getattr(model, "config", None)
+    given = getattr(config, "quantization_config", None) or (
+        config.get("quantization_config") if isinstance(config, Mapping) else None
+    )
+    if given is not None:
+        values = given.to_dict() if hasattr(given, "to_dict") else dict(given)
+        told = {name: str(v) for name, v in sorted(values.items()) if isinstance(v, str | int | float | bool)}
+        return f"{type(given).__name__}({', '.join(f'{name}={v}' for name, v in told.items())})"
+    plain = (torch.Tensor, torch.nn.Parameter)
+    kinds = {type(p).__name__ for p in model.parameters() if type(p) not in plain}
+    kinds |= {str(p.dtype).removeprefix("torch.") for p in model.parameters() if not p.dtype.is_floating_point}
+    return ", ".join(sorted(kinds))
+
+
+def other_weights(settings: Mapping[str, Any], pipe: Any) -> str:
+    """What a recorded run was made with, and what the pipeline has now, where these differ; "" where they agree."""
+    now = made_of(pipe)
+    told = []
+    for name, what in (("adapters", "adapters"), ("quantization", "quantisation")):
+        before, here = settings.get(name) or {}, now.get(name) or {}
+        if before != here:
+            told.append(f"it was recorded with {what} {before or 'none'}, and the pipeline has {here or 'none'} now")
+    return "; ".join(told)
+
+
+def seeds_of(settings: Mapping[str, Any], count: int) -> list[int]:
+    """The seed of each sample; empty where the call brings generators that nobody told of."""
+    seed = settings.get("seed")
+    own = [] if seed is None else [seed + i for i in range(count)]
+    return list(settings.get("generator_seeds") or own)
 
 
 #: Largest picture of a call that a recording keeps, in bytes of its PNG.

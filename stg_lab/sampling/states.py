@@ -20,18 +20,21 @@ from torch import Tensor
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import Family, family_of
 from stg_lab.families.noise import NoiseLevel, noise_level
+from stg_lab.given import Refused, Several, Whole, shown
 from stg_lab.guidance import COND, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording import Recording, open_recording
 from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
+from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.sample import lost_arguments, recorded_call
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names
 from stg_lab.seams import Call, Coming, Step, alone, tapped
+from stg_lab.undone import undone
 from stg_lab.weak import Pass, Weak
 
 #: How far x_t of a repeated run may lie from the recorded one, relative to its norm: float16 recordings round to 5e-4, and
@@ -167,17 +170,18 @@ class Runs:
             visit: called inside the pipeline's own call, once for each step.
 
         Raises:
-            CallError: the pipeline ended before the last of them.
+            CallError: another thread is sampling with this pipeline, or it ended before the last of them.
             RecordingError: the run did not come to the recorded x_t.
         """
         states = _States(self, seed, tuple(steps), list(models), visit, passes or Passes())
         try:
-            with contextlib.ExitStack() as stack:
-                stack.callback(states.release)
-                # Whoever else listens to this pipeline did not ask for this run.
-                stack.enter_context(alone(states, self.pipe, self.family))
-                stack.enter_context(tapped(self.pipe, self.family, states))
-                stack.enter_context(states.handed_over())
+            with (
+                claimed(self.pipe),
+                undone(states.release),
+                alone(states, self.pipe, self.family),  # whoever else listens to this pipeline did not ask for this run
+                tapped(self.pipe, self.family, states),
+                states.handed_over(),
+            ):
                 self.pipe(**self.arguments(seed))
         except _Done:
             if hasattr(self.pipe, "maybe_free_model_hooks"):
@@ -217,7 +221,8 @@ class Runs:
         shape = self.family.latent_shape(self.pipe, call)
         if shape is None:
             return int(call["num_inference_steps"])
-        scheduler = copy.deepcopy(self.pipe.scheduler)
+        with claimed(self.pipe):
+            scheduler = copy.deepcopy(self.pipe.scheduler)
         self.family.set_timesteps(self.pipe, scheduler, call, shape)
         return len(scheduler.timesteps)
 
@@ -353,21 +358,27 @@ class _States(Trace):
         recorded = self._runs.recorded_x_t(self._step)
         off = np.inf if recorded.shape != x_t.shape else np.linalg.norm(x_t - recorded) / np.linalg.norm(recorded)
         if not off <= SAME_STATE:
+            changed = bool(self._runs.recording.ds.edited.max())
+            edited = (
+                " Its latents were changed between steps (by callback_on_step_end?), for which state= is not there."
+            )
+            edited = edited if changed else ""
             raise RecordingError(
                 f"x_t at step {self._step} is not the one of {self._runs.recording.path.name}: off by {off:.2g} of its norm, at "
                 f"most {SAME_STATE:g} is allowed. Was it made with another pipeline, scheduler or version? Make the run again: "
-                "lab.rerun(recording, pipe)."
+                f"lab.rerun(recording, pipe).{edited}"
             )
 
 
 def _whole(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
     """One whole number or several, in rising order where they are steps."""
-    values: list[Any] = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
-    good = [isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= 0 for v in values]
-    if not values or not all(good):
+    try:
+        read = Several(Whole()).read(given)
+    except Refused:
         raise CallError(
-            f"{name} is a whole number from 0, or a list of some, got {given!r}. Type for example {name}=10."
-        )
+            f"{name} is a whole number from 0, or a list of some, got {shown(given)}. Type for example {name}=10."
+        ) from None
+    values: list[int] = read if isinstance(read, list) else [read]
     if len(set(values)) < len(values):
-        raise CallError(f"{name} {given!r} names one twice.")
-    return tuple(int(v) for v in (sorted(values) if name == "step" else values))
+        raise CallError(f"{name} {shown(given)} names one twice.")
+    return tuple(sorted(values) if name == "step" else values)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import weakref
 from pathlib import Path
 from typing import Any, Self
 
 from stg_lab.errors import RecordingError
 from stg_lab.recording import BackgroundRecorder, Recorder
+from stg_lab.recording.own_folder import OwnFolder
+from stg_lab.recording.writer import known_dtype
 
 
-class TemporaryFolder:
+class TemporaryFolder(OwnFolder):
     """A folder that goes when nothing refers to this object any more, unless it is told to stay.
 
     It is not pickled: what is read from the pickle, in another process or tomorrow, would point to a folder that is gone.
     """
 
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="stg_lab-")
-        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+    @property
+    def path(self) -> str:
+        return self.folder
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise RecordingError(
@@ -44,6 +44,7 @@ def make_recorder(
     record: bool | str | Path, dtype: str, overwrite: bool
 ) -> tuple[BackgroundRecorder | None, TemporaryFolder | None]:
     """A recorder for what the user said with `record`, and the temporary folder that must outlive it, if any."""
+    known_dtype(dtype)
     if record is False or record is None:
         return None, None
     if record is True:

@@ -12,30 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stg_lab.errors import GuidanceError, RecordingError, UnsupportedPipelineError
+from stg_lab.errors import GuidanceError
 from stg_lab.families import family_of
-from stg_lab.families.noise import NoiseLevel, level_at, noise_level
-from stg_lab.guidance import (
-    CFG,
-    COND,
-    GUIDED,
-    UNCOND,
-    Guidance,
-    Moment,
-    Term,
-    combine,
-    combine_cfg,
-)
+from stg_lab.families.noise import NoiseLevel, along_step, noise_level
+from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, Moment, Term, combine, combine_cfg
 from stg_lab.interop import as_guidance
-from stg_lab.recording import BackgroundRecorder, Recording, open_recording
+from stg_lab.recording import BackgroundRecorder, Recording
 from stg_lab.reuse import Passes
-from stg_lab.sampling.checks import check_dynamic, check_eta, check_scales, check_weak, tell_limit
+from stg_lab.sampling import checks
+from stg_lab.sampling.form import changed
 from stg_lab.sampling.host import host_copy
-from stg_lab.sampling.passes import WeakPasses
+from stg_lab.sampling.loop import Bar, Stepping
+from stg_lab.sampling.passes import WeakPasses, repeats
+from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import pipeline_settings
-from stg_lab.sampling.span import begun, check_restart, span
+from stg_lab.sampling.selfcheck import SelfCheck
+from stg_lab.sampling.settings import pipeline_settings, seeds_of
+from stg_lab.sampling.span import begun, check_restart, placed, span
 from stg_lab.seams import Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
 
@@ -47,34 +41,38 @@ class Trace:
         self,
         pipe: Any,
         guidance: Guidance | Term | None = None,
-        recorder: BackgroundRecorder | None = None,
         settings: Mapping[str, Any] | None = None,
         passes: Passes | None = None,
         on_step: Callable[[Seen], None] | None = None,
     ) -> None:
         self.pipe, self.family = pipe, family_of(pipe)
         self.guidance = as_guidance(guidance)
-        self.recorder, self.settings = recorder, dict(settings or {})
-        #: Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit, at every step
-        #: so far; None before the first one.
-        self.rebuilt: bool | None = None
-        self._keep: Any = None  # the temporary folder, if there is one
-        self._recording: Recording | None = None
+        self.reels, self.settings = Reels(), dict(settings or {})
+        self._check = SelfCheck(pipe, self.family)
         self._timesteps: Tensor | None = None  # of the running call; a new call brings a new tensor
         #: The call's first step in the scheduler's run, and how many it takes from there.
         self._offset, self._steps = 0, 0
         self._sum = self.guidance  # its schedules as numbers, once the number of steps is known
         self._step, self._calls, self._component = 0, 0, ""
+        self._stepping = Stepping(pipe)
         self._predictions: dict[str, Tensor] = {}
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
-        self._asked = 1.0  # the CFG scale that the call asked for; some pipelines change theirs on the way
         self._memory: dict[Any, Any] = {}
         self._weak = WeakPasses(passes or Passes())
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
         self._on_step = on_step
         self._seen: Seen | None = None  # the step that is on its way, for whoever looks on
+        self._along: Tensor | None = None  # what this step's predictions are multiplied with in recordings
+        self._final: Tensor | None = None  # what the last step gave, until the pipeline is done with it
+        self._bar = Bar(pipe, self._step_over)
+
+    @property
+    def rebuilt(self) -> bool | None:
+        """Whether CFG rebuilt from the recorded branches equals what the pipeline steps with, bit for bit, at every step so far;
+        None before the first one."""
+        return self._check.rebuilt
 
     @property
     def recording(self) -> Recording:
@@ -83,20 +81,30 @@ class Trace:
         Raises:
             RecordingError: nothing was recorded: record=False, or the pipeline finished no step.
         """
-        if self.recorder is None:
-            raise RecordingError("nothing was recorded. Pass record=True or record='some/folder.zarr'.")
-        self.recorder.flush()
-        if not self.recorder.written:
-            raise RecordingError("nothing was recorded: the pipeline finished no step inside the `with`.")
-        if self._recording is None or self._recording.steps < self.recorder.written:
-            self._recording = open_recording(self.recorder.path, keep=self._keep)
-        return self._recording
+        return self.reels.recordings()[0]
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """Where a pipeline samples in several loops within one call, the recording of each; else the one."""
+        return self.reels.recordings()
+
+    @property
+    def recorder(self) -> BackgroundRecorder | None:
+        """Of the running loop."""
+        return self.reels.current
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pipeline call is on its way."""
+        return self._calls > 0 or 0 < self._step < self._steps
 
     # ---- what the seams call ----
 
     def before_call(self, call: Coming) -> None:
-        if self.pipe.scheduler.timesteps is not self._timesteps:
+        if self.pipe.scheduler.timesteps is not self._timesteps or self._step >= self._steps > 0:
             self._begin(call)
+        if self.guidance.terms or self.recorder is not None or self._on_step is not None:
+            self._stepping.calling(call, self._step)
         if not self._sum.weak:
             return
         expected = self.family.branches(self._calls, self._uncond)
@@ -118,14 +126,17 @@ class Trace:
             for weak, prediction in self._weak.run(names, at):
                 self._predictions[names[weak]] = self.family.at_step(prediction, self.pipe, call.kwargs)
         self._weak.release()
+        self._stepping.called()
 
     def on_step(self, step: Step) -> Tensor:
+        self._stepping.stepping()
         if COND not in self._predictions:
             raise GuidanceError("the pipeline stepped without calling its denoiser, so there is nothing to guide.")
         self._predictions = self.family.combined(self._predictions, step.model_output, step.sample)
         if self._step == 0:
             self._offset, self._steps = begun(self.guidance, self.pipe, step.timestep, (self._offset, self._steps))
         if not self._round:  # else it is a step of our own
+            self._check.check_edited(step, self._step, self._moment())
             self._check_rebuilt(step)
         if self._rounds is not None and not self._round:
             self._rounds.note_step(self._step, step)
@@ -135,6 +146,7 @@ class Trace:
         if self.recorder is None and self._on_step is None:
             return
         level = noise_level(step.scheduler, step.timestep, self.family.prediction_type)
+        self._along = along_step(step.rest, step.scheduler, level.sigma)
         seen = self._look(level, step.sample, prediction)
         if self.recorder is not None:
             self._record(seen, step.sample)
@@ -142,15 +154,21 @@ class Trace:
 
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
         self._step, self._calls, self._predictions = self._step + 1, 0, {}
+        self._stepping.stepped()
         self._show()
         if self._rounds is not None and not self._round and self._step == self._rounds.end:
             with alone(self, self.pipe, self.family):
-                sample = self._rounds.play(sample, self, self._seeds(len(sample)) or range(len(sample)))
+                sample = self._rounds.play(sample, self, seeds_of(self.settings, len(sample)) or range(len(sample)))
             self._round = 0
         if self._step == self._steps and self.recorder is not None:
-            self.recorder.finish(self._to_numpy(sample, predicted=False))
-            self._given = {}
+            self.recorder.finish(self._to_host(sample, predicted=False)())
+            self._final = sample.clone()  # callbacks may write into it
         return sample
+
+    def end(self) -> None:
+        """The `with` ends by itself; raises where the pipeline's calls came to nothing."""
+        self._stepping.end(self._step)
+        self._given, self._final = {}, None
 
     # ---- what the rounds of Restart ask for ----
 
@@ -160,8 +178,7 @@ class Trace:
 
     def stock_prediction(self) -> Tensor:
         """What the pipeline itself would step with, from the predictions of the step."""
-        own = self.family.scales(self.pipe, self._component)
-        return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), own if self._uncond else 1)
+        return combine_cfg(self._predictions[COND], self._predictions.get(UNCOND), self._scales())
 
     def around(self) -> contextlib.AbstractContextManager[Any]:
         """What must be entered around the pipeline's call, beside the seams."""
@@ -187,21 +204,20 @@ class Trace:
         return self._steps + (0 if self._rounds is None else self._rounds.extra)
 
     def _begin(self, call: Coming) -> None:
-        """A new pipeline call: tell everything that is wrong before the first weak pass is paid for."""
-        if self.recorder is not None and self.recorder.started:
-            raise RecordingError(
-                f"{self.recorder.path} keeps one pipeline call, and this is another. Open a new lab.attach(...) around it."
-            )
+        """A new pipeline call, or a new loop of it: tell everything that is wrong before the first weak pass is paid for."""
+        self.reels.turn_over(self.pipe)
         scheduler = self.pipe.scheduler
         self._timesteps = scheduler.timesteps
         self._offset, self._steps = span(self.pipe)
         self._step, self._calls, self._predictions, self._memory, self._round = 0, 0, {}, {}, 0
-        self.rebuilt = None
+        self._stepping.stepped()
+        if self.recorder is not None:
+            self._bar.watch()
         self._uncond = self.family.has_uncond(self.pipe)
-        self._asked = self.family.scale(self.pipe, call.denoiser)
-        check_weak(self.guidance, self.family, {call.denoiser: call.module})
+        self._check.begin(call.denoiser)
+        checks.check_weak(self.guidance, self.family, {call.denoiser: call.module})
         self._weak.begin(call.module, bool(self.guidance.weak))
-        check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
+        checks.check_scales(self.guidance, self.pipe, self.family, call.denoiser, self._uncond)
         self._sum = self.guidance.resolved(self._steps)
         restart = self.guidance.restarts
         check_restart(self.guidance, self.pipe, self._steps)
@@ -211,7 +227,7 @@ class Trace:
         if self.recorder is not None or self._sum.space == "x0":
             noise_level(scheduler, self._timesteps[self._offset], self.family.prediction_type)
         if self.recorder is not None or self._on_step is not None or self._sum.space == "x0":
-            tell_limit(scheduler)
+            checks.tell_limit(scheduler)
 
     def _check_space(self, prediction: Tensor, call: Call) -> None:
         """Whether the disk will hold the run: asked as soon as the size is known, before the first weak pass."""
@@ -223,41 +239,23 @@ class Trace:
     def _moment(self, sample: Tensor | None = None, step: int | None = None) -> Moment:
         """Where in the run a step is, by default the current one, as far as its scheduler tells."""
         step = self._step if step is None else step
-        dims = self.family.layout.split(", ")
-        frames: dict[str, Any] = {
-            "given": self.family.given_frames(self.pipe, at_step=True),
-            "by_frame": self._by_frame(),
-        }
-        if "frame" in dims:
-            frames["frame"] = dims.index("frame")
-        at = Moment(step, self._steps, x_t=sample, memory=self._memory, **frames)
-        try:
-            level = level_at(self.pipe.scheduler, self._offset + step, said=self.family.prediction_type)
-        except UnsupportedPipelineError:
-            if self._sum.space == "x0" or self.recorder is not None:
-                raise
-            return at  # enough for all that asks no noise level
-        return replace(at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step)
+        by_frame = self._check.by_frame(self._scales(), self._component)
+        at = Moment(step, self._steps, x_t=sample, memory=self._memory, by_frame=by_frame)
+        needed = self._sum.space == "x0" or self.recorder is not None
+        return placed(at, self.pipe, self.family, self._offset, needed=needed)
 
-    def _by_frame(self) -> Callable[[float], Tensor] | None:
-        """The CFG scale of each frame by the call's scale, where frames have their own."""
-        own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        if not isinstance(own, Tensor) or own.numel() == 1:
-            return None
-        return lambda scale: self.family.scales(self.pipe, self._component, scale)
-
-    def _scales_by_frame(self) -> list[float] | None:
-        by_frame = self._by_frame()
-        own = None if by_frame is None else by_frame(self._asked)
-        return None if own is None else [float(s) for s in own[0].flatten()]
+    def _scales(self) -> Any:
+        """The CFG scale that the pipeline works with at this step."""
+        return self._check.scales(self._step, self._predictions, self._component, self._uncond)
 
     def _guide(self, step: Step) -> Tensor:
         g, at = self._sum, self._moment(step.sample)
         if self._stands_aside(at):
             return step.model_output  # the pipeline's own bits
-        check_eta(g, step.rest.get("eta"))
-        own = self.family.scales(self.pipe, self._component) if self._uncond else 1.0
-        guided = combine(g, self._predictions, at, cfg_scale=own if self._own_cfg(at) else None, own=step.model_output)
+        checks.check_eta(g, step.rest.get("eta"))
+        checks.check_space(g, step.rest)
+        own = self._scales() if self._own_cfg(at) else None
+        guided = combine(g, self._predictions, at, cfg_scale=own, own=step.model_output)
         return guided.to(step.model_output.dtype)  # schedulers choose the sample's dtype by the prediction's
 
     def _own_cfg(self, at: Moment) -> bool:
@@ -280,13 +278,13 @@ class Trace:
         """
         first, told = self._step == 0, self.rebuilt is False
         if first:
-            self._check_uncond()
-        own = self.family.scales(self.pipe, self._component)
-        expected = self.family.stock(self.pipe, self._predictions, own, step.sample, self._offset + self._step)
-        same = same_bits(expected, step.model_output)
-        self.rebuilt = same and not told
-        if same:
-            check_dynamic(self._sum, self.family, changes=self._own_scale() != self._asked)
+            self._uncond = checks.check_uncond(self.guidance, self.family, self._uncond, self._predictions)
+        form = self._check.see(step, self._step, self._offset + self._step, self._predictions, self._component)
+        if form is not None and form.converts:
+            checks.check_converted(self._rounds is not None, self.pipe)
+            self._predictions = {name: form.converted(p, step.sample) for name, p in self._predictions.items()}
+        if form is not None and form.guidable:
+            checks.check_dynamic(self._sum, self.family, changes=self._own_scale() != self._check.asked)
             return
         problem = (
             f"{'' if first else f'from step {self._step} on '}{type(self.pipe).__name__} does not step with u + scale (c - u) of "
@@ -295,24 +293,24 @@ class Trace:
         if self.guidance != Guidance() and (first or not self._stands_aside(self._moment(step.sample))):
             raise GuidanceError(f"{problem}, so no other guidance can be put in its place. Record only: guidance=None.")
         if not told:
-            warnings.warn(f"{problem}; recording only.", stacklevel=2)
-
-    def _check_uncond(self) -> None:
-        """A pipeline may have a scale above 1 and no unconditional prediction: distilled models take it as an input."""
-        g = self.guidance
-        if not self._uncond or UNCOND in self._predictions:
-            return
-        if g.needs_uncond or (g.has_cfg and g.cfg_scale() != 1):
-            raise GuidanceError(
-                f"{g} needs the unconditional prediction, which the pipeline did not compute at its first step, though its "
-                f"{self.family.scale_name} is above 1. Its models may be distilled: leave CFG out of the sum."
+            unknown = (
+                "" if form is not None else ", and x0 of what it steps with is not known: x0('guided') is NaN there"
             )
-        self._uncond = False
+            warnings.warn(f"{problem}; recording only{unknown}.", stacklevel=2)
 
     def _look(self, level: NoiseLevel, sample: Tensor, guided: Tensor) -> Seen:
         """What is recorded of the step that is about to be taken."""
-        arrays = {name: self._to_host(p) for name, p in {**self._predictions, GUIDED: guided}.items()}
-        return Seen(self._step, self._steps, self._round, level, self._to_host(sample, predicted=False), arrays)
+        along = 1 if self._along is None else self._along
+        arrays = {name: self._to_host(along * p) for name, p in {**self._predictions, GUIDED: guided}.items()}
+        unknown = () if self._knows_x0 else (GUIDED,)
+        return Seen(
+            self._step, self._steps, self._round, level, self._to_host(sample, predicted=False), arrays, unknown
+        )
+
+    @property
+    def _knows_x0(self) -> bool:
+        """Whether x0 follows from what is stepped with."""
+        return self._round > 0 or self._check.knows_x0(self._step)
 
     def _show(self) -> None:
         """Tell whoever looks on that a step is done; what they raise ends the call, and the whole steps are kept."""
@@ -335,47 +333,57 @@ class Trace:
             "restart": self._round,
             "next_weight": float("nan") if level.next_weight is None else level.next_weight,
             "guidance_scale": self._own_scale(),
+            "edited": float(self._check.edited and not self._round),
+            "x0_guided": float(self._knows_x0),
         }
         self.recorder.write(coordinates, seen.x_t, seen.predictions)
 
     def _own_scale(self) -> float:
-        """The pipeline's own CFG scale at this step."""
-        return self.family.scale(self.pipe, self._component) if UNCOND in self._predictions else 1.0
+        """The pipeline's own CFG scale at this step, the largest where frames have their own."""
+        own = self._scales()
+        return self.family.scale(self.pipe, self._component) if isinstance(own, Tensor) else float(own)
 
     def _start_recording(self, sample: Tensor) -> None:
         assert self.recorder is not None
         shape = tuple(self._recorded(sample, predicted=False).shape)
-        settings = {
-            **pipeline_settings(self.pipe, self.family, self._sum),
+        by_frame = self._check.by_frame(self._scales(), self._component)
+        seen = {
             "steps": self._steps,
-            "given_frames": self.family.given_frames(self.pipe),
-            "guidance_scales": self._scales_by_frame(),
-            "guidance_scale": self._asked if self._uncond else 1.0,
+            "guidance_scales": None if by_frame is None else by_frame(self._check.asked)[0].flatten().tolist(),
+            "guidance_scale": self._check.asked if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
+            **self.reels.settings,
             **self.settings,
         }
         captions = self.settings.get("captions", [])
         samples: dict[str, list] = {"caption": captions if len(captions) == shape[0] else [""] * shape[0]}
-        if seeds := self._seeds(shape[0]):
+        if seeds := seeds_of(self.settings, shape[0]):
             samples["seed"] = seeds
-        own = [b for b in self._predictions if b not in self._sum.weak]
-        own += [b for b in self.family.later_branches(self.pipe) if b not in own]
-        own_branches = sorted(own, key=[COND, UNCOND, *own].index)  # and then perturbed passes of the pipeline's own
         self.recorder.start(
             steps=self._rows,
-            branches=(*own_branches, *self._sum.weak, GUIDED),
+            branches=self._branches(),
             shape=shape,
-            settings=settings,
+            settings=pipeline_settings(self.pipe, self.family, self._sum) | seen,
             samples=samples,
             preview=self.family.preview(self.pipe),
         )
 
-    def _seeds(self, count: int) -> list[int]:
-        """The seed of each sample; empty where the call brings generators that nobody told of."""
-        seed = self.settings.get("seed")
-        own = [] if seed is None else [seed + i for i in range(count)]
-        return list(self.settings.get("generator_seeds") or own)
+    def _branches(self) -> tuple[str, ...]:
+        """What is recorded of a step, in order."""
+        own = [b for b in self._predictions if b not in self._sum.weak]
+        own += [b for b in self.family.later_branches(self.pipe) if b not in own]
+        # cond, uncond, and then perturbed passes of the pipeline's own
+        return (*sorted(own, key=[COND, UNCOND, *own].index), *self._sum.weak, GUIDED)
+
+    def _step_over(self, latents: Any) -> None:
+        """The pipeline's loop is done with a step, callbacks and all: what it holds after the last one is what it returns."""
+        final, self._final = self._final, None
+        if final is None or not isinstance(latents, Tensor) or latents.shape != final.shape:
+            return
+        if self.recorder is not None and changed(final, latents):
+            self.recorder.finish(self._to_host(latents, predicted=False)())
+        self._given = {}
 
     def _recorded(self, x: Tensor, *, predicted: bool = True) -> Tensor:
         return self.family.recorded(x.detach(), self.pipe, self._given, predicted=predicted)
@@ -383,16 +391,3 @@ class Trace:
     def _to_host(self, x: Tensor, *, predicted: bool = True) -> Callable[[], np.ndarray]:
         """As it is now: schedulers and pipelines may write into their tensors afterwards."""
         return host_copy(self._recorded(x, predicted=predicted))
-
-    def _to_numpy(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
-        return self._to_host(x, predicted=predicted)()
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two predictions are equal; where a run has come to NaN, it is in both."""
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
-
-
-def repeats(weak: Weak) -> str:
-    """Which branch a weak pass repeats."""
-    return UNCOND if weak.prompt == "negative" else COND

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
+import torch
 
 from stg_lab.errors import CallError, did_you_mean
 from stg_lab.families.pixels import codec_defaults, has_pixel_codec
+from stg_lab.given import ARGUMENTS, Called, Flag, Kind, Number, Of, Several, Text, Whole, read, shown
 
 #: Arguments that different pipelines have under different names.
 SAME = (("num_frames", "video_length"), ("guidance_scale", "max_guidance_scale", "true_cfg_scale"))
+#: What the pipelines' own arguments may be, and what one may type. Ends are far above what any model takes, and low enough that
+#: nothing of their size has to fit into memory before it is refused.
+_COUNT, _SIDE = Whole(1, 1024), Whole(1, 2**14)
+CALL: dict[str, tuple[Kind, str]] = {
+    "num_inference_steps": (Whole(1, 10_000), "num_inference_steps=24"),
+    **dict.fromkeys(("height", "width", "num_frames", "video_length"), (_SIDE, "")),
+    **dict.fromkeys(("num_videos_per_prompt", "num_images_per_prompt"), (_COUNT, "")),
+    "max_sequence_length": (Whole(1, 2**16), ""),
+    "timesteps": (Several(Number(0), lone=False), ""),
+    "sigmas": (Several(Number(0), lone=False), "sigmas=[1.0, 0.75, 0.5, 0.25]"),
+    "eta": (Number(0), ""),
+    "fps": (Number(0, above=True), ""),
+    "frame_rate": (Number(0, above=True), ""),
+    "output_type": (Text(("latent", "np", "pil", "pt")), ""),
+    "return_dict": (Flag(), ""),
+    "latents": (Of(torch.Tensor, "a tensor"), ""),
+    "generator": (Several(Of(torch.Generator, "a torch.Generator")), "generator=torch.Generator().manual_seed(0)"),
+    "callback_on_step_end": (
+        Called("(pipe, step, timestep, kwargs) -> kwargs that the pipeline calls"),
+        "callback_on_step_end=lambda pipe, step, timestep, kwargs: kwargs",
+    ),
+}
+#: Pixels of all frames of a call: beyond any machine, and well within what sizes can be counted in.
+MOST_PIXELS = 2**34
 FIRST_FRAME = (
     "from stg_lab.digits import world; frame = world.render(world.draw(1, seed=0, split='test'))[:, 0]; "
     "image = pipe.numpy_to_pil(frame.numpy())"
@@ -29,7 +55,10 @@ def check_names(pipe: Any, given: Mapping[str, Any], of: Callable[..., Any] | No
     Raises:
         CallError: there is one.
     """
-    allowed = list(inspect.signature(pipe.__call__).parameters)
+    parameters = inspect.signature(pipe.__call__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return  # it alone knows
+    allowed = list(parameters)
     own = [] if of is None else [n for n in inspect.signature(of).parameters if n not in ("pipe", "call", "changes")]
     for name in given:
         if name in allowed:
@@ -45,33 +74,68 @@ def check_names(pipe: Any, given: Mapping[str, Any], of: Callable[..., Any] | No
         )
 
 
-def check_values(pipe: Any, call: Mapping[str, Any], seed: Any) -> None:
-    """Refuse values of arguments that no pipeline can work with, and arguments that are missing.
+def read_values(pipe: Any, call: Mapping[str, Any], seed: Any) -> tuple[dict[str, Any], int | None]:
+    """The arguments of a call and its seed as Python's own values.
 
     Raises:
-        CallError: there is one.
+        CallError: one that no pipeline can work with, or that is missing.
     """
-    if seed is not None and not _is_whole(seed):
-        raise CallError(
-            f"seed is one whole number, got {seed!r}. Type for example seed=0: sample i of the batch gets the generator seed + i."
-        )
-    steps = call.get("num_inference_steps")
-    if steps is not None and not (_is_whole(steps) and steps >= 1):
-        raise CallError(
-            f"num_inference_steps is a whole number from 1, got {steps!r}. Type for example num_inference_steps=24."
-        )
+    example = "seed=0: sample i of the batch gets the generator seed + i"
+    seed = None if seed is None else read("seed", seed, ARGUMENTS["seed"], CallError, example)
+    found = {name: _read(pipe, name, value, call) for name, value in call.items()}
     for name in ("prompt", "negative_prompt"):
-        _check_text(name, call.get(name))
-    for name, value in call.items():
-        if name.startswith("callback") and value is not None and name.endswith("_step_end") and not callable(value):
-            raise CallError(
-                f"{name} is a function (pipe, step, timestep, kwargs) -> kwargs that the pipeline calls, got {value!r}. Define "
-                "one, or leave it out."
-            )
-    _check_missing(pipe, call)
+        _check_text(name, found.get(name))
+    _check_missing(pipe, found)
     for name in ("image", "last_image"):
-        _check_picture(pipe, name, call.get(name))
+        _check_picture(pipe, name, found.get(name))
+    _check_amount(found)
     _check_scheduler(pipe)
+    return found, seed
+
+
+def _read(pipe: Any, name: str, value: Any, call: Mapping[str, Any]) -> Any:
+    kind, example = CALL.get(name, (None, ""))
+    if kind is None and name.endswith("scale"):
+        kind = Number()
+    if kind is not None and not (value is None and _may_be_none(pipe, name, call)):
+        value = read(name, value, kind, CallError, example)
+    for tensor in value if isinstance(value, list) else [value]:
+        if isinstance(tensor, torch.Tensor) and (tensor.is_complex() or not bool(tensor.isfinite().all())):
+            raise CallError(f"{name} holds numbers that are complex, infinite or NaN, got {shown(value)}.")
+    return value
+
+
+def _may_be_none(pipe: Any, name: str, call: Mapping[str, Any]) -> bool:
+    """Whether a pipeline knows what to do where None is said."""
+    if name == "num_inference_steps":
+        return call.get("timesteps") is not None or call.get("sigmas") is not None
+    return True  # many pipelines fill sizes in themselves, whatever their signature says
+
+
+def _check_amount(call: Mapping[str, Any]) -> None:
+    names = [n for n in ("height", "width", "num_frames", "video_length") if call.get(n)]
+    if math.prod(call[n] for n in names) > MOST_PIXELS:
+        sizes = ", ".join(f"{n}={call[n]}" for n in names)
+        raise CallError(f"{sizes} are more pixels than any machine holds; at most {MOST_PIXELS:.2g} are taken.")
+
+
+def check_inputs(pipe: Any, call: Mapping[str, Any]) -> None:
+    """Refuse what the pipeline itself refuses, before its text encoder has run.
+
+    Raises:
+        CallError: it does.
+    """
+    own = getattr(pipe, "check_inputs", None)
+    if own is None or call.get("use_resolution_binning"):  # which changes the sizes first
+        return
+    whole = {n: p.default for n, p in inspect.signature(pipe.__call__).parameters.items()} | dict(call)
+    try:
+        bound = inspect.signature(own).bind(**{n: whole[n] for n in inspect.signature(own).parameters})
+        own(*bound.args, **bound.kwargs)
+    except ValueError as error:
+        raise CallError(f"{type(pipe).__name__} refuses this call: {error}") from None
+    except (KeyError, TypeError):  # it asks for what the pipeline fills in on the way
+        return
 
 
 def warn_of_noise(pipe: Any) -> None:
@@ -89,12 +153,8 @@ def warn_of_noise(pipe: Any) -> None:
             f"{kind} adds noise at every step, and {type(pipe).__name__} lets it draw from torch's global generator: seed= decides "
             "the first latents alone, and samples of a batch share that generator. For the same videos again call "
             "torch.manual_seed(...) before each run; lab.fork cannot repeat such a run.",
-            stacklevel=3,
+            stacklevel=4,
         )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -102,7 +162,7 @@ def _check_text(name: str, value: Any) -> None:
         return
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise CallError(
-            f"{name} is text, or a list of texts for a batch, got {value!r}. Type for example {name}='a red seven moving left'."
+            f"{name} is text, or a list of texts for a batch, got {shown(value)}. Type for example {name}='a red seven moving left'."
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.undone import stacked, undone
 from stg_lab.weak.base import AXES, Hits, Layered, Pass, in_range, one_of, replaced_forward
 from stg_lab.weak.layers import format_layers, whole_numbers
 
@@ -183,7 +184,7 @@ class AttentionEdit(Layered):
     @contextlib.contextmanager
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for place, axis, module in self.sublayers("attention", at.family, at.denoiser):
                 stack.enter_context(edited(module, self._edit(at), at, axis, hits, f"attention {place}"))
             yield hits
@@ -225,7 +226,9 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:
         def inside_mode(*args: Any, **kwargs: Any) -> Any:
-            with mode(answer):
+            inside = mode(answer)
+            with undone(inside.leave):
+                inside.__enter__()
                 return forward(*args, **kwargs)
 
         return at.family.attend(module, answer) or inside_mode
@@ -238,7 +241,7 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
 def _kernel_mode() -> Any:
     """The torch function mode that hands attention kernel calls over (made late: naming a weak model needs no torch)."""
     import torch
-    from torch.overrides import TorchFunctionMode
+    from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
     kernel = torch.nn.functional.scaled_dot_product_attention
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -247,6 +250,11 @@ def _kernel_mode() -> Any:
         def __init__(self, answer: Callable[..., Tensor]) -> None:
             super().__init__()
             self.answer = answer
+
+        def leave(self) -> None:
+            """As `__exit__`, and nothing where that has been done."""
+            if self in _get_current_function_mode_stack():
+                self.__exit__(None, None, None)
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is not kernel:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
+from stg_lab.given import real, shown
+from stg_lab.undone import stacked, undone
 from stg_lab.weak.caption import without_caption
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
@@ -232,21 +233,18 @@ def check_layers(layers: tuple[int, ...], family: Family, denoiser: nn.Module, e
 
 def one_of(what: str, value: Any, allowed: Any) -> None:
     """Raise `GuidanceError` with a hint where a value is not one of the allowed ones."""
-    if value not in allowed:
+    if not isinstance(value, Hashable) or value not in allowed:
         raise GuidanceError(
-            f"{what} {value!r} is unknown.{did_you_mean(str(value), map(str, allowed))} Known: {', '.join(map(str, allowed))}."
+            f"{what} {shown(value)} is unknown.{did_you_mean(value, map(str, allowed))} Known: {', '.join(map(str, allowed))}."
         )
 
 
 def in_range(what: str, value: Any, low: float, high: float) -> float:
     """The value as a float; raise `GuidanceError` unless low < value <= high."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not low < number <= high:
-        raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {value!r}.")
-    return number
+    number = real(value)
+    if number is None or not low < number <= high:
+        raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {shown(value)}.")
+    return float(number)
 
 
 #: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
@@ -257,11 +255,10 @@ _watching: ContextVar[tuple[list[nn.Module], ...]] = ContextVar("watching", defa
 def changed_modules() -> Iterator[list[nn.Module]]:
     """Collects the modules whose forward is replaced inside the `with`, in order."""
     found: list[nn.Module] = []
-    token = _watching.set((*_watching.get(), found))
-    try:
+    before = _watching.get()
+    with undone(functools.partial(_watching.set, before)):
+        _watching.set((*before, found))
         yield found
-    finally:
-        _watching.reset(token)
 
 
 @contextlib.contextmanager
@@ -292,16 +289,13 @@ def replaced_forward(
 @contextlib.contextmanager
 def instance_attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
     """Set an attribute of one module inside the `with`; what the instance had before, or had not, comes back."""
-    missing = object()
-    before = vars(module).get(name, missing)
-    setattr(module, name, value)
-    try:
+    own = vars(module)
+    put_back = (
+        functools.partial(setattr, module, name, own[name]) if name in own else functools.partial(own.pop, name, None)
+    )
+    with undone(put_back):
+        setattr(module, name, value)
         yield
-    finally:
-        if before is missing:
-            delattr(module, name)
-        else:
-            setattr(module, name, before)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -324,7 +318,7 @@ def answered(module: nn.Module, answer: Callable[..., Any]) -> contextlib.Abstra
 def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
     """Inside the `with`, compiled blocks that hold a changed module run their own Python code."""
     ids = {id(m) for m in changed}
-    with contextlib.ExitStack() as stack:
+    with stacked() as stack:
         for one in module.modules():
             if is_compiled(one) and any(id(inner) in ids for inner in one.modules()):
                 stack.enter_context(_plain(one))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import shown
 from stg_lab.loading import folder_of, load
 from stg_lab.weak.base import Hits, Pass, Weak
 
@@ -70,7 +71,9 @@ class Checkpoint(Weak):
             object.__setattr__(self, "source", _numbered(given))
             object.__setattr__(self, "loaded_from", str(given.config.get("_name_or_path") or ""))
         else:
-            raise GuidanceError(f"checkpoint needs a name, a folder or a pipeline, got {given!r}. Type {self.example}.")
+            raise GuidanceError(
+                f"checkpoint needs a name, a folder or a pipeline, got {shown(given)}. Type {self.example}."
+            )
 
     @property
     def words(self) -> str:

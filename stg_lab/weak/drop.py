@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.undone import stacked
 from stg_lab.weak.base import Hits, Pass, Weak, check_layers, place, replaced_forward
 from stg_lab.weak.layers import format_layers, whole_number, whole_numbers
 from stg_lab.weak.skip import left_out
@@ -77,7 +78,7 @@ class Drop(Weak):
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
         layers = at.family.layers(at.denoiser)
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for layer in self.drawn(at.step, len(layers)):
                 for axis, block in layers[layer].items():
                     where = f"block {place(layer, axis)}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import operator
 from collections.abc import Iterable
 from typing import Any
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Refused, Several, Whole, read, shown
+
+#: More layers, or heads, than any model has.
+MOST = 10_000
 
 
 def whole_numbers(given: Any, what: str = "layers", example: str = "lab.skip([5])") -> tuple[int, ...]:
@@ -16,16 +18,17 @@ def whole_numbers(given: Any, what: str = "layers", example: str = "lab.skip([5]
     Raises:
         GuidanceError: none at all, a negative or fractional one, or something else.
     """
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    if not several:
-        raise GuidanceError(f"{what} is an empty list; give at least one. Type for example {example}.")
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        given = list(given)
+        if not given:
+            raise GuidanceError(f"{what} is an empty list; give at least one. Type for example {example}.")
     try:
-        numbers = [operator.index(n) for n in several if not isinstance(n, bool)]
-    except TypeError:
-        numbers = []
-    if len(numbers) != len(several) or min(numbers) < 0:
-        raise GuidanceError(f"{what} are whole numbers from 0, got {given!r}. Type for example {example}.")
-    return tuple(sorted(set(numbers)))
+        numbers = Several(Whole(0, MOST)).read(given)
+    except Refused:
+        raise GuidanceError(
+            f"{what} are whole numbers from 0, at most {MOST}, got {shown(given)}. Type for example {example}."
+        ) from None
+    return tuple(sorted({numbers} if isinstance(numbers, int) else set(numbers)))
 
 
 def whole_number(given: Any, what: str, low: int, example: str) -> int:
@@ -34,11 +37,7 @@ def whole_number(given: Any, what: str, low: int, example: str) -> int:
     Raises:
         GuidanceError: a number below `low`, a fractional one, or something else.
     """
-    if not isinstance(given, bool):
-        with contextlib.suppress(TypeError):
-            if (number := operator.index(given)) >= low:
-                return number
-    raise GuidanceError(f"{what} is a whole number from {low}, got {given!r}. Type for example {example}.")
+    return read(what, given, Whole(low), GuidanceError, example)
 
 
 def format_layers(layers: Iterable[int]) -> str:
@@ -65,7 +64,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
     layers: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise GuidanceError(f"{text!r} is not a list of layers. Type for example 5 or 3-5,8.")
-        layers += range(int(first), int(last if dash else first) + 1)
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isdecimal() and len(end) < 6 and int(end) <= MOST for end in ends) or int(ends[1]) < int(first):
+            raise GuidanceError(f"{shown(text)} is not a list of layers. Type for example 5 or 3-5,8.")
+        layers += range(int(first), int(ends[1]) + 1)
     return tuple(layers)

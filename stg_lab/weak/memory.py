@@ -79,6 +79,28 @@ def only_concerned(at: Pass) -> Pass:
     return replace(small, prediction=at.concerned(at.prediction), piece=(0, 1))
 
 
+def can_cut(at: Pass) -> bool:
+    """Whether the rows that a pass is about can be cut out of its call: not where an argument has several rows for each row of the
+    batch (frames times samples), since its shape does not tell in which order."""
+    batch, unbatched = len(at.prediction), at.family.unbatched
+
+    def plain(value: Any, name: str = "") -> bool:
+        if name in unbatched:
+            return True
+        if hasattr(value, "chunk"):
+            return not value.ndim or len(value) <= batch or len(value) % batch > 0
+        if isinstance(value, Mapping):
+            return all(plain(one, key) for key, one in value.items())
+        if isinstance(value, list | tuple):
+            whole = len(value) == batch and any(
+                hasattr(one, "chunk") and len(one) != batch for one in value if one is not None
+            )
+            return not whole and all(map(plain, value))
+        return True
+
+    return all(map(plain, at.args)) and all(plain(one, name) for name, one in at.kwargs.items())
+
+
 def with_rows(at: Pass, change: Callable[[Tensor], Tensor]) -> Pass:
     """The same call with every argument changed that has the rows of the batch."""
     batch = len(at.prediction)

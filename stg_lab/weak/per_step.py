@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.given import Whole, read, shown
 from stg_lab.weak.base import Hits, Pass, Weak
-from stg_lab.weak.layers import whole_number
 from stg_lab.weak.spec import parse
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class PerStep(Weak):
         given: list[Weak | None] = []
         for model in models:
             count, one = model if isinstance(model, tuple) and len(model) == 2 else (1, model)
-            given += [one] * whole_number(count, "the number of steps", 1, self.example)
+            given += [one] * read("the number of steps", count, Whole(1, 10_000), GuidanceError, self.example)
         weak = [m for m in given if m is not None]
         if not weak or not all(isinstance(m, Weak) and not isinstance(m, PerStep) for m in weak):
             raise GuidanceError(
                 "per_step needs weak models (not another per_step), or None, or pairs (number of steps, model), got "
-                f"{', '.join(map(repr, models)) or 'nothing'}. Type for example {self.example}."
+                f"{', '.join(map(shown, models)) or 'nothing'}. Type for example {self.example}."
             )
         if len(prompts := sorted({m.prompt for m in weak})) > 1:
             raise GuidanceError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.undone import stacked
 from stg_lab.weak.base import AXES, Hits, Layered, Pass, blocks_text, one_of, place, replaced_forward
 from stg_lab.weak.layers import whole_number
 
@@ -29,7 +30,7 @@ class Shuffle(Layered):
     every step and layer from the seed, and all samples of a batch share it. The authors' code for SDXL leaves the stream
     permuted after the block. In a transformer without convolutions that would only scramble the output picture, so here the
     block's output is put back in order (`restore=True`); what acts is that position and content no longer belong together.
-    Where blocks are told no positions (Latte, CogVideoX-2B, SVD) nothing would act at all, so that is refused.
+    Where blocks are told no positions (Latte, CogVideoX-2B, SVD, Open-Sora within frames) nothing would act at all, so that is refused.
 
     Args:
         layers: block numbers from 0.
@@ -58,13 +59,14 @@ class Shuffle(Layered):
         what = {"joint": "tokens", "spatial": "positions", "temporal": "frames"}[self.axis]
         return f"{what} shuffled in {blocks_text(self.layers)}{self._under_prompt()}"
 
-    def order(self, grid: Grid, step: int, layer: int) -> list[int]:
-        """Which token stands at each place, for one layer at one step."""
+    def order(self, grid: Grid, step: int, layer: int, axis: str = "joint") -> list[int]:
+        """Which token stands at each place, for one layer at one step; `axis` is the block's own, along which alone it mixes."""
+        axis = self.axis if axis == "joint" else axis
         frames, places = range(grid.frames), range(grid.height * grid.width)
         draw = random.Random(f"{self.seed}/{step}/{layer}")
-        if self.axis == "joint":
+        if axis == "joint":
             return _shuffled(range(grid.size), draw)
-        if self.axis == "spatial":
+        if axis == "spatial":
             shuffled = _shuffled(places, draw)
             return [f * len(places) + p for f in frames for p in shuffled]
         return [f * len(places) + p for f in _shuffled(frames, draw) for p in places]
@@ -72,7 +74,7 @@ class Shuffle(Layered):
     @contextlib.contextmanager
     def perturb(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             for layer, axis, block in self.blocks(at.family, at.denoiser):
                 make = self._shuffling(at, layer, axis)
                 stack.enter_context(replaced_forward(block, make, hits, f"block {place(layer, axis)}"))
@@ -87,7 +89,7 @@ class Shuffle(Layered):
                     f"{self}: block {layer} got {tokens} tokens where the video has {grid.size} ({grid}), so they cannot be "
                     "shuffled. Choose other layers or another axis."
                 )
-            return self.order(grid, at.step, layer)
+            return self.order(grid, at.step, layer, axis)
 
         def permuted(stream: Tensor) -> Tensor:
             return stream[:, order(stream.shape[1])]

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.undone import stacked
 from stg_lab.weak import places
 from stg_lab.weak.attention import Attention, AttentionEdit
 from stg_lab.weak.base import Hits, Pass, blocks_text, one_of, replaced_forward
@@ -131,7 +132,7 @@ class Skip(AttentionEdit):
     @contextlib.contextmanager
     def _left_out(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
-        with contextlib.ExitStack() as stack:
+        with stacked() as stack:
             make = left_out(at.family, self._concerned, self.strength)
             for place, _, module in self.sublayers(self._concerned, at.family, at.denoiser):
                 stack.enter_context(replaced_forward(module, make, hits, f"{self.part} {place}"))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from stg_lab.errors import GuidanceError, did_you_mean
+from stg_lab.given import Text, shown
+from stg_lab.given import read as read_typed
 from stg_lab.weak.layers import format_layers, parse_layers
 
 if TYPE_CHECKING:
@@ -64,17 +66,18 @@ def parse(text: str) -> Weak:
     >>> str(parse("skip:attention:3-5"))
     'skip:attention:3-5'
     """
+    text = read_typed("a specification", text, Text(empty=True), GuidanceError, "weak.parse('skip:block:5')")
     kind, _, rest = text.strip().partition(":")
     if kind not in KINDS:
         raise GuidanceError(
-            f"{text!r} names no weak model.{did_you_mean(kind, KINDS)} Kinds: {', '.join(sorted(KINDS))}. "
+            f"{shown(text)} names no weak model.{did_you_mean(kind, KINDS)} Kinds: {', '.join(sorted(KINDS))}. "
             "Type for example skip:block:5."
         )
     cls = KINDS[kind]
     try:
         return cls.from_text(rest)
     except GuidanceError as error:
-        raise GuidanceError(f"{text!r}: {error} As text: {cls.example_text or f'{kind}:5'}.") from None
+        raise GuidanceError(f"{shown(text)}: {error} As text: {cls.example_text or f'{kind}:5'}.") from None
 
 
 def read(cls: type[Weak], text: str) -> dict[str, Any]:

@@ -12,13 +12,16 @@ import traitlets
 from stg_lab.analysis import Advice, Candidate, advise
 from stg_lab.analysis.sweep import MODEL, SIGNED, cells, check_score, column_name, columns, one_step_videos, sweep_of
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import Text, takes
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.guidance.scores import SCORES
+from stg_lab.palette import colour
 from stg_lab.recording import ablation_preview
 from stg_lab.weak import described
 from stg_lab.weak import parse as parse_weak
 from stg_lab.widgets.base import Explorer, Sampled, module, style
 from stg_lab.widgets.sprites import GAINS, sheet_png, shrunk
+from stg_lab.widgets.still import Still, Strip, cut
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,6 +76,18 @@ class AblationExplorer(Sampled, Explorer):
             raise CallError(f"gain is a number above 0 and at most 1000, got {proposal['value']}.")
         return proposal["value"]
 
+    def still(self) -> Still | None:
+        """The chosen weak model's prediction beside the model's own, at the step and sample that are shown."""
+        step = [one["step"] for one in self.view["steps"]].index(self.step)
+        words = {cell["name"]: cell["words"] for cell in self.view["cells"]} | {COND: COND, UNCOND: UNCOND}
+        names = [name for name in (COND, UNCOND, self.cell, self.pinned) if f"{name}/{self.sample}" in self.sheets]
+        weak = [self.cell, self.pinned]
+        strips = [
+            Strip(words[name], colour(name, weak), cut(self.sheets[f"{name}/{self.sample}"], self.view["height"], step))
+            for name in names
+        ]
+        return Still(f"A weak model of a sweep at step {self.step}, {self.caption}", strips) if strips else None
+
     def __repr__(self) -> str:
         view = self.view
         return (
@@ -81,6 +96,7 @@ class AblationExplorer(Sampled, Explorer):
         )
 
 
+@takes(score=Text(), cell=Text(), pinned=Text())
 def ablation_explorer(
     sweep: xr.Dataset | str | Path, *, score: str = "sharpness_lost", cell: str | None = None, pinned: str = ""
 ) -> AblationExplorer:

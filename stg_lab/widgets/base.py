@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import anywidget
@@ -14,24 +12,10 @@ import traitlets
 
 from stg_lab.errors import CallError, LabError
 from stg_lab.recording import check_number
-
-SHARED = ("kit", "charts")  # modules that stand in front of every explorer's own
-
-
-@cache
-def asset(name: str) -> str:
-    """A file of the browser's side, read once."""
-    return (files("stg_lab.widgets") / "static" / name).read_text(encoding="utf-8")
-
-
-def module(*names: str) -> str:
-    """The whole JavaScript module of an explorer: one file for the browser, several to read."""
-    return "\n".join(asset(f"{part}.js") for part in (*SHARED, *names))
-
-
-def style(*names: str) -> str:
-    """The whole style sheet of an explorer."""
-    return "\n".join(asset(f"{part}.css") for part in ("kit", *names))
+from stg_lab.widgets.assets import module as module
+from stg_lab.widgets.assets import style as style
+from stg_lab.widgets.page import alone, base64_of
+from stg_lab.widgets.still import Still
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
@@ -97,6 +81,40 @@ class Explorer(anywidget.AnyWidget):
         """Where the explorer stands, as plain values."""
         return {name: getattr(self, name) for name in self.STATE}
 
+    def to_html(self, *, title: str = "") -> str:
+        """The explorer as a web page of its own, as it stands: it works without Python and asks no network.
+
+        All that needs no kernel works there: sliders, pictures, charts, keys. What computes (decoding a step, sampling on, a
+        rating) says that it needs a running notebook. The page's content security policy forbids all that comes from
+        elsewhere.
+
+        Args:
+            title: of the page, as a browser's tab shows it; by default the name of the explorer's class.
+
+        Returns:
+            The text of the page, about as large as what the explorer carries: `Path("seven.html").write_text(...)`.
+
+        >>> page = lab.widgets.x0_explorer("repair").to_html(title="A red nine")  # doctest: +SKIP
+        """
+        return alone(self, title=title)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """One of `arrays`, as what was packed."""
+        about = self.view["arrays"][name]
+        return np.frombuffer(self.arrays[name], about["dtype"]).reshape(about["shape"]) * about["scale"]
+
+    def still(self) -> Still | None:
+        """The explorer as one picture, as it stands; None where it has none to show."""
+        return None
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The live view, and a picture for wherever scripts are not trusted or not run, such as a clone or a code host."""
+        bundle, still = super()._repr_mimebundle_(**kwargs), self.still()
+        if bundle is None or still is None:
+            return bundle
+        data, about = bundle
+        return {**data, "image/png": base64_of(still.png)}, about
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.state.items())})"
 
@@ -110,6 +128,13 @@ class Sampled(traitlets.HasTraits):
 
     view: dict[str, Any]
     sample = traitlets.Int(0).tag(sync=True)
+
+    @property
+    def caption(self) -> str:
+        """Of the sample that is shown, with its seed."""
+        shown = self.view["samples"][self.sample]
+        seed = shown.get("seed")
+        return f"{shown['caption'] or '(no caption)'}{'' if seed is None else f', seed {seed}'}"
 
     @traitlets.validate("sample")
     def _check_sample(self, proposal: Any) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import traitlets
 
 from stg_lab.errors import CallError
+from stg_lab.given import takes
 from stg_lab.rating import ASPECTS, Rating, gather
 from stg_lab.widgets.base import Explorer, module, shows_problems, style
 from stg_lab.widgets.sprites import strip
+from stg_lab.widgets.still import Still, Strip, whole
 
 OUT = "out/ratings.jsonl"
 PIXELS = 12_000_000  # of one video; larger ones are shown smaller, and the widget says so
@@ -103,6 +106,14 @@ class BlindPairs(Explorer):
             finally:
                 self.heard = asked["count"]
 
+    def still(self) -> Still | None:
+        """The two videos of the question; None where there is none."""
+        if not self.question:
+            return None
+        pair = self.question["pair"]
+        strips = [Strip(side, "#16181d", whole(self.sheets[f"{side}/{pair}"])) for side in ("left", "right")]
+        return Still(f"Pair {pair + 1} of {self.view['pairs']}: {self.question['words']}", strips)
+
     def __repr__(self) -> str:
         return f"BlindPairs({self.progress} of {self.view['total']} questions answered)"
 
@@ -133,6 +144,7 @@ class ShownRating(Rating):
         return self.widget._repr_mimebundle_(**options)
 
 
+@takes()
 def rate(
     *sources: Any,
     out: str | os.PathLike[str] = OUT,
@@ -168,10 +180,14 @@ def rate(
         RecordingError: no recording of that name, no final video, or only rough pictures of it.
         RatingError: the file is of other videos, settings, aspects, another rater or seed; or it cannot be written.
 
-    >>> rating = rate("first_light", "first_light_cfg", out="out/ratings.jsonl")  # doctest: +SKIP
+    >>> rating = rate("repair_both", "repair_unguided", out="out/ratings.jsonl")  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
+    if Path(out).is_dir():
+        raise CallError(
+            f"out={str(out)!r} is a folder. Name the file, for example {str(Path(out) / 'ratings.jsonl')!r}."
+        )
     clips = gather(*sources, captions=captions)
     rating = ShownRating(clips, out=out, aspects=aspects, rater=rater, seed=seed)
     rating.fps = fps

@@ -10,6 +10,8 @@ import numpy as np
 import traitlets
 
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.families import family_of
+from stg_lab.given import takes
 from stg_lab.guidance import CFG, GUIDED, STG, Guidance
 from stg_lab.loading import load
 from stg_lab.palette import colour
@@ -22,6 +24,7 @@ from stg_lab.weak.skip import PARTS, Skip
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.live_run import opened
 from stg_lab.widgets.sprites import final_video, make_sprites, strip
+from stg_lab.widgets.still import Still, Strip, cut, whole
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:
@@ -104,6 +107,15 @@ class ForkExplorer(Stepped, Working):
         self.start(
             partial(self._fork, self.step, self.guidance), "loading the model" if self._pipe is None else "starting"
         )
+
+    def still(self) -> Still:
+        """What the sampler used at the step that is shown, and the final videos of the run and of the fork that is shown."""
+        guided = cut(self.sheets[f"{GUIDED}/{self.sample}"], self.view["height"], self.step)
+        strips = [Strip(f"x0 at step {self.step}", self.view["colour"], guided)]
+        for name, label, ink in (("original", "original", "colour"), (f"fork{self.shown}", "fork", "fork_colour")):
+            if (png := self.sheets.get(f"{name}/{self.sample}")) is not None:
+                strips.append(Strip(label, self.view[ink], whole(png)))
+        return Still(f"Sample on from step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips)
 
     # ---- in the thread ----
 
@@ -192,6 +204,7 @@ class ForkExplorer(Stepped, Working):
         return proposal["value"]
 
 
+@takes()
 def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: int = 0, fps: float = 8) -> ForkExplorer:
     """Pick a recorded step, choose another guidance, and sample on from exactly there.
 
@@ -212,11 +225,13 @@ def fork_explorer(source: Run | Recording | Name, pipe: Any = None, *, sample: i
         CallError: `source` is none of these, or it cannot be forked: see `lab.fork`.
         RecordingError: not recorded, no such sample, or its latents cannot be shown without a model.
 
-    >>> explorer = fork_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = fork_explorer(lab.open("repair_both"))  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
     given: Run | Recording = as_source(source)
+    if pipe is not None:
+        family_of(pipe)  # or say that it is none
     can_fork(given)
     return ForkExplorer(given, pipe if pipe is not None else getattr(given, "pipe", None), fps, sample=sample)
 

@@ -10,11 +10,14 @@ import traitlets
 import xarray as xr
 
 from stg_lab.errors import CallError
-from stg_lab.gaussians import Mixture, strays
-from stg_lab.palette import SERIES
+from stg_lab.gaussians import MIXTURE, SWEPT, Mixture, strays
+from stg_lab.given import Number, Text, takes
+from stg_lab.palette import colour
 from stg_lab.widgets.base import Explorer, Quantised, check_among, module, style
+from stg_lab.widgets.still import Still, Strip
 
 EXTENT, GRID = 1.9, 128  # half the side of the square that is shown; cells of the density's picture
+FINER = 4  # pixels of a still for each such cell, each way
 
 
 class GaussianExplorer(Explorer):
@@ -53,7 +56,21 @@ class GaussianExplorer(Explorer):
             raise CallError(f"level {proposal['value']} is out of range: 0 to {len(self.view['levels']) - 1}.")
         return proposal["value"]
 
+    def still(self) -> Still:
+        """The points of the level that is shown over the density that they should have come from, strays in another colour."""
+        w, k = self.view["weak"].index(self.weak), self.view["scales"].index(self.scale)
+        truth = self.numbers("truth")[..., None] / 255
+        tint = 255 - truth * np.array([195, 105, 35])  # white to the explorer's blue
+        pixels = np.kron(tint, np.ones((FINER, FINER, 1)))
+        side, extent = len(pixels), self.view["extent"]
+        places = (self.numbers("points")[w, k, self.level] * (1, -1) + extent) / (2 * extent) * side
+        x, y = np.clip(places, 0, side - 1).astype(int).T
+        pixels[y, x] = np.where(self.numbers("stray")[w, k][:, None] > 0, (213, 94, 0), (22, 24, 29))
+        strip = Strip("samples", "#16181d", pixels.astype(np.uint8))
+        return Still(f"Guidance in the plane, away from {self.weak} at scale {self.scale:g}", [strip])
 
+
+@takes(swept=SWEPT, truth=MIXTURE, other=MIXTURE, weak=Text(), scale=Number())
 def gaussian_explorer(
     swept: xr.Dataset,
     truth: Mixture,
@@ -84,7 +101,7 @@ def gaussian_explorer(
     ends = swept.points.isel(sigma=-1).values
     view = {
         "weak": names,
-        "colours": [SERIES[k % len(SERIES)] for k in range(len(names))],
+        "colours": [colour(name, names) for name in names],
         "scales": scales,
         "levels": [float(s) for s in kept.sigma.values],
         "modes": len(truth.weights),

@@ -10,13 +10,16 @@ import traitlets
 
 from stg_lab import analysis
 from stg_lab.errors import CallError, RecordingError, did_you_mean
+from stg_lab.given import Flag, Number, takes
 from stg_lab.guidance import COND, GUIDED, UNCOND
-from stg_lab.palette import colour
+from stg_lab.palette import colour, vector_colour
 from stg_lab.recording import Name, check_number, recording_of
 from stg_lab.recording.scales import has_frames, scale_text
+from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Quantised, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
+from stg_lab.widgets.still import Still, Strip, cut
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 PANELS = ("lengths", "parts", "spectra")
 ONTO = ("cond", "x0", "cfg")
+STRONG = 0.99  # quantile of a vector's pixels that its picture shows in full
 LARGEST = 100.0  # scales beyond this show nothing but saturated pixels
 
 
@@ -84,6 +88,22 @@ class GuidanceExplorer(Stepped, Explorer):
         name = proposal["trait"].name
         return check_among(name, proposal["value"], PANELS if name == "panel" else ONTO)
 
+    def still(self) -> Still:
+        """The conditional prediction, what the sampler used, and each vector around grey, at the step and sample that are shown."""
+        unit = self.numbers("unit")[:, self.step, self.sample, None, None, None, None]
+        values = (
+            self.numbers("pictures")[:, self.step, self.sample] * unit
+        )  # [row, frame, height, width, rgb]: x_t, cond, vectors
+        recorded = cut(self.sheets[f"{self.view['recorded']}/{self.sample}"], self.view["height"], self.step)
+        strips = [
+            Strip(COND, colour(COND, []), _side_by_side(values[1])),
+            Strip(self.view["recorded"], colour(GUIDED, []), recorded),
+        ]
+        for vector, change in zip(self.view["vectors"], values[2:], strict=True):
+            around_grey = 0.5 + 0.5 * change / max(float(np.quantile(np.abs(change), STRONG)), 1e-9)
+            strips.append(Strip(f"cond - {vector['name']}", vector["colour"], _side_by_side(around_grey)))
+        return Still(f"Guidance vectors at step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips)
+
     def __repr__(self) -> str:
         view = self.view
         return (
@@ -92,6 +112,7 @@ class GuidanceExplorer(Stepped, Explorer):
         )
 
 
+@takes(budget=Number(0.01, 200, words="number of megabytes"), hint=Flag())
 def guidance_explorer(
     source: Run | Recording | Name,
     *,
@@ -125,13 +146,11 @@ def guidance_explorer(
         CallError: `source` is none of these, or an argument is out of range.
         RecordingError: not recorded, no guidance vector, no such sample, or latents that cannot be shown without a model.
 
-    >>> explorer = guidance_explorer(lab.open("first_light"))  # doctest: +SKIP
+    >>> explorer = guidance_explorer(lab.open("repair_both"))  # doctest: +SKIP
     >>> explorer.scales = {"uncond": 6, "skip": 2}  # doctest: +SKIP
     """
     if not 0 < fps <= 120:
         raise CallError(f"fps is the number of frames a second, above 0 and at most 120, got {fps}.")
-    if not 0.01 <= budget <= 200:
-        raise CallError(f"budget is megabytes of pictures, 0.01 to 200, got {budget}.")
     recording = recording_of(source)
     names = [name for name in analysis.vector_names(recording) if name != GUIDED]
     check_number("sample", sample, len(recording.captions))
@@ -166,6 +185,11 @@ def guidance_explorer(
     return GuidanceExplorer(view | axes, shown, _numbers(pictures) | curves, **state)
 
 
+def _side_by_side(clip: np.ndarray) -> np.ndarray:
+    """`(frame, height, width, 3)` as one row of pixels."""
+    return np.concatenate(list(to_bytes(clip)), axis=1)
+
+
 def _fitting(
     recording: Recording, rows: int, frames: int, height: int, width: int, *, budget: float
 ) -> tuple[int, int]:
@@ -198,8 +222,8 @@ def _curves(recording: Recording, count: int) -> tuple[dict[str, Any], dict[str,
 
 
 def _curve(recording: Recording, name: str) -> dict[str, Any]:
-    words = {UNCOND: "CFG's (cond − uncond)", GUIDED: "whole push"}
-    return {"name": name, "label": words.get(name, name), "colour": colour(name, list(recording.weak))}
+    words = {UNCOND: "CFG's (cond − uncond)", GUIDED: "whole push, as recorded"}
+    return {"name": name, "label": words.get(name, name), "colour": vector_colour(name, list(recording.weak))}
 
 
 def _vector(recording: Recording, name: str, scales: np.ndarray, pictures: Any) -> dict[str, Any]:
@@ -211,7 +235,7 @@ def _vector(recording: Recording, name: str, scales: np.ndarray, pictures: Any) 
         "name": name,
         "label": "CFG" if is_cfg else name,
         "note": "g, 1 is off" if is_cfg else f"s, 0 is off: {described(recording.weak[name])}",
-        "colour": colour(name, list(recording.weak)),
+        "colour": vector_colour(name, list(recording.weak)),
         "off": 1.0 if is_cfg else 0.0,
         "low": min(low, float(scales.min())),
         "high": max(high, float(scales.max()) * 1.5),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.families import family_of
+from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.palette import colour
@@ -28,6 +29,7 @@ from stg_lab.weak import described
 from stg_lab.widgets.base import Sampled, module, style
 from stg_lab.widgets.previews import StepPictures
 from stg_lab.widgets.sprites import strip
+from stg_lab.widgets.still import Still, Strip, whole
 from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:
@@ -76,6 +78,14 @@ class LiveRun(Sampled, Working):
     def begin(self) -> None:
         """Start sampling; `live_run` does so by itself."""
         self.start(self._sample, "the first step is on its way")
+
+    def still(self) -> Still | None:
+        """The latest step; None before the first one is done."""
+        rows = [row for row in self.told.get("rows", []) if f"{row['name']}/{self.sample}" in self.pictures]
+        strips = [
+            Strip(row["label"], row["colour"], whole(self.pictures[f"{row['name']}/{self.sample}"])) for row in rows
+        ]
+        return Still(f"A run at step {self.told['step']}, {self.caption}", strips) if strips else None
 
     # ---- in the thread ----
 
@@ -134,6 +144,7 @@ class LiveRun(Sampled, Working):
         job.tell(status="done", pictures={**self.pictures, **pictures}, told=told)
 
 
+@takes()
 def live_run(
     pipe: Any,
     *,

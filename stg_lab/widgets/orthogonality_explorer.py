@@ -10,12 +10,14 @@ import traitlets
 from stg_lab import analysis
 from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label
 from stg_lab.errors import CallError, GuidanceError
+from stg_lab.given import Text, takes
 from stg_lab.guidance import COND, UNCOND
-from stg_lab.palette import SERIES, colour
+from stg_lab.palette import SERIES, colour, vector_colour
 from stg_lab.recording import Name, Recording, check_number, recording_of
 from stg_lab.weak import described
 from stg_lab.widgets.base import Explorer, Stepped, check_among, module, style
 from stg_lab.widgets.sprites import facts, make_sprites
+from stg_lab.widgets.still import Still, Strip, cut
 from stg_lab.widgets.vector_sheets import vector_sheets
 
 if TYPE_CHECKING:
@@ -55,7 +57,22 @@ class OrthogonalityExplorer(Stepped, Explorer):
             raise CallError(f"gain lies above 0 and at most at 64, got {proposal['value']}.")
         return proposal["value"]
 
+    def still(self) -> Still | None:
+        """The conditional prediction and the two vectors, signed around grey, at the step and sample that are shown."""
+        if not self.sheets:
+            return None
+        about = {vector["name"]: vector for vector in self.view["vectors"]}
+        rows = [(COND, COND, colour(COND, []))]
+        rows += [(name, f"{about[name]['label']}", about[name]["colour"]) for name in (self.keeps, self.loses)]
+        strips = [
+            Strip(label, ink, cut(self.sheets[f"{name}/{self.sample}"], self.view["height"], self.step))
+            for name, label, ink in rows
+        ]
+        title = f"Two guidance vectors at step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}"
+        return Still(title, strips)
 
+
+@takes(spatial=Text(), temporal=Text())
 def orthogonality_explorer(
     source: Run | Recording | Name,
     *,
@@ -134,7 +151,7 @@ def _in_memory(recording: Recording) -> Recording:
 def _about(recording: Recording, name: str) -> dict[str, str]:
     weak = list(recording.weak)
     note = "cond − uncond" if name == UNCOND else described(recording.weak[name])
-    ink = colour("cfg" if name == UNCOND else name, weak)
+    ink = vector_colour(name, weak)
     return {"name": name, "label": vector_label(recording, name), "note": note, "colour": ink}
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from stg_lab.errors import CallError, GuidanceError, RecordingError, did_you_mean
 from stg_lab.guidance import CFG, COND, GUIDED, UNCOND, Guidance, number
 from stg_lab.palette import colour
-from stg_lab.recording import Recording, recording_of
+from stg_lab.recording import Recording, baseline_text, recording_of
 from stg_lab.recording.scales import scale_text
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
@@ -198,7 +198,8 @@ def _finals(
     text = str(recording.settings.get("guidance_text") or "the sampler's own")
     found = [("final", text, GUIDED, _like_previews(source))]
     if baseline is not None:
-        note, like_row = ("CFG alone", ALONE) if UNCOND in recording.branches else ("no guidance", COND)
+        note = baseline_text(baseline, recording)
+        like_row = COND if note == "no guidance" else ALONE
         found.append(("baseline", f"{note}, same seed", like_row, _like_previews(baseline)))
     rows = []
     for name, note, like_branch, video in found:

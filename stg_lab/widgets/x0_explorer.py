@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from stg_lab.errors import CallError
-from stg_lab.recording import Name, as_source, recording_of
+from stg_lab.families import family_of
+from stg_lab.given import Flag, Several, Text, Whole, takes
+from stg_lab.recording import BESIDE, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
+from stg_lab.widgets.still import Still, Strip, cut
 from stg_lab.widgets.working import Job, Working
 
 if TYPE_CHECKING:
@@ -98,6 +101,18 @@ class X0Explorer(Stepped, Working):
             raise CallError(f"{proposal['trait'].name} cannot be {proposal['value']}; give a positive number.")
         return proposal["value"]
 
+    def still(self) -> Still:
+        """What every branch predicts at the step and sample that are shown."""
+        height = self.view["height"]
+        strips = [
+            Strip(row["label"], row["colour"], cut(self.sheets[f"{row['name']}/{self.sample}"], height, step))
+            for rows, step in ((self.view["rows"], self.step), (self.view["finals"], 0))
+            for row in rows
+        ]
+        return Still(
+            f"One-step predictions at step {self.step} of 0-{len(self.view['steps']) - 1}, {self.caption}", strips
+        )
+
     def __repr__(self) -> str:
         view = self.view
         return (
@@ -106,6 +121,7 @@ class X0Explorer(Stepped, Working):
         )
 
 
+@takes(branches=Several(Text()), cfg=Flag(), baseline=BESIDE, size=Whole(1, 4096))
 def x0_explorer(
     source: Run | Recording | Name,
     *,
@@ -148,6 +164,8 @@ def x0_explorer(
     source = as_source(source)
     sprites = make_sprites(source, branches=branches, cfg=cfg, baseline=baseline, fps=fps)
     recording = recording_of(source)
+    if pipe is not None:
+        family_of(pipe)  # or say that it is none
     pipe = pipe if pipe is not None else getattr(source, "pipe", None)
     decodable = pipe is not None and not recording.preview_exact
     sprites = Sprites(sprites.view | {"decodable": decodable}, sprites.sheets)

@@ -18,7 +18,7 @@ from kit.notebooks import BROWSERS, browser_program
 
 import stg_lab as lab
 from stg_lab.digits.pipeline import build_joint
-from stg_lab.report.parts import alone
+from stg_lab.widgets.page import alone
 
 REPOSITORY = Path(__file__).parents[2]
 QUIET = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-gpu"

@@ -23,7 +23,7 @@ CONTROLS = """(root) => {
   const found = [];
   const all = [...root.querySelectorAll("button, select, input")];
   all.forEach((node, index) => {
-    if (node.disabled || node.closest(".stg-run") || node.offsetParent === null) return;
+    if (node.disabled || node.closest(".stg-run, .stg-help-key") || node.offsetParent === null) return;
     const pressed = node.getAttribute("aria-pressed");
     const kind = node.tagName === "SELECT" ? "select" : node.tagName === "BUTTON" ? "button" : node.type;
     if (kind === "select" && node.options.length < 2) return;

@@ -9,8 +9,8 @@ from .controls import move_all, shown
 pytestmark = [pytest.mark.browser]
 
 EXPLORERS = {
-    "x0": lambda: lab.widgets.x0_explorer(lab.open("first_light"), baseline=lab.open("first_light_cfg")),
-    "guidance": lambda: lab.widgets.guidance_explorer(lab.open("first_light")),
+    "x0": lambda: lab.widgets.x0_explorer(lab.open("repair_both"), baseline=lab.open("repair_unguided")),
+    "guidance": lambda: lab.widgets.guidance_explorer(lab.open("repair_both")),
     "orthogonality": lambda: lab.widgets.orthogonality_explorer(lab.open("space_time")),
     "ablation": lambda: lab.widgets.ablation_explorer(lab.open_ablation("layers")),
 }

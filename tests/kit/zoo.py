@@ -75,8 +75,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
+from kit import opensora as open_sora
 from kit.pipelines import FLOW, Rig, generators, randomise, tiny_wan
 from stg_lab.families import family_of
+from stg_lab.opensora import AutoencoderKLOpenSora, OpenSoraPipeline, STDiT3Transformer3DModel
 
 STEPS = 3
 
@@ -274,6 +276,20 @@ def latte() -> Member:
         "clean_caption": False,
     }
     return Member(pipe, call)
+
+
+class Velocity(Member):
+    """Open-Sora: the denoiser predicts x0 - noise, the scheduler steps with its negative, and half of the output is of no use."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        return super().predicted(-output[:, : self.pipe.transformer.config.in_channels])
+
+
+def opensora() -> Member:
+    transformer, vae = STDiT3Transformer3DModel(**open_sora.TRANSFORMER), AutoencoderKLOpenSora(**open_sora.VAE)
+    pipe = OpenSoraPipeline(prepared(transformer), prepared(vae), FlowMatchEulerDiscreteScheduler())
+    words = {name: value for name, value in embeds(6, 16, mask=False).items() if "negative" not in name}
+    return Velocity(pipe, {**words, "height": 32, "width": 56, "num_frames": 17})  # half a patch is left over in width
 
 
 def svd() -> Member:
@@ -628,6 +644,7 @@ ZOO: dict[str, Callable[[], Member]] = {
     "cogvideox-dpm": functools.partial(cogvideox, CogVideoXDPMScheduler),
     "cogvideox-image": functools.partial(cogvideox, pipeline=CogVideoXImageToVideoPipeline),
     "latte": latte,
+    "opensora": opensora,
     "svd": svd,
     "ltx": ltx,
     "ltx-image": functools.partial(ltx, LTXImageToVideoPipeline),

@@ -7,6 +7,15 @@ class AblationExplorer extends Explorer {
   static CLASS = "stg-ab";
   static LABEL = "Weak models of a sweep";
   static STATE = ["step", "sample", "score", "cell", "pinned", "gain"];
+  static HELP = [
+    [".stg-ab-score", "Colour", "The score that colours the grid. It looks one step ahead and is no verdict on videos."],
+    [".stg-ab-step", "Step", "Which of the steps that were looked at."],
+    [".stg-ab-gain", "Vector", "What the vector’s pixels are multiplied by, so that they can be seen."],
+    [".stg-ab-list", "Shortlist", "Candidates in order, with what speaks against each. To be tested by sampling."],
+    [".stg-ab-pin", "Pin", "Keeps this weak model in sight beside the next one that is chosen."],
+    [".stg-ab-chosen", "The chosen one", "What to type for it, and what speaks for and against it."],
+    [".stg-ab-pictures", "Pictures", "The model’s own predictions, the weak model’s, and the vector between, all from the same noisy video."],
+  ];
 
   prepare() {
     const { frames, cells, scores } = this.view;
@@ -222,7 +231,8 @@ class AblationExplorer extends Explorer {
       if (strip.node.hidden) continue;
       const vector = strip.key.endsWith("-vector");
       const name = vector ? `conditional − ${cell.words}, around grey, ×${this.get("gain")}` : `${cell.words}, x0`;
-      strip.label.textContent = name;
+      const left = framesText(this.shown.length, this.view.frames);
+      strip.label.textContent = strip.key === "cond" && left ? `${name} · ${left}` : name;
       this.paintStrip(strip, cell, vector, name);
     }
     this.pictures.dataset.paired = String(Boolean(other));

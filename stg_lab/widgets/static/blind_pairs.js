@@ -8,6 +8,13 @@ class BlindPairs extends Explorer {
   static CLASS = "stg-blind";
   static LABEL = "Blind pairs: which video is better?";
   static STATE = ["question", "progress", "result", "playing", "heard", "sheets"];
+  static HELP = [
+    [".stg-blind-stage", "The pair", "Two videos of one caption and seed. Nothing here tells which setting made which."],
+    [".stg-blind-aspects", "What is asked", "The questions of this pair, one at a time."],
+    [".stg-blind-answers", "Answer", "Which is better in this respect. Equal is an answer, too."],
+    [".stg-undo", "Undo", "Takes the last answer back."],
+    [".stg-stop", "Stop", "Shows what the answers so far say; you can go on afterwards."],
+  ];
 
   prepare() {
     Object.assign(this, { frame: 0, pair: null, canvases: {} });

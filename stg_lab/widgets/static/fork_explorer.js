@@ -4,6 +4,16 @@ class ForkExplorer extends Working {
   static CLASS = "stg-fork";
   static LABEL = "Sample on from a recorded step";
   static STATE = ["step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "gain", "made", "size"];
+  static HELP = [
+    [".stg-layers", "layers", "Blocks that the weak model skips, such as 5 or 3-5,8."],
+    [".stg-part", "part", "What is skipped in them: the whole block, or its attention, or its feed-forward part."],
+    [".stg-axis", "axis", "Along what attention is skipped: all tokens, space alone, or time alone."],
+    ["input.stg-stg", "STG", "Scale of the weak model’s vector; 0 leaves it out."],
+    ["input.stg-cfg", "CFG", "Scale of classifier-free guidance; 1 is off."],
+    [".stg-start", "Sample on", "Goes on from exactly the noisy video of this step, under this guidance."],
+    [".stg-gain", "± gain", "What the difference is multiplied by."],
+    [".stg-stage", "The videos", "The recorded run, the fork, and fork less original around grey."],
+  ];
 
   prepare() {
     super.prepare();

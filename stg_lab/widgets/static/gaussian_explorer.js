@@ -10,6 +10,14 @@ class GaussianExplorer extends Explorer {
   static CLASS = "stg-gaussians";
   static LABEL = "Guidance in the plane";
   static STATE = ["weak", "scale", "level", "trails", "playing"];
+  static HELP = [
+    [".stg-group", "weak model", "The density that samples are pushed away from."],
+    [".stg-tools:has(.stg-group) .stg-field", "Scale", "How far: guided = cond + scale (cond − weak). 0 is no guidance."],
+    [".stg-field", "Noise level", "From pure noise to samples; the play button lowers it."],
+    [".stg-trails", "Trails", "The way of each point from noise."],
+    [".stg-picture", "The plane", "Blue is the density that was asked for, grey what was not. Points far from the blue are strays."],
+    [".stg-column", "Charts", "The more modes are kept the more varied; the fewer strays the better; a width of 1 is right. Click to choose a scale."],
+  ];
 
   dispose() {
     super.dispose();

@@ -8,6 +8,17 @@ class GuidanceExplorer extends Explorer {
   static CLASS = "stg-gv";
   static LABEL = "Guidance vectors by step";
   static STATE = ["step", "sample", "frame", "playing", "scales", "rescale", "panel", "onto", "common"];
+  static HELP = [
+    [".stg-gv-row", "Scales", "What the vector is multiplied by in the sum; the picture follows, exact for this step."],
+    [".stg-as-recorded", "As recorded", "Back to the scales that the run used."],
+    [".stg-all-off", "All off", "No guidance: the picture is the conditional prediction."],
+    [".stg-gv-facts", "std, push", "The standard deviation of the guided prediction against that of cond, and how long all vectors together are."],
+    [".stg-frame", "Frame", "Which frame of the video is shown."],
+    [".stg-gv-strips", "Where each vector points", "How much each pixel of the prediction changes, frame by frame: bright is much. Click a frame to show it above."],
+    [".stg-common", "One range", "Colours mean the same in every strip, so that lengths can be compared; else each strip has its own range."],
+    [".stg-panel", "Lengths, Parts, Spectra", "How long each vector is over the steps, how much of it lies along cond, and which sizes and speeds it is made of."],
+    [".stg-onto", "Parts along", "The direction that a vector is split by: the part along it, and the rest."],
+  ];
 
   prepare() {
     const { frames, curves } = this.view;
@@ -26,7 +37,8 @@ class GuidanceExplorer extends Explorer {
         h("span", { class: "stg-say stg-gv-exact" }, "exact for this step; not the trajectory that these scales would have taken")),
       h("div", { class: "stg-gv-mix" }, this.buildControls(), this.buildCards()),
       h("div", { class: "stg-gv-title" }, "Where each vector points",
-        h("span", { class: "stg-say" }, "change of a pixel of x", h("sub", {}, "0"), " at weight 1, RMS over red, green, blue; colours end at the 99th percentile"), this.buildCommon()),
+        h("span", { class: "stg-say" }, "change of a pixel of x", h("sub", {}, "0"), " at weight 1, RMS over red, green, blue; colours end at the 99th percentile",
+          this.shown.length < this.view.frames ? ` · ${framesText(this.shown.length, this.view.frames)}` : null), this.buildCommon()),
       this.buildStrips(),
       h("div", { class: "stg-gv-title" }, "What it is made of", this.buildPanels()), this.buildCharts()];
   }

@@ -35,6 +35,11 @@ function short(value) {
   return size >= 1000 || size < 0.001 ? value.toExponential(1) : size >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
+/** That a strip leaves some frames out; "" where all are there. */
+function framesText(shown, all) {
+  return shown < all ? `${shown} of ${all} frames` : "";
+}
+
 /** Whatever bytes arrive as (DataView from a kernel, Uint8Array on a page), as an aligned buffer of their own. */
 function bufferOf(bytes) {
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
@@ -95,8 +100,61 @@ class Sheets {
 }
 
 /**
- * An explorer in a cell. A subclass has `static CLASS`, `static LABEL`, `static STATE` (the traits it follows), and
- * `build()` -> nodes; `refresh()` shows the state, `layout()` answers to the width. `view.steps` and `view.samples`, where
+ * What the parts of an explorer do, told in two places: as a tooltip on each, and all together behind the key "?".
+ * `entries` are [selector, name, words]; those that match nothing are left out, and of several for one part the first counts.
+ */
+class Help {
+  constructor(root, entries) {
+    this.root = root;
+    const rows = [];
+    for (const [selector, name, words] of entries) {
+      const parts = [...root.querySelectorAll(selector)].filter((part) => !part.dataset.told);
+      if (!parts.length) continue;
+      for (const part of parts) {
+        part.title ||= words;
+        part.dataset.told = "true";
+      }
+      rows.push(h("dt", {}, name), h("dd", {}, words));
+    }
+    const keys = root.querySelector(".stg-keys");
+    this.panel = h("div", { class: "stg-help", role: "dialog", "aria-label": "What the parts do", hidden: "" }, h("dl", {}, ...rows),
+      keys ? h("p", { class: "stg-help-keys" }, "Keys: ", ...[...keys.cloneNode(true).childNodes]) : "");
+    this.key = h("button", { type: "button", class: "stg-help-key", "aria-expanded": "false", "aria-label": "Help", title: "What the parts do (key ?)",
+      click: () => this.show(this.panel.hidden) }, "?");
+    root.querySelector(".stg-head").append(this.key, this.panel);
+    for (const kind of ["pointerdown", "focusin"]) root.addEventListener(kind, ({ target }) => {
+      if (!this.panel.contains(target) && target !== this.key) this.show(false);
+    });
+  }
+
+  show(open) {
+    this.panel.hidden = !open;
+    this.key.setAttribute("aria-expanded", String(open));
+  }
+
+  /** Whether the key was one of its own. */
+  onKey(event) {
+    const own = event.key === "?" ? event.target.type !== "text" : event.key === "Escape" && !this.panel.hidden;
+    if (own) {
+      this.show(event.key === "?" && this.panel.hidden);
+      event.preventDefault();
+      event.stopPropagation();
+    }
+    return own;
+  }
+}
+
+const SHARED_HELP = [
+  [".stg-scrub", "Steps", "The steps of the run, from noise to video. Drag, click, or press the arrow keys."],
+  [".stg-readout", "σ and t", "How noisy the step is: the noise level, and the time step that the model is given."],
+  [".stg-sample", "Sample", "Which video of the batch is shown; sample i has the seed of the first one + i."],
+  [".stg-play", "Play", "Lets the frames run in a loop, all at the same frame."],
+  [".stg-guidance", "Guidance", "The guidance that the run was sampled under, as one types it."],
+];
+
+/**
+ * An explorer in a cell. A subclass has `static CLASS`, `static LABEL`, `static STATE` (the traits it follows), `static HELP`
+ * (see `Help`), and `build()` -> nodes; `refresh()` shows the state, `layout()` answers to the width. `view.steps` and `view.samples`, where
  * there are any, get a slider and a chooser from `buildSteps` and `buildHead`.
  */
 class Explorer {
@@ -106,7 +164,8 @@ class Explorer {
     this.prepare();
     this.error = h("div", { class: "stg-error", role: "alert", hidden: "" });
     this.root = h("div", { class: `stg-lab ${this.constructor.CLASS}`, role: "group", tabindex: "-1",
-      "aria-label": this.constructor.LABEL, keydown: this.guard((event) => this.onKey(event)) }, ...this.build(), this.error);
+      "aria-label": this.constructor.LABEL, keydown: this.guard((event) => this.help.onKey(event) || this.onKey(event)) }, ...this.build(), this.error);
+    this.help = new Help(this.root, [...this.constructor.HELP, ...SHARED_HELP]);
     this.suppress();
     el.append(this.root);
     this.changed = this.guard(() => this.show());

@@ -4,6 +4,11 @@ class LiveRun extends Working {
   static CLASS = "stg-live";
   static LABEL = "A run in the background";
   static STATE = ["sample"];
+  static HELP = [
+    [".stg-stop", "Stop", "Ends the run after this step; all whole steps are kept."],
+    [".stg-so-far", "So far", "What the sampler stepped with at each step."],
+    [".stg-rows", "Rows", "What every branch predicts at the latest step."],
+  ];
 
   get followed() {
     return [...super.followed, "told"];

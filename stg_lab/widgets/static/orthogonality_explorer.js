@@ -8,6 +8,15 @@ class OrthogonalityExplorer extends Explorer {
   static CLASS = "stg-orth";
   static LABEL = "The angle between two guidance vectors";
   static STATE = ["step", "sample", "keeps", "loses", "unit", "gain"];
+  static HELP = [
+    [".stg-keeps", "kept", "The vector that stays as it is."],
+    [".stg-loses", "made orthogonal", "The vector that loses its part along the other, as in the paper’s eq. 21."],
+    [".stg-swap", "Swap", "Exchanges the two: which one is kept, and which one loses its part."],
+    [".stg-gain", "Contrast", "Brightness of the pictures of vectors; the same for both, so that they compare."],
+    [".stg-unit-off, .stg-unit-on", "Vectors, Directions", "Principal components of the vectors as long as they are, or of their directions alone."],
+    [".stg-fact", "The angle", "90° is orthogonal. By chance, unrelated vectors of so many numbers lie within the interval that is told."],
+    [".stg-film", "Pictures", "What each vector adds to the prediction, around grey; then the part that eq. 21 removes, and what is left."],
+  ];
 
   prepare() {
     this.names = this.view.vectors.map((vector) => vector.name);
@@ -150,7 +159,12 @@ class OrthogonalityExplorer extends Explorer {
       row.node.setAttribute("aria-label", `${name}: ${note}`);
     }
     if (!this.pictures) return;
-    this.legend.textContent = `grey = nothing added, ×${short(0.5 / this.brightest(pair))}`;
+    this.showLegend(pair);
+  }
+
+  showLegend(pair) {
+    const left = framesText(this.shown?.length ?? this.view.frames, this.view.frames);
+    this.legend.textContent = [`grey = nothing added, ×${short(0.5 / this.brightest(pair))}`, left].filter(Boolean).join(" · ");
   }
 
   isThere({ sample, step }, v) {
@@ -185,6 +199,7 @@ class OrthogonalityExplorer extends Explorer {
       row.canvases = this.shown.map((frame) => h("canvas", { class: "stg-still", width, height, role: "img", "data-frame": frame }));
       row.tiles.replaceChildren(...row.canvases, row.why);
     }
+    this.showLegend(this.pair());
   }
 
   paint() {

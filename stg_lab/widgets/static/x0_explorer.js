@@ -9,6 +9,19 @@ class X0Explorer extends Working {
   static CLASS = "stg-x0";
   static LABEL = "One-step predictions by step";
   static STATE = ["step", "sample", "mode", "playing", "difference", "gain", "size"];
+  static HELP = [
+    [".stg-mode-frames", "Frames", "A film strip for each branch: its one-step prediction of the clean video, frame by frame."],
+    [".stg-mode-video", "Video", "The same predictions as videos beside each other, running together."],
+    [".stg-difference", "± Difference", "Shows what each branch has more or less of than cond, around grey: the guidance vector as one sees it."],
+    [".stg-smaller, .stg-larger, .stg-fit", "− fit +", "Size of the pictures; where not all frames have room, some are left out evenly, and the numbers above say which are there."],
+    [".stg-work", "Decode", "Pictures of large models are quick linear previews; this decodes the step with the model itself."],
+    ['.stg-branch[data-branch="cond"] .stg-label', "cond", "What the model predicts with the caption."],
+    ['.stg-branch[data-branch="uncond"] .stg-label', "uncond", "What it predicts without the caption: the weak model of CFG."],
+    ['.stg-branch[data-branch="cfg"] .stg-label', "CFG", "What CFG alone would have made of this step."],
+    ['.stg-branch[data-branch="guided"] .stg-label', "guided", "What the sampler went on with."],
+    [".stg-final .stg-label", "final, baseline", "Finished videos: of this run, and of the same call without the weak model."],
+    [".stg-branch .stg-label", "other rows", "Weak models: the same model, made worse in the way that is written there."],
+  ];
 
   get followed() {
     return [...super.followed, "decoded"];
@@ -125,11 +138,16 @@ class X0Explorer extends Working {
       this.starter.disabled ||= Boolean(this.decodedSize);
       this.starter.textContent = this.decodedSize ? "This step is decoded" : "Decode this step";
     }
-    this.legend.textContent = this.differing ? `grey = equal, signed, gain ×${+this.get("gain").toFixed(2)}` : this.shrunkText();
+    this.showLegend();
   }
 
-  shrunkText() {
-    return this.view.shrink > 1 ? `pictures at 1/${this.view.shrink} of their size` : "";
+  /** What is not to be seen as it is: differences, smaller pictures, frames that have no room. */
+  showLegend() {
+    const { shrink, frames } = this.view;
+    const left = this.get("mode") === "video" ? "" : framesText(this.shown?.length ?? frames, frames);
+    this.legend.textContent = [this.differing ? `grey = equal, signed, gain ×${+this.get("gain").toFixed(2)}` : "",
+      shrink > 1 && !this.differing ? `pictures at 1/${shrink} of their size` : "",
+      left ? `${left}${this.get("size") ? "; − shows more" : "; wider shows more"}` : ""].filter(Boolean).join(" · ");
   }
 
   /** What the pictures of this step and sample, once decoded, are called. */
@@ -173,6 +191,7 @@ class X0Explorer extends Working {
     this.shown = shown;
     this.axis.replaceChildren(...shown.map((frame) => h("span", {}, frame)));
     if (remade) this.rows.forEach((row) => this.makeTiles(row));
+    this.showLegend();
     if (this.root.dataset.ready) this.paint();
   }
 
