@@ -12,10 +12,10 @@ import pytest
 from kit.pipelines import PROMPT, SMALL
 
 import stg_lab as lab
+from stg_lab.files import write
 from stg_lab.search import bench, tasks
 from stg_lab.search.budget import budget
 from stg_lab.search.states import states
-from stg_lab.sweeps.keep import write
 
 CALL = {**SMALL, "num_inference_steps": 2}
 PROMPTS = [PROMPT, "a blue two growing"]
@@ -243,8 +243,9 @@ def test_a_search_that_was_stopped_goes_on_and_finds_the_same(tiny, made_up, tmp
                 raise KeyboardInterrupt
 
         made_up.before = interrupt
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             search(tiny.pipe, record=tmp_path / str(stop), budget="100 videos")
+        assert ("lab.open_search" in str(getattr(stopped.value, "__notes__", ""))) == (stop > 0)
         early = lab.open_search(tmp_path / str(stop))
         assert not early.done
         assert early.verdict.startswith("not finished: ")
@@ -353,14 +354,18 @@ def test_people_are_asked_pair_by_pair_and_the_race_goes_by_their_answers(tiny, 
         ({"scale": math.nan}, "finite"),
         ({"prompts": []}, "prompts= is a list of captions"),
         ({"prompts": [3]}, "prompts= is a list of captions"),
-        ({"seeds": []}, "different whole numbers"),
-        ({"seeds": [1, 1]}, "different whole numbers"),
-        ({"seeds": [0.5]}, "different whole numbers"),
+        ({"seeds": []}, "a list that is not empty"),
+        ({"seeds": [1, 1]}, "list of different seeds"),
+        ({"seeds": [0.5]}, "a whole number from 0"),
         ({"fresh": [3, 100]}, "3 is among both"),
         ({"error": 1.5}, "chance between 0 and 1"),
         ({"record": False}, "record='out/search'"),
         ({"num_inference_step": 3}, "Did you mean 'num_inference_steps'"),
         ({"client": "gpu"}, "client=2"),
+        ({"prompt": "a red seven turning"}, "prompts= says what to show"),
+        ({"cfg": 1}, "above 1"),
+        ({"record": "s3://bucket/x"}, "Files elsewhere are not reached"),
+        ({"progress": "yes"}, "True or False"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_made(tiny, made_up, tmp_path, options, says):

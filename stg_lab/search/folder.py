@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from stg_lab.errors import RecordingError
+from stg_lab.files import write
 from stg_lab.search.candidates import Candidate
 from stg_lab.search.tasks import CELLS, kept, video_of
-from stg_lab.sweeps.keep import write
 
 FILE, EXTRA = "search.json", "user.json"
 FORMAT = 1

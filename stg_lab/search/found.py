@@ -202,7 +202,7 @@ class Page:
         Raises:
             CallError: a name that does not end in ".html".
         """
-        from stg_lab.sweeps.keep import write
+        from stg_lab.files import write
 
         if Path(path).suffix != ".html":
             raise CallError(f"a grid is saved as a page, .html, got {str(path)!r}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import CallError, GuidanceError, RecordingError
+from stg_lab.given import Number, Several, read, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
@@ -32,6 +33,7 @@ from stg_lab.sweeps import ALONE, Workers, crew
 from stg_lab.weak import Weak, parse
 
 
+@takes(cfg=Number(1, above=True))
 def search(
     pipe: Any,
     candidates: Sequence[Any] | None = None,
@@ -89,11 +91,14 @@ def search(
         CallError, GuidanceError, MetricError, RecordingError, UnsupportedPipelineError: nearly all before any compute is spent;
             each message says what to type instead.
     """
-    pipe = load(pipe) if isinstance(pipe, str | os.PathLike) else pipe
-    check_names(pipe, {k: v for k, v in call.items() if k != "prompt"}, search)
     lot = states(prompts, seeds, fresh)
     measured = scores(score, [one.get("prompt", "") for one in lot.prompts])
     asked_budget, scales = as_budget(budget), _scales(scale)
+    place, keep = _place(record)
+    pipe = load(pipe) if isinstance(pipe, str | os.PathLike) else pipe
+    check_names(pipe, call, search)
+    if both := set(call) & set(lot.prompts[0]):
+        raise CallError(f"prompts= says what to show, and {sorted(both)[0]}= is said once more. Leave it out.")
     base = _base(guidance, pipe, call)
     example = {**call, **lot.prompts[0]}
     source = _source(pipe, candidates, base, scales, example)
@@ -102,7 +107,6 @@ def search(
     kinds.baselines(pipe, base, first[0], cfg, example)
     model = tasks.Model.of(pipe)
     workers = _crew(client, model)
-    place, keep = _place(record)
     asked = _asked(model, pipe, lot, measured, base, reference, candidates, first, cfg, error, call)
     folder = Folder.begin(place, asked, overwrite=overwrite)
     with _working(workers, model, pipe), Progress(shown=progress) as bar:
@@ -119,12 +123,15 @@ def search(
             growing=candidates is None,
             told=bar.say,
         )
-        course.budget = bar.total = _amount(asked_budget, folder, course, bench, workers, bar.say)
         question = None
         try:
+            course.budget = bar.total = _amount(asked_budget, folder, course, bench, workers, bar.say)
             result = course.run()
         except Unanswered as waiting:
             question, result = waiting.rating, _so_far(folder)
+        except BaseException as stopped:
+            _tell_how_to_go_on(folder, keep, stopped)
+            raise
     return Found(folder, result, keep=keep, question=question)
 
 
@@ -160,6 +167,17 @@ def _so_far(folder: Folder) -> Result:
     return course.run()
 
 
+def _tell_how_to_go_on(folder: Folder, keep: TemporaryFolder | None, stopped: BaseException) -> None:
+    if not any((folder.path / tasks.CELLS).glob("*.json")):
+        return
+    if keep is not None:
+        keep.keep()
+    stopped.add_note(
+        f"What was made is kept. To go on, make the same call with record={str(folder.path)!r}; "
+        f"lab.open_search({str(folder.path)!r}) reads what is there."
+    )
+
+
 # ---- what was given ----
 
 
@@ -168,19 +186,17 @@ def _base(guidance: Any, pipe: Any, call: Mapping[str, Any]) -> Guidance:
 
 
 def _scales(scale: Any) -> tuple[float, ...]:
-    found = (scale,) if isinstance(scale, int | float) else tuple(scale)
-    if not found or not all(isinstance(s, int | float) and not isinstance(s, bool) for s in found):
-        raise GuidanceError(f"scale= is a number or several, got {scale!r}. Type for example scale=[0.5, 1, 2].")
-    return found
+    found = read("scale", scale, Several(Number()), GuidanceError, "scale=[0.5, 1, 2]")
+    return tuple(found) if isinstance(found, list) else (found,)
 
 
 def _place(record: Any) -> tuple[Path, TemporaryFolder | None]:
     if record is True:
         keep = TemporaryFolder()
         return Path(keep.path) / "search", keep
-    if not isinstance(record, str | os.PathLike) or not str(record):
+    if record is False:
         raise RecordingError("a search lies in a folder: record='out/search', or record=True for a temporary one.")
-    return Path(record).expanduser(), None
+    return record, None
 
 
 def _crew(client: Any, model: tasks.Model) -> Workers:

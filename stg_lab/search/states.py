@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stg_lab.errors import CallError
+from stg_lab.given import Several, Whole, read, shown
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def states(prompts: Any, seeds: Any, fresh_seeds: Any = None) -> States:
     if not listed or not all(isinstance(one, Mapping) or (isinstance(one, str) and one) for one in listed):
         raise CallError(
             "prompts= is a list of captions, or of dicts such as {'image': picture} for pipelines that take no caption, got "
-            f"{prompts!r}."
+            f"{shown(prompts)}."
         )
     calls = tuple(dict(one) if isinstance(one, Mapping) else {"prompt": one} for one in listed)
     own = _whole(seeds, "seeds")
@@ -78,15 +79,9 @@ def states(prompts: Any, seeds: Any, fresh_seeds: Any = None) -> States:
     return States(calls, own, fresh)
 
 
-def _whole(given: Iterable[int] | int, name: str) -> tuple[int, ...]:
-    numbers: Sequence[Any] = [given] if isinstance(given, int) else list(given)
-    if not numbers or len(set(numbers)) < len(numbers) or not all(_is_seed(n) for n in numbers):
-        raise CallError(f"{name}= is a list of different whole numbers from 0, for example range(32), got {given!r}.")
-    return tuple(int(n) for n in numbers)
-
-
-def _is_seed(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool | float) and 0 <= int(value) == value < 2**63
-    except (TypeError, ValueError):
-        return False
+def _whole(given: Any, name: str) -> tuple[int, ...]:
+    numbers = read(name, given, Several(Whole()), example=f"{name}=range(32)")
+    found = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    if len(set(found)) < len(found):
+        raise CallError(f"{name}= is a list of different seeds, got {shown(given)}.")
+    return found

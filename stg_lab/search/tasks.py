@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from stg_lab.errors import CallError, RecordingError
+from stg_lab.files import write, written
 from stg_lab.guidance import Guidance
 from stg_lab.loading import load
 from stg_lab.sampling import sample
@@ -25,7 +26,6 @@ from stg_lab.sampling.settings import fingerprint as value_fingerprint
 from stg_lab.sampling.settings import model_name, plain, versions
 from stg_lab.search.scores import Score
 from stg_lab.search.states import State
-from stg_lab.sweeps.keep import replacing, write
 from stg_lab.weak import parse
 
 CELLS = "cells"
@@ -102,6 +102,7 @@ def machine(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else f"{device} {platform.machine()}"
 
 
+@functools.cache
 def deciding_versions() -> dict[str, str]:
     """Versions that a video may depend on."""
     found = versions()
@@ -208,5 +209,5 @@ def video_of(place: Path) -> np.ndarray:
 
 def keep_video(file: Path, video: np.ndarray) -> None:
     """Keep a video, eight bits."""
-    with replacing(file) as partial, partial.open("wb") as stream:
+    with written(file) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, video=video)
