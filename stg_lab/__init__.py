@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stg_lab.report import report  # type: ignore[no-redef]
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
+    from stg_lab.search import open_search, search  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
     from stg_lab.widgets import rate
 
@@ -60,6 +61,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "ablate": ("stg_lab.sampling", "ablate"),
     "advise": ("stg_lab.analysis", "advise"),
     "attribute": ("stg_lab.sampling", "attribute"),
+    "search": ("stg_lab.search", None),
+    "open_search": ("stg_lab.search", "open_search"),
     "plan": ("stg_lab.sampling", "plan"),
     "Plan": ("stg_lab.sampling", "Plan"),
     "Passes": ("stg_lab.reuse", "Passes"),

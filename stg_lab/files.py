@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,9 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileError: the file cannot be written; an older one is as it was.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(
+        f"{path.name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
+    )  # others may write it, too
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")
@@ -38,3 +42,9 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """A file of this content, by `written`."""
+    with written(path) as partial:
+        partial.write_bytes(content)

@@ -32,7 +32,7 @@ FLOORS = (
     ("plots", "figures"),
     ("widgets",),
     ("report",),
-    ("app",),
+    ("app", "search"),
     ("evidence",),
     ("demo",),
     ("cli",),

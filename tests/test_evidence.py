@@ -32,9 +32,9 @@ from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
 from stg_lab.evidence.vectors import Vectors
-from stg_lab.evidence.workers import Workers
 from stg_lab.guidance import UNCOND
 from stg_lab.shipped import data_folder
+from stg_lab.sweeps import crew
 
 JOINT = "digits-joint"
 RNG = np.random.default_rng(0)
@@ -307,7 +307,7 @@ def test_of_candidates_as_good_as_the_best_the_cleanest_is_chosen():
 
 
 def test_two_processes_make_what_one_makes(tmp_path, few):
-    cell, workers = Cell(JOINT, lab.Guidance() + lab.CFG(1), steps=1), Workers(2)
+    cell, workers = Cell(JOINT, lab.Guidance() + lab.CFG(1), steps=1), crew(2)
     try:
         assert list(make(cell, tmp_path / "two", 8, workers)) == [0, 4, 8]
     finally:

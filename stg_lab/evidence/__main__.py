@@ -18,8 +18,8 @@ from stg_lab.evidence.recommend import recommend
 from stg_lab.evidence.scores import judge_fingerprint
 from stg_lab.evidence.shipping import ship
 from stg_lab.evidence.subjects import PER_CAPTION, SUBJECTS, subject
-from stg_lab.evidence.workers import Workers, cores
 from stg_lab.loading import embedded, models_folder
+from stg_lab.sweeps import Workers, cores, crew
 
 VIDEOS = 256
 CHOICE = "choice"
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--videos takes a multiple of {PER_CAPTION} from {2 * PER_CAPTION} up, got {a.videos}")
     if a.workers < 1:
         parser.error(f"--workers takes a number from 1 up, got {a.workers}")
-    workers = Workers(a.workers)
+    workers = crew(a.workers)
     if a.workers > 1:
         torch.set_num_threads(1)
     try:

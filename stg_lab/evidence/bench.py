@@ -15,10 +15,10 @@ from stg_lab.evidence.scores import Scores, named_scores, real_scores, scored
 from stg_lab.evidence.shipping import known
 from stg_lab.evidence.subjects import PER_CAPTION, STEPS, Subject, loaded, subject
 from stg_lab.evidence.vectors import Vectors, named_vectors, vectors
-from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import plan
 from stg_lab.sheets import group_sheet
+from stg_lab.sweeps import ALONE, Workers
 
 Told = Callable[[str, int, int], None]  # a cell's name, videos there are, videos wanted
 

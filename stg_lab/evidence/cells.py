@@ -16,9 +16,9 @@ import numpy as np
 
 from stg_lab.errors import RecordingError
 from stg_lab.evidence.subjects import PER_CAPTION, STEPS, loaded, subject
-from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import Guidance
 from stg_lab.sampling import sample
+from stg_lab.sweeps import ALONE, Workers
 from stg_lab.weak.checkpoint import Checkpoint
 
 BATCH = 16  # videos of one pipeline call, and of one file

@@ -20,9 +20,9 @@ from stg_lab.evidence.cells import Cell, make, once, videos, weights
 from stg_lab.evidence.scores import judge_fingerprint, log_probability, told_right
 from stg_lab.evidence.subjects import CHOICE_CAPTIONS_SEED, CHOICE_SEEDS, STEPS, Subject
 from stg_lab.evidence.tables import NONE, cfg
-from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import STG, Guidance
 from stg_lab.metrics import frechet_distance
+from stg_lab.sweeps import ALONE, Workers
 from stg_lab.weak import skip
 from stg_lab.weak.skip import Skip
 

@@ -12,11 +12,11 @@ import numpy as np
 from stg_lab.evidence.cells import BATCH, Cell, begun, once
 from stg_lab.evidence.statistics import Estimate, mean
 from stg_lab.evidence.subjects import subject
-from stg_lab.evidence.workers import ALONE, Workers
 from stg_lab.guidance import COND, GUIDED
 from stg_lab.metrics import laplacian_variance
 from stg_lab.recording import Recording
 from stg_lab.sampling import sample
+from stg_lab.sweeps import ALONE, Workers
 
 SIGMA = "sigma"  # beside the numbers by kind and branch
 

@@ -6,7 +6,6 @@ changes (`stg_lab.reuse`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
 from stg_lab.reuse import PASSES, Passes, can_join
 from stg_lab.sampling.models import Models, skips
-from stg_lab.sampling.settings import LOST, model_name, plain, versions
+from stg_lab.sampling.settings import fingerprint, model_name, plain, versions
 from stg_lab.sampling.states import SAME_STATE, Runs, State, as_array
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.weak import Weak
@@ -235,7 +234,7 @@ def _layout(runs: Runs, models: Models, asked: Mapping[str, Any]) -> Layout:
         "seed": runs.seeds,
         "guidance": None if runs.guidance is None else str(runs.guidance),
         "state": None if recording is None else f"{recording.path.name}, {recording.settings.get('created')}",
-        "call": {name: _fingerprint(value) for name, value in runs.call.items()},
+        "call": {name: fingerprint(value) for name, value in runs.call.items()},
         **asked,
     }
     preview = runs.family.preview(pipe)
@@ -257,19 +256,6 @@ def _layout(runs: Runs, models: Models, asked: Mapping[str, Any]) -> Layout:
         {"family": runs.family.name, "device": str(pipe.device), "versions": versions(), "sharpness": told},
         preview,
     )
-
-
-def _fingerprint(value: Any) -> Any:
-    """A value as JSON has it; of what JSON cannot hold, a hash, so that another one is told apart."""
-    if isinstance(value, list | tuple):
-        return [_fingerprint(one) for one in value]
-    known = plain(value)
-    if not (isinstance(known, dict) and LOST in known):
-        return known
-    data = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else value
-    raw = np.asarray(data)
-    digest = hashlib.sha256(raw.tobytes() if raw.dtype != object else repr(value).encode()).hexdigest()
-    return f"{known[LOST]}, sha256 {digest[:16]}"
 
 
 def _tell_how_to_go_on(store: AblationStore, keep: TemporaryFolder | None, error: BaseException) -> None:

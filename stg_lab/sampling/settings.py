@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import platform
 from collections.abc import Mapping
@@ -171,3 +172,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return {LOST: f"tensor {tuple(value.shape)} {value.dtype}"}
     return {LOST: f"{type(value).__name__}"}
+
+
+def fingerprint(value: Any) -> Any:
+    """A value as JSON has it; of what JSON cannot hold, a hash, so that another one is told apart."""
+    if isinstance(value, list | tuple):
+        return [fingerprint(one) for one in value]
+    known = plain(value)
+    if not (isinstance(known, dict) and LOST in known):
+        return known
+    data = value.detach().cpu().float().numpy() if isinstance(value, torch.Tensor) else value
+    raw = np.asarray(data)
+    digest = hashlib.sha256(raw.tobytes() if raw.dtype != object else repr(value).encode()).hexdigest()
+    return f"{known[LOST]}, sha256 {digest[:16]}"
