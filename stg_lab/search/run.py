@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def search(
     workers = _crew(client, model)
     asked = _asked(model, pipe, lot, measured, base, reference, candidates, first, cfg, error, call)
     folder = Folder.begin(place, asked, overwrite=overwrite)
-    with _working(workers, model, pipe), Progress(shown=progress) as bar:
+    with tasks.working(model, pipe, workers), Progress(shown=progress) as bar:
         bench = Bench(folder, model, lot, call, measured, workers, bar.made)
         bench.candidates[reference.name] = reference
         course = Course(
@@ -299,23 +298,6 @@ def _amount(
     }  # fmt: skip
     folder.save()
     return amount
-
-
-@contextmanager
-def _working(workers: Workers, model: tasks.Model, pipe: Any) -> Iterator[None]:
-    """This process works with the pipeline that it has, and without a bar for every video."""
-    tasks.HELD[model.fingerprint] = pipe
-    before = getattr(pipe, "_progress_bar_config", None)
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        tasks.HELD.pop(model.fingerprint, None)
-        workers.close()
-        if before is None:
-            del pipe._progress_bar_config
-        else:
-            pipe.set_progress_bar_config(**before)
 
 
 __all__ = ["open_search", "search"]

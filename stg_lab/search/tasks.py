@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import platform
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from stg_lab.sampling.settings import fingerprint as value_fingerprint
 from stg_lab.sampling.settings import model_name, plain, versions
 from stg_lab.search.scores import Score
 from stg_lab.search.states import State
+from stg_lab.sweeps import Workers
 from stg_lab.weak import parse
 
 CELLS = "cells"
@@ -77,6 +79,23 @@ def _loaded(model: Model) -> Any:
             "the folder; or leave client= out."
         )
     return pipe
+
+
+@contextlib.contextmanager
+def working(model: Model, pipe: Any, workers: Workers) -> Iterator[None]:
+    """This process works with the pipeline that it has, and without a bar for every video; workers end with it."""
+    HELD[model.fingerprint] = pipe
+    before = getattr(pipe, "_progress_bar_config", None)
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        HELD.pop(model.fingerprint, None)
+        workers.close()
+        if before is None:
+            del pipe._progress_bar_config
+        else:
+            pipe.set_progress_bar_config(**before)
 
 
 def fingerprint(pipe: Any) -> str:
