@@ -5,6 +5,7 @@ Needs `pip install 'stg-lab[cluster]' dask-jobqueue` on a file system that all m
 
 from pathlib import Path
 
+import torch
 from dask.distributed import Client
 from dask_jobqueue import SLURMCluster
 
@@ -36,7 +37,7 @@ cluster.scale(jobs=JOBS)
 with cluster, Client(cluster) as client:
     client.wait_for_workers(1)  # however long the queue is
     found = lab.search(
-        MODEL,
+        lab.load(MODEL, dtype=torch.bfloat16),
         [lab.skip([layer]) for layer in range(5, 25)],
         prompts=Path(PROMPTS).read_text().splitlines(),
         seeds=range(32),

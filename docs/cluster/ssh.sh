@@ -4,7 +4,7 @@
 #
 #     HOSTS="node1 node2" GPUS="0 1 2 3" ADDRESS=10.0.0.1 sh ssh.sh "captions.txt" out/search
 set -eu
-: "${PYTHON:=python}" "${PORT:=8786}" "${MODEL:=Wan-AI/Wan2.1-T2V-1.3B-Diffusers}" "${SSH:=ssh}" "${MORE:=--score smoothness --steps 30 --cfg 5 --budget 8h}"
+: "${PYTHON:=python}" "${PORT:=8786}" "${MODEL:=Wan-AI/Wan2.1-T2V-1.3B-Diffusers}" "${SSH:=ssh}" "${MORE:=--dtype bfloat16 --score smoothness --steps 30 --cfg 5 --budget 8h}"
 
 "$PYTHON" -m distributed.cli.dask_scheduler --host "$ADDRESS" --port "$PORT" --no-dashboard & scheduler=$!
 trap 'kill $scheduler' EXIT # workers go with their scheduler

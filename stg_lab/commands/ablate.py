@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from stg_lab.commands.typed import add_call, call_of, prompts_of, typed, written
+from stg_lab.commands.typed import add_call, call_of, pipe_of, prompts_of, typed, written
 from stg_lab.given import Place, Whole
 
 
@@ -35,11 +35,10 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from stg_lab.analysis import advise
     from stg_lab.guidance import CFG
-    from stg_lab.loading import load
     from stg_lab.sampling import ablate
 
     found = ablate(
-        load(options.model),
+        pipe_of(options),
         options.step,
         prompts_of(options),
         layers=options.layers,

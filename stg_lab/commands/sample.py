@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from stg_lab.commands.typed import add_call, add_workers, call_of, client_of, prompts_of, typed
+from stg_lab.commands.typed import add_call, add_workers, call_of, client_of, pipe_of, prompts_of, typed
 from stg_lab.given import Number, Place
 
 
@@ -45,14 +45,13 @@ def _sample(options: argparse.Namespace, prompts: list[str], guidance: Any, clie
     from tqdm.auto import tqdm
 
     from stg_lab.files import written
-    from stg_lab.loading import load
     from stg_lab.sampling import plan
     from stg_lab.search import tasks
     from stg_lab.search.states import State
     from stg_lab.sweeps import crew
     from stg_lab.videos import mp4
 
-    pipe, call = load(options.model), call_of(options)
+    pipe, call = pipe_of(options), call_of(options)
     for prompt in prompts:
         plan(pipe, guidance, record=False, prompt=prompt, **call)  # refuses what cannot be, before anything is made
     model = tasks.Model.of(pipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from stg_lab.commands.typed import add_call, add_workers, call_of, client_of, prompts_of, typed, written
+from stg_lab.commands.typed import add_call, add_workers, call_of, client_of, pipe_of, prompts_of, typed, written
 from stg_lab.given import Number, Place
 
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
     with client_of(options) as client:
         found = search(
-            options.model,
+            pipe_of(options),
             options.candidates,
             prompts=prompts_of(options),
             seeds=range(options.seed, options.seed + options.seeds),

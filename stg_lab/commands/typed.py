@@ -11,6 +11,8 @@ from typing import Any
 from stg_lab.errors import CallError
 from stg_lab.given import Kind, Number, Place, Refused, Whole
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def typed(kind: Kind, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
     """What argparse reads an option with."""
@@ -46,6 +48,18 @@ def add_call(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--seed", type=typed(Whole(), int), default=0, help="the first one (default: %(default)s)")
     parser.add_argument("--steps", type=typed(Whole(1), int), help="sampling steps (default: the pipeline's own)")
     parser.add_argument("--cfg", type=typed(Number(1), float), help="scale of classifier-free guidance (default: none)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as lab.load has them)")
+
+
+def pipe_of(options: argparse.Namespace) -> Any:
+    """The pipeline, on a GPU where there is one and this process works itself."""
+    import torch
+
+    from stg_lab.loading import load
+
+    pipe = load(options.model, **({} if options.dtype is None else {"dtype": getattr(torch, options.dtype)}))
+    elsewhere = getattr(options, "workers", None) or getattr(options, "scheduler", None)
+    return pipe.to("cuda") if torch.cuda.is_available() and not elsewhere else pipe
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
