@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from stg_lab._version import __version__
+from stg_lab.commands import ablate, sample, search
+from stg_lab.commands.typed import typed
 from stg_lab.errors import LabError
-from stg_lab.given import Kind, Number, Place, Refused, Whole
+from stg_lab.given import Number, Place, Whole
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,7 +54,7 @@ def _parser() -> _Parser:
         "not for the demo.",
     )
     demo.add_argument(
-        "--out", type=_typed(Place()), default=Path("out/demo"), help="folder to write into (default: %(default)s)"
+        "--out", type=typed(Place()), default=Path("out/demo"), help="folder to write into (default: %(default)s)"
     )
     demo.add_argument("--overwrite", action="store_true", help="replace what an earlier demo wrote there")
     demo.add_argument(
@@ -70,24 +71,27 @@ def _parser() -> _Parser:
         help="what to show, one video each (default: eight captions of the digits world, drawn with --seed)",
     )
     demo.add_argument(
-        "--steps", type=_typed(Whole(1, 10_000), int), default=16, help="sampling steps (default: %(default)s)"
+        "--steps", type=typed(Whole(1, 10_000), int), default=16, help="sampling steps (default: %(default)s)"
     )
-    demo.add_argument("--cfg", type=_typed(Number(), float), default=2.0, help="CFG scale (default: %(default)s)")
-    demo.add_argument("--stg", type=_typed(Number(), float), default=1.0, help="STG scale (default: %(default)s)")
+    demo.add_argument("--cfg", type=typed(Number(), float), default=2.0, help="CFG scale (default: %(default)s)")
+    demo.add_argument("--stg", type=typed(Number(), float), default=1.0, help="STG scale (default: %(default)s)")
     demo.add_argument(
         "--weak",
         help="weak model, e.g. skip:block:4 or skip:attention:3-5 (default: the one recommended for the model)",
     )
     demo.add_argument(
-        "--seed", type=_typed(Whole(), int), default=0, help="seed of the first video (default: %(default)s)"
+        "--seed", type=typed(Whole(), int), default=0, help="seed of the first video (default: %(default)s)"
     )
     demo.set_defaults(run=_demo)
+
+    for command in (sample, search, ablate):
+        command.add(commands)
 
     report = commands.add_parser("report", help="write recordings as one interactive page that works offline")
     report.add_argument("recordings", nargs="+", metavar="RECORDINGS", help="folders, packed files, or names that ship")
     report.add_argument(
         "--out",
-        type=_typed(Place()),
+        type=typed(Place()),
         required=True,
         metavar="FILE",
         help="the page to write, for example out/report.html",
@@ -104,7 +108,7 @@ def _parser() -> _Parser:
     )
     app.add_argument(
         "--port",
-        type=_typed(Whole(1, 65535), int),
+        type=typed(Whole(1, 65535), int),
         default=8866,
         help="on 127.0.0.1; the next free one if taken (default: %(default)s)",
     )
@@ -129,7 +133,7 @@ def _parser() -> _Parser:
     )
     evaluate.add_argument(
         "--captions",
-        type=_typed(Place()),
+        type=typed(Place()),
         metavar="FILE",
         help="what each video was to show: .txt, a line a video, or .json",
     )
@@ -138,39 +142,20 @@ def _parser() -> _Parser:
         "--videomae", metavar="WEIGHTS", help="folder or repository id: compare in VideoMAE's features"
     )
     evaluate.add_argument("--paired", action="store_true", help="video i of both sides was made from the same seed")
-    evaluate.add_argument("--out", type=_typed(Place()), metavar="FILE", help="save the table as .csv or .json")
+    evaluate.add_argument("--out", type=typed(Place()), metavar="FILE", help="save the table as .csv or .json")
     evaluate.add_argument(
         "--resamples",
-        type=_typed(Whole(1, 10_000_000), int),
+        type=typed(Whole(1, 10_000_000), int),
         default=2000,
         help="of the bootstrap (default: %(default)s)",
     )
-    evaluate.add_argument(
-        "--seed", type=_typed(Whole(), int), default=0, help="of the bootstrap (default: %(default)s)"
-    )
+    evaluate.add_argument("--seed", type=typed(Whole(), int), default=0, help="of the bootstrap (default: %(default)s)")
     evaluate.add_argument("--list", action="store_true", help="list every metric with unit, range and source, and stop")
     evaluate.set_defaults(run=_evaluate)
 
     info = commands.add_parser("info", help="versions, device and embedded models")
     info.set_defaults(run=_info)
     return parser
-
-
-def _typed(kind: Kind, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """What argparse reads an option with."""
-
-    def value(text: str) -> Any:
-        try:
-            given = convert(text)
-        except ValueError:
-            given = text
-        try:
-            return kind.read(given)
-        except Refused as error:
-            said = f"{text!r} is not {error.args[0]}.{''.join(error.args[1:])}"
-            raise argparse.ArgumentTypeError(said.removesuffix(".")) from None
-
-    return value
 
 
 def _demo(options: argparse.Namespace) -> int:

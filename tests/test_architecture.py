@@ -35,6 +35,7 @@ FLOORS = (
     ("app", "search"),
     ("evidence",),
     ("demo",),
+    ("commands",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -78,7 +78,7 @@ def test_a_job_that_kills_twice_is_given_up_and_no_other(two, said, tmp_path):
 
 
 def test_a_worker_that_hangs_is_ended(two, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(two, "_patience", 8.0)
+    monkeypatch.setattr(two, "_given_limit", 8.0)
     assert sorted(two.do(jobs.hang, [(str(tmp_path), x) for x in range(3)])) == [0, 1, 2]
     assert "gave no answer for 8 seconds" in said[0]
 

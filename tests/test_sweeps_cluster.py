@@ -63,6 +63,15 @@ def test_a_worker_out_of_memory_is_started_anew(client, tmp_path):
     assert "was out of memory" in said[0]
 
 
+def test_a_worker_that_hangs_is_started_anew(client, tmp_path):
+    from stg_lab.sweeps.cluster import Cluster
+
+    said = []
+    workers = Cluster(client, told=said.append, limit=6.0)
+    assert sorted(workers.do(jobs.hang, [(str(tmp_path), x) for x in range(3)])) == [0, 1, 2]
+    assert "gave no answer for 6 seconds; its job, number 1" in said[0]
+
+
 @pytest.mark.parametrize(("threads", "memory", "why"), [(2, 0, "several threads"), (1, "1GB", "limit of memory")])
 def test_workers_that_are_not_fit_are_refused(threads, memory, why):
     with (

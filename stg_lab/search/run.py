@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,8 @@ def search(
     again; `lab.open_search(folder)` reads it at any time.
 
     Args:
-        pipe: a pipeline, or what `lab.load` takes. Other processes load it by its name.
+        pipe: a pipeline, or what `lab.load` takes. Other processes load it by its name, in its dtype, each onto its own GPU where it
+            has one; here it stays where it is.
         candidates: weak models such as `lab.skip([5])` or their specifications, each tried at every scale; terms and sums, taken as
             they are. None for every layer x part x axis that the model has; then the best one together with each other layer; then
             head by head within it (greedily, as HeadHunter does: Ahn et al. 2025), each step a race around the best so far.
@@ -95,7 +95,8 @@ def search(
     measured = scores(score, [one.get("prompt", "") for one in lot.prompts])
     asked_budget, scales = as_budget(budget), _scales(scale)
     place, keep = _place(record)
-    pipe = load(pipe) if isinstance(pipe, str | os.PathLike) else pipe
+    if isinstance(pipe, str | os.PathLike):
+        pipe = load(pipe).to("cpu" if client is not None else tasks.device())
     check_names(pipe, call, search)
     if both := set(call) & set(lot.prompts[0]):
         raise CallError(f"prompts= says what to show, and {sorted(both)[0]}= is said once more. Leave it out.")
@@ -109,7 +110,7 @@ def search(
     workers = _crew(client, model)
     asked = _asked(model, pipe, lot, measured, base, reference, candidates, first, cfg, error, call)
     folder = Folder.begin(place, asked, overwrite=overwrite)
-    with _working(workers, model, pipe), Progress(shown=progress) as bar:
+    with tasks.working(model, pipe, workers), Progress(shown=progress) as bar:
         bench = Bench(folder, model, lot, call, measured, workers, bar.made)
         bench.candidates[reference.name] = reference
         course = Course(
@@ -236,7 +237,7 @@ def _asked(
     if not 0 < error < 1:
         raise CallError(f"error= is a chance between 0 and 1, such as 0.05, got {error}.")
     return {
-        "model": model_name(pipe), "fingerprint": model.fingerprint, "device": model.device, "dtype": model.dtype,
+        "model": model_name(pipe), "fingerprint": model.fingerprint, "dtype": model.dtype,
         "versions": tasks.deciding_versions(), "prompts": [{k: fingerprint(v) for k, v in p.items()} for p in lot.prompts],
         "seeds": list(lot.seeds), "fresh": list(lot.fresh_seeds), "states": list(lot.count),
         "scores": [s.name for s in measured], "signs": [s.sign for s in measured], "score_code": [s.source for s in measured],
@@ -299,23 +300,6 @@ def _amount(
     }  # fmt: skip
     folder.save()
     return amount
-
-
-@contextmanager
-def _working(workers: Workers, model: tasks.Model, pipe: Any) -> Iterator[None]:
-    """This process works with the pipeline that it has, and without a bar for every video."""
-    tasks.HELD[model.fingerprint] = pipe
-    before = getattr(pipe, "_progress_bar_config", None)
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        tasks.HELD.pop(model.fingerprint, None)
-        workers.close()
-        if before is None:
-            del pipe._progress_bar_config
-        else:
-            pipe.set_progress_bar_config(**before)
 
 
 __all__ = ["open_search", "search"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import platform
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from stg_lab.sampling.settings import fingerprint as value_fingerprint
 from stg_lab.sampling.settings import model_name, plain, versions
 from stg_lab.search.scores import Score
 from stg_lab.search.states import State
+from stg_lab.sweeps import Workers
 from stg_lab.weak import parse
 
 CELLS = "cells"
@@ -39,19 +41,18 @@ class Model:
 
     Attributes:
         name: for `lab.load`; "" for a pipeline that only this process has.
-        dtype, device: as the pipeline lies here.
+        dtype: of its weights.
         fingerprint: of its classes, settings and weights.
     """
 
     name: str
     dtype: str
-    device: str
     fingerprint: str
 
     @classmethod
     def of(cls, pipe: Any) -> Model:
         name = model_name(pipe)
-        return cls(name, str(pipe.dtype).removeprefix("torch."), pipe.device.type, fingerprint(pipe))
+        return cls(name, str(pipe.dtype).removeprefix("torch."), fingerprint(pipe))
 
     def loaded(self) -> Any:
         """The pipeline in this process, loaded once.
@@ -68,7 +69,7 @@ HELD: dict[str, Any] = {}
 
 @functools.lru_cache(maxsize=1)
 def _loaded(model: Model) -> Any:
-    pipe = load(model.name, dtype=getattr(torch, model.dtype)).to(model.device)
+    pipe = load(model.name, dtype=getattr(torch, model.dtype)).to(device())
     pipe.set_progress_bar_config(disable=True)
     if fingerprint(pipe) != model.fingerprint:
         raise CallError(
@@ -77,6 +78,23 @@ def _loaded(model: Model) -> Any:
             "the folder; or leave client= out."
         )
     return pipe
+
+
+@contextlib.contextmanager
+def working(model: Model, pipe: Any, workers: Workers) -> Iterator[None]:
+    """This process works with the pipeline that it has, and without a bar for every video; workers end with it."""
+    HELD[model.fingerprint] = pipe
+    before = getattr(pipe, "_progress_bar_config", None)
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        HELD.pop(model.fingerprint, None)
+        workers.close()
+        if before is None:
+            del pipe._progress_bar_config
+        else:
+            pipe.set_progress_bar_config(**before)
 
 
 def fingerprint(pipe: Any) -> str:
@@ -97,9 +115,15 @@ def _config(part: Any) -> dict[str, Any]:
     return {k: v for k, v in plain(values).items() if k[:1] != "_"} if isinstance(values, Mapping) else {}
 
 
-def machine(device: str) -> str:
+def device() -> str:
+    """Where a worker computes: on the GPU that it sees, if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def machine(pipe: Any) -> str:
     """The kind of machine that computes: results of two kinds differ in their last digits, and are not compared."""
-    return torch.cuda.get_device_name() if device == "cuda" else f"{device} {platform.machine()}"
+    where = getattr(pipe, "_execution_device", pipe.device)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else f"{where.type} {platform.machine()}"
 
 
 @functools.cache
@@ -134,7 +158,6 @@ class Task:
         """A hash of all that decides the video."""
         settings = {
             "model": self.model.fingerprint,
-            "device": self.model.device,
             "guidance": dict(self.guidance),
             "call": {name: value_fingerprint(value) for name, value in {**self.call, **self.state.call}.items()},
             "seed": self.state.seed,
@@ -176,7 +199,7 @@ def make(task: Task) -> dict[str, Any]:
             write(task.place.with_suffix(".failed"), "".join(traceback.format_exception(error)).encode())
         raise
     found = {
-        "values": values, "seconds": time.perf_counter() - started, "machine": machine(task.model.device),
+        "values": values, "seconds": time.perf_counter() - started, "machine": machine(pipe),
         "guidance": dict(task.guidance), "caption": task.state.caption, "seed": task.state.seed,
     }  # fmt: skip
     keep_video(task.place.with_suffix(".npz"), video[0])

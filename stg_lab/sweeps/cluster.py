@@ -11,15 +11,25 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stg_lab.errors import CallError
-from stg_lab.sweeps.workers import Outcome, WorkerLost, Workers, attempt, out_of_memory
+from stg_lab.sweeps.workers import ATTEMPTS, Outcome, WorkerLost, Workers, attempt, out_of_memory, patience
 
-ATTEMPTS = 2
 LOOK = 1.0  # seconds between looks at which workers are there
 COME = 300.0  # seconds to wait for a first worker: queues of clusters take their time
+
+
+@dataclass
+class _Running:
+    """A job on its way: its place, which attempt it is, and since when."""
+
+    future: Any
+    place: int
+    attempt: int
+    since: float
 
 
 class Cluster(Workers):
@@ -29,14 +39,23 @@ class Cluster(Workers):
         client: connected to the scheduler. Its workers have one thread and no limit of memory.
         told: called with a sentence where a worker was lost.
         come: seconds to wait for a worker where there is none.
+        limit: seconds after which a job is taken to hang; None for 20 times the longest so far, half an hour at least.
 
     Raises:
         CallError: no worker came, or they are not fit: with several threads (two models in one process), or with a limit of host
             memory, at which dask would end a worker that loads a large model.
     """
 
-    def __init__(self, client: Any, *, told: Callable[[str], None] = warnings.warn, come: float = COME) -> None:
-        self._client, self._told, self._come = client, told, come
+    def __init__(
+        self,
+        client: Any,
+        *,
+        told: Callable[[str], None] = warnings.warn,
+        come: float = COME,
+        limit: float | None = None,
+    ) -> None:
+        self._client, self._told, self._come, self._limit = client, told, come, limit
+        self._longest = 0.0
         self._check(self._there())
 
     @property
@@ -45,33 +64,53 @@ class Cluster(Workers):
 
     def outcomes(self, work: Callable[..., Any], jobs: Sequence[tuple]) -> Iterator[Outcome]:
         waiting = deque((place, 1) for place in range(len(jobs)))
-        running: dict[str, tuple[Any, int, int]] = {}  # by worker: future, place, attempt
+        running: dict[str, _Running] = {}  # by address of the worker
         try:
             while waiting or running:
                 self._give(waiting, running, work, jobs)
                 self._wait(running)
                 there = self._workers()
-                for address, (future, place, time_) in list(running.items()):
-                    if future.done():
-                        del running[address]
-                        result = _result(future)
-                        if out_of_memory(result) and time_ < ATTEMPTS:
-                            self._client.restart_workers([address], raise_for_error=False)
-                            self._again(waiting, place, time_, f"{address} was out of memory")
-                        elif _killed(result):
-                            yield from self._lost(waiting, place, time_, f"{address} died")
-                        else:
-                            yield place, result
-                    elif address not in there:
-                        del running[address]
-                        future.cancel(force=True)
-                        yield from self._lost(waiting, place, time_, f"{address} died or cannot be reached")
+                for address, one in list(running.items()):
+                    done, how = self._look(address, one, there)
+                    if not done:
+                        continue
+                    del running[address]
+                    if how and one.attempt < ATTEMPTS:
+                        waiting.appendleft((one.place, one.attempt + 1))
+                        self._told(f"{address} {how}; its job, number {one.place}, is done again.")
+                    elif how:
+                        yield one.place, WorkerLost(f"{address} {how}, as the worker before did at the same job.")
+                    else:
+                        yield one.place, _result(one.future)
         finally:
-            for future, *_ in running.values():
-                future.cancel(force=True)
+            for one in running.values():
+                one.future.cancel(force=True)
+
+    def _look(self, address: str, one: _Running, there: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether a job is over, and how its worker was lost, where it was."""
+        took = time.monotonic() - one.since
+        if one.future.done():
+            result = _result(one.future)
+            self._longest = max(self._longest, took)
+            if out_of_memory(result):
+                self._client.restart_workers([address], raise_for_error=False)
+            return True, "was out of memory" if out_of_memory(result) else "died" if _killed(result) else ""
+        if address not in there:
+            one.future.cancel(force=True)
+            return True, "died or cannot be reached"
+        limit = self._limit or patience(self._longest)
+        if took > limit:
+            one.future.cancel(force=True)
+            self._client.restart_workers([address], raise_for_error=False)
+            return True, f"gave no answer for {limit:.0f} seconds"
+        return False, ""
 
     def _give(
-        self, waiting: deque[tuple[int, int]], running: dict, work: Callable[..., Any], jobs: Sequence[tuple]
+        self,
+        waiting: deque[tuple[int, int]],
+        running: dict[str, _Running],
+        work: Callable[..., Any],
+        jobs: Sequence[tuple],
     ) -> None:
         if waiting and not running:
             self._check(self._there())
@@ -85,23 +124,13 @@ class Cluster(Workers):
             future = self._client.submit(
                 attempt, work, jobs[place], key=key, workers=[address], allow_other_workers=False, pure=False, retries=0
             )
-            running[address] = future, place, time_
+            running[address] = _Running(future, place, time_, time.monotonic())
 
-    def _wait(self, running: dict[str, tuple[Any, int, int]]) -> None:
+    def _wait(self, running: dict[str, _Running]) -> None:
         from distributed import wait
 
         with contextlib.suppress(TimeoutError):  # then it is time to look which workers are there
-            wait([future for future, *_ in running.values()], timeout=LOOK, return_when="FIRST_COMPLETED")
-
-    def _lost(self, waiting: deque[tuple[int, int]], place: int, time_: int, how: str) -> Iterator[Outcome]:
-        if time_ < ATTEMPTS:
-            self._again(waiting, place, time_, how)
-        else:
-            yield place, WorkerLost(f"{how}, as the worker before did at the same job.")
-
-    def _again(self, waiting: deque[tuple[int, int]], place: int, time_: int, how: str) -> None:
-        waiting.appendleft((place, time_ + 1))
-        self._told(f"{how}; its job, number {place}, is done again.")
+            wait([one.future for one in running.values()], timeout=LOOK, return_when="FIRST_COMPLETED")
 
     def _workers(self) -> dict[str, Any]:
         """Those that are there, by address."""

@@ -21,11 +21,7 @@ from multiprocessing.connection import Pipe, wait
 from typing import Any
 
 from stg_lab.errors import CallError
-from stg_lab.sweeps.workers import Outcome, WorkerLost, Workers
-
-ATTEMPTS = 2
-#: A job is taken to hang after so many times the longest one so far, and not before so many seconds.
-PATIENCE, LEAST_PATIENCE = 20, 1800.0
+from stg_lab.sweeps.workers import ATTEMPTS, Outcome, WorkerLost, Workers, patience
 
 
 class Processes(Workers):
@@ -34,17 +30,15 @@ class Processes(Workers):
     Args:
         count: how many.
         told: called with a sentence where a process was lost.
-        patience: seconds after which a job is taken to hang; None for 20 times the longest so far, half an hour at least.
+        limit: seconds after which a job is taken to hang; None for 20 times the longest so far, half an hour at least.
     """
 
-    def __init__(
-        self, count: int, *, told: Callable[[str], None] = warnings.warn, patience: float | None = None
-    ) -> None:
+    def __init__(self, count: int, *, told: Callable[[str], None] = warnings.warn, limit: float | None = None) -> None:
         if os.name != "posix":
             raise CallError(
                 "several processes need Linux or macOS. Type client=None, or give a dask.distributed Client."
             )
-        self.count, self._told, self._patience = count, told, patience
+        self.count, self._told, self._given_limit = count, told, limit
         self._longest = 0.0
         self._workers: list[_Process] = []
 
@@ -96,7 +90,7 @@ class Processes(Workers):
 
     @property
     def _limit(self) -> float:
-        return self._patience or max(PATIENCE * self._longest, LEAST_PATIENCE)
+        return self._given_limit or patience(self._longest)
 
     def _lose(self, one: _Process, waiting: deque[tuple[int, int]], how: str) -> Iterator[Outcome]:
         place, time_ = one.job  # type: ignore[misc]

@@ -13,6 +13,20 @@ from stg_lab.errors import CallError, LabError
 Outcome = tuple[int, Any]
 
 
+ATTEMPTS = 2  # at a job whose worker was lost
+#: A job is taken to hang after so many times the longest one so far, and not before so many seconds.
+PATIENCE, LEAST_PATIENCE = 20, 1800.0
+
+
+def patience(longest: float) -> float:
+    """Seconds after which a job is taken to hang.
+
+    Args:
+        longest: how long any took so far.
+    """
+    return max(PATIENCE * longest, LEAST_PATIENCE)
+
+
 class WorkerLost(LabError, RuntimeError):
     """A job whose worker died or hung, and died or hung again when another worker did it."""
 
