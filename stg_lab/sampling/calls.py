@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from stg_lab.families.pixels import has_pixel_codec
 from stg_lab.given import shown
 from stg_lab.guidance import Guidance, number
 from stg_lab.sampling.checks import check_dynamic
-from stg_lab.sampling.values import check_inputs, check_names, read_values
+from stg_lab.sampling.values import check_names, read_values
 
 
 def pipeline_arguments(
@@ -48,7 +49,7 @@ def pipeline_arguments(
         call["generator"] = own if batch > 1 else own[0]  # the same noise, and some pipelines take no list
     elif isinstance(generator, list) and len(generator) != batch:
         raise CallError(f"{len(generator)} generators for {batch} samples; give one for each.")
-    check_inputs(pipe, call)
+    _check_inputs(pipe, call)
     return call
 
 
@@ -61,6 +62,25 @@ def accepts(pipe: Any, name: str) -> bool:
 def stock_arguments(pipe: Any) -> dict[str, Any]:
     """What a call takes where nothing is given, by the pipeline's own signature."""
     return {name: parameter.default for name, parameter in inspect.signature(pipe.__call__).parameters.items()}
+
+
+def _check_inputs(pipe: Any, call: Mapping[str, Any]) -> None:
+    """Refuse what the pipeline itself refuses, before its text encoder has run.
+
+    Raises:
+        CallError: it does.
+    """
+    own = getattr(pipe, "check_inputs", None)
+    if own is None or call.get("use_resolution_binning"):  # which changes the sizes first
+        return
+    whole, asked = stock_arguments(pipe) | dict(call), inspect.signature(own)
+    try:
+        bound = asked.bind(**{n: whole[n] for n in asked.parameters})
+        own(*bound.args, **bound.kwargs)
+    except ValueError as error:
+        raise CallError(f"{type(pipe).__name__} refuses this call: {error}") from None
+    except (KeyError, TypeError):  # it asks for what the pipeline fills in on the way
+        return
 
 
 def shape_ahead(pipe: Any, family: Family, call: dict[str, Any]) -> tuple[int, ...] | None:

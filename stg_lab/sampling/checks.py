@@ -71,13 +71,11 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
 
 def _check_caches(name: str, denoiser: nn.Module) -> None:
     advice = f"pipe.{name}.disable_cache()"
-    hooks = list(stateful_hooks(denoiser))
-    if not getattr(denoiser, "is_cache_enabled", False) and not hooks:
+    enabled, hooks = getattr(denoiser, "is_cache_enabled", False), list(stateful_hooks(denoiser))
+    if not enabled and not hooks:
         return
     which = ""
-    if not getattr(
-        denoiser, "is_cache_enabled", False
-    ):  # put on by `apply_...`, so `disable_cache` does not know of it
+    if not enabled:  # put on by `apply_...`, so `disable_cache` does not know of it
         place, _, kind = hooks[0]
         which = f" ({kind} at {name}{'.' * bool(place)}{place}{f' and {len(hooks) - 1} more' * (len(hooks) > 1)})"
         names = dict.fromkeys(hook for _, hook, _ in hooks)

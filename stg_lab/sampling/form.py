@@ -92,7 +92,7 @@ def _exact(cond: Tensor, uncond: Tensor | None, stepped: Tensor, scales: list[fl
     for scale in scales:
         plain = cond if uncond is None else combine_cfg(cond, uncond, scale)
         for k in (1.0, -1.0):
-            if same_bits(k * plain if k < 0 else plain, stepped):
+            if same_bits(-plain if k < 0 else plain, stepped):
                 return Form(scale, k)
     return None
 
@@ -146,5 +146,5 @@ def changed(came_down: Tensor | None, x_t: Tensor) -> bool:
         return False
     if came_down.shape != x_t.shape:
         return True
-    carried = (came_down, came_down.to(torch.bfloat16), came_down.to(torch.float16))
-    return not any(same_bits(one.to(x_t.dtype), x_t) for one in carried)
+    carried = (came_down.dtype, torch.bfloat16, torch.float16)  # one by one: the first is right in nearly every step
+    return not any(same_bits(came_down.to(dtype).to(x_t.dtype), x_t) for dtype in carried)

@@ -171,6 +171,7 @@ class Plan:
         """Rows of (what, value)."""
         rounds = max((s.restart for s in self.steps), default=0)
         again = f", {sum(s.restart > 0 for s in self.steps)} of them in {rounds} rounds of Restart" if rounds else ""
+        reused = "" if self.cost == self.rows else f", at the cost of {self.cost:.4g}: the rest is reused"
         parts = [f"{self.own_passes} of the pipeline's own"]
         parts += [f"{self.weak_passes} weak"] * bool(self.weak_passes)
         parts += [f"{self.restart_passes} again by Restart"] * bool(self.restart_passes)
@@ -178,7 +179,7 @@ class Plan:
             ("guidance", self.guidance),
             ("latents", f"{self.shape} (sample, channel, frame, y, x)"),
             ("steps", f"{len(self.steps)}{again}"),
-            ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all{self._reused()}"),
+            ("passes", f"{self.passes}: {', '.join(parts)}; {self.rows} rows in all{reused}"),
             *(("", line) for line in self._stretches()),
             *self._weights_table(),
             ("activations", "not estimated; a weak pass needs no more of them than the pipeline's own"),
@@ -195,9 +196,6 @@ class Plan:
                 ("its buffers", f"{size_text(self.buffer_bytes)} of main memory"),
             ]
         return tuple(rows)
-
-    def _reused(self) -> str:
-        return "" if self.cost == self.rows else f", at the cost of {self.cost:.4g}: the rest is reused"
 
     def _stretches(self) -> Iterator[str]:
         """Steps on end with the same passes, one line for each stretch."""
@@ -223,7 +221,10 @@ class Plan:
         return "\n".join([self._title, *(f"  {name:<{width}}  {value}" for name, value in self.table)])
 
     __repr__ = __str__
-    _title = property(lambda self: f"Plan of a run of {self.pipeline}")
+
+    @property
+    def _title(self) -> str:
+        return f"Plan of a run of {self.pipeline}"
 
     def _repr_html_(self) -> str:
         # Inline styles only: they are all that an untrusted notebook keeps.

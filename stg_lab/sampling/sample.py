@@ -76,12 +76,13 @@ def sample(
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
     warn_of_noise(pipe)
-    if seed is not None and not accepts(pipe, "generator"):
+    seeded = accepts(pipe, "generator")
+    if seed is not None and not seeded:
         raise CallError(
             f"{type(pipe).__name__} takes no generator, so seed={seed} would decide nothing. Leave seed= out, and call "
             f"torch.manual_seed({seed}) before the run."
         )
-    seeds = None if call.get("generator") is not None or not accepts(pipe, "generator") else (seed or 0)
+    seeds = (seed or 0) if seeded and call.get("generator") is None else None
     settings = call_settings(family, arguments, wanted, seeds)
     fresh = _clones(call.get("generator"))  # the run uses up the user's own
     trace = Trace(pipe, wanted, settings, passes, on_step)
@@ -122,36 +123,29 @@ def made(
     overwrite: bool,
 ) -> Run:
     """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
-    with claimed(trace.pipe):  # before planning, which copies the scheduler
-        return _made(trace, guidance, arguments, passes, again, record, record_dtype, overwrite)
-
-
-def _made(
-    trace: Trace,
-    guidance: Guidance | None,
-    arguments: dict[str, Any],
-    passes: Passes | None,
-    again: Callable[[], Run],
-    record: bool | str | Path,
-    record_dtype: str,
-    overwrite: bool,
-) -> Run:
     pipe, family = trace.pipe, trace.family
-    if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
-        # Else the size turns out on the way, and the recorder asks the disk then.
-        plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
-        if plan.place is not None:
-            check_space(plan.place, plan.recording_bytes, plan.record_dtype)
-    with traced(trace, record, record_dtype, overwrite):
-        output = pipe(**arguments)
-    with telling(trace):  # decoding takes its time and memory, too
-        loops = [] if trace.recorder is None else trace.recordings
-        recording = loops[0] if loops else None
-        run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again, loops)
-        # Whoever asks for latents does not want to wait for a decoder; and of several loops each is a part of the video.
-        decoded = arguments.get("output_type") != "latent"
-        if recording is not None and len(loops) == 1 and recording.complete and not recording.has_preview and decoded:
-            recording.fit_preview(run.video)
+    with claimed(pipe):  # before planning, which copies the scheduler
+        if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
+            # Else the size turns out on the way, and the recorder asks the disk then.
+            plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
+            if plan.place is not None:
+                check_space(plan.place, plan.recording_bytes, plan.record_dtype)
+        with traced(trace, record, record_dtype, overwrite):
+            output = pipe(**arguments)
+        with telling(trace):  # decoding takes its time and memory, too
+            loops = [] if trace.recorder is None else trace.recordings
+            recording = loops[0] if loops else None
+            run = Run(pipe, output, guidance, arguments, recording, captions(family, arguments), again, loops)
+            # Whoever asks for latents does not want to wait for a decoder; and of several loops each is a part of the video.
+            decoded = arguments.get("output_type") != "latent"
+            if (
+                recording is not None
+                and len(loops) == 1
+                and recording.complete
+                and not recording.has_preview
+                and decoded
+            ):
+                recording.fit_preview(run.video)
     return run
 
 

@@ -358,11 +358,11 @@ class _States(Trace):
         recorded = self._runs.recorded_x_t(self._step)
         off = np.inf if recorded.shape != x_t.shape else np.linalg.norm(x_t - recorded) / np.linalg.norm(recorded)
         if not off <= SAME_STATE:
-            changed = bool(self._runs.recording.ds.edited.max())
-            edited = (
-                " Its latents were changed between steps (by callback_on_step_end?), for which state= is not there."
-            )
-            edited = edited if changed else ""
+            edited = ""
+            if self._runs.recording.ds.edited.max():
+                edited = (
+                    " Its latents were changed between steps (by callback_on_step_end?), for which state= is not there."
+                )
             raise RecordingError(
                 f"x_t at step {self._step} is not the one of {self._runs.recording.path.name}: off by {off:.2g} of its norm, at "
                 f"most {SAME_STATE:g} is allowed. Was it made with another pipeline, scheduler or version? Make the run again: "

@@ -119,25 +119,6 @@ def _check_amount(call: Mapping[str, Any]) -> None:
         raise CallError(f"{sizes} are more pixels than any machine holds; at most {MOST_PIXELS:.2g} are taken.")
 
 
-def check_inputs(pipe: Any, call: Mapping[str, Any]) -> None:
-    """Refuse what the pipeline itself refuses, before its text encoder has run.
-
-    Raises:
-        CallError: it does.
-    """
-    own = getattr(pipe, "check_inputs", None)
-    if own is None or call.get("use_resolution_binning"):  # which changes the sizes first
-        return
-    whole = {n: p.default for n, p in inspect.signature(pipe.__call__).parameters.items()} | dict(call)
-    try:
-        bound = inspect.signature(own).bind(**{n: whole[n] for n in inspect.signature(own).parameters})
-        own(*bound.args, **bound.kwargs)
-    except ValueError as error:
-        raise CallError(f"{type(pipe).__name__} refuses this call: {error}") from None
-    except (KeyError, TypeError):  # it asks for what the pipeline fills in on the way
-        return
-
-
 def warn_of_noise(pipe: Any) -> None:
     """Tell of a scheduler whose noise no seed of the lab decides.
 
