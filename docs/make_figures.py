@@ -67,7 +67,7 @@ FIGURES = [
     (
         "weak_model",
         "Weak model",
-        'lab.figures.weak_model(lab.open("repair_both"), baseline=lab.open("repair_unguided"), step=6)',
+        'lab.figures.weak_model(lab.open("repair_both"), baseline=lab.open("repair_unguided"), step=1)',
         "The paper's figures 18 and 19. Rows (a) to (e) are one-step predictions from one and the same state, (f) and (g) the "
         "finished videos without and with STG.",
     ),
