@@ -20,7 +20,7 @@ import torch
 import stg_lab as lab
 from benchmarks.models import CFG_SCALE, FULL, SMALL, Subject
 from benchmarks.timing import synchronize
-from stg_lab.reuse import Prefix
+from stg_lab.passes import Prefix
 from stg_lab.sampling import trace as tracing
 
 ROUNDS, SHORT, LONG = 5, 2, 8

@@ -55,7 +55,6 @@ def costs(subject: Subject) -> dict[str, Any]:
         counts[what] = len(parts) * subject.blocks
         for told, passes in (
             ("", lab.Passes()),
-            (", those of a layer as one batch", lab.Passes(together=True)),
             (", without reuse", lab.Passes(reuse=False)),
         ):
             inside[what + told] = []

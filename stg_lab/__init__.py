@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
+    from stg_lab.passes import Passes
     from stg_lab.rating import ratings
     from stg_lab.recommended import describe
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
     from stg_lab.report import report  # type: ignore[no-redef]
-    from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.search import open_search, search  # type: ignore[no-redef]
     from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window

@@ -22,8 +22,6 @@ from stg_lab.recording.ablation_store import AblationStore
 from stg_lab.recording.chunks import ChunkFiles
 
 sweeping = importlib.import_module("stg_lab.sampling.ablate")  # the room has a function of that name
-TOGETHER = lab.Passes(together=True)
-ALONE = lab.Passes(together=False)  # weak passes of the batch that a recorded run has
 PARTS = ("block", "attention", "feedforward")
 PAIR = ["a red seven moving left", "a blue two growing"]
 BOTH = pytest.mark.filterwarnings("ignore::stg_lab.IncompleteRecordingWarning")
@@ -60,7 +58,7 @@ def recorded(rig, ds, step, **changes):
 @pytest.mark.parametrize("name", ["wan", "mochi", "latte", "svd", "cosmos", "ltx", "hunyuan15"])
 def test_weak_predictions_are_those_of_a_recorded_run_bit_for_bit(name):
     one = member(name)
-    ds = sweep(one, passes=ALONE, axes=("joint", "spatial", "temporal"), layers=[0, 1])
+    ds = sweep(one, axes=("joint", "spatial", "temporal"), layers=[0, 1])
     expected = recorded(one, ds, 1)
     made = 0
     for place, text in np.ndenumerate(ds.weak.values):
@@ -73,27 +71,21 @@ def test_weak_predictions_are_those_of_a_recorded_run_bit_for_bit(name):
 
 
 def test_wan_2_2_is_swept_with_the_transformer_of_the_step(wan22):
-    ds = sweep(wan22, step=[0, 3], passes=ALONE)
+    ds = sweep(wan22, step=[0, 3])
     for k, step in enumerate((0, 3)):
         expected = recorded(wan22, ds, step)
         assert np.array_equal(ds.x0[k, 1, 0, 0].values, expected["skip:block:1"])
 
 
-def test_weak_models_of_a_layer_run_as_one_batch_and_agree(tiny):
-    together, alone = sweep(tiny, passes=TOGETHER), sweep(tiny, passes=ALONE)
-    for name in SCORES:
-        assert np.allclose(together[name], alone[name], rtol=1e-3, atol=1e-5, equal_nan=True), name
-    with passes(tiny.pipe) as few:
-        sweep(tiny, passes=TOGETHER)
-    with passes(tiny.pipe) as many:
-        sweep(tiny, passes=ALONE)
+def test_every_weak_model_is_one_pass(tiny):
+    with passes(tiny.pipe) as made:
+        sweep(tiny)
     own = 2 * 2  # of the pipeline, down to step 1 with CFG
-    assert len(few) == own + 3  # one pass for each layer
-    assert len(many) == own + 3 * 5  # joint block, attention, feed-forward; attention along space and along time
+    assert len(made) == own + 3 * 5  # joint block, attention, feed-forward; attention along space and along time
 
 
 def test_the_scores_are_those_of_the_recorded_arrays(tiny):
-    ds, call = sweep(tiny, prompt=PAIR, passes=ALONE), {"prompt": PAIR, "guidance_scale": 5.0}
+    ds, call = sweep(tiny, prompt=PAIR), {"prompt": PAIR, "guidance_scale": 5.0}
     with lab.attach(tiny.pipe, guidance=lab.Probe(lab.skip([1])), record=True) as trace:
         tiny.stock(**call)
     now = trace.recording.ds.isel(step=1)
@@ -192,10 +184,9 @@ def test_a_weak_model_that_changes_nothing_is_flagged(tiny):
 def test_what_a_pass_refuses_is_told_and_the_others_are_made(tiny, monkeypatch):
     stock = sweeping._predict
 
-    def refusing(models, state):
-        found = stock(models, state)
-        bad = lab.GuidanceError("this attention has a mask")
-        return [bad if m.axis == "spatial" else p for m, p in zip(models, found, strict=True)]
+    def refusing(model, state):
+        found = stock(model, state)
+        return lab.GuidanceError("this attention has a mask") if model.axis == "spatial" else found
 
     monkeypatch.setattr(sweeping, "_predict", refusing)
     ds = sweep(tiny, parts="attention")
@@ -278,20 +269,19 @@ def cut_off(monkeypatch, after, error=KeyboardInterrupt):
     """Let a sweep end before its pass number `after`."""
     stock, count = sweeping._predict, []
 
-    def predict(models, state):
+    def predict(model, state):
         count.append(1)
         if len(count) > after:
             raise error
-        return stock(models, state)
+        return stock(model, state)
 
     monkeypatch.setattr(sweeping, "_predict", predict)
 
 
 @BOTH
-@pytest.mark.parametrize("how", [ALONE, TOGETHER], ids=["alone", "together"])
 @pytest.mark.parametrize("after", [1, 4])
-def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, how):
-    asked = {"step": [0, 2], "seed": [0, 9], "parts": ("block", "feedforward"), "passes": how}
+def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after):
+    asked = {"step": [0, 2], "seed": [0, 9], "parts": ("block", "feedforward")}
     whole, place = sweep(tiny, **asked), tmp_path / "cut.zarr"
     with monkeypatch.context() as patch:
         cut_off(patch, after)
@@ -304,14 +294,13 @@ def test_a_sweep_that_was_cut_off_goes_on(tiny, tmp_path, monkeypatch, after, ho
     there = part.rms.notnull()
     assert 0 < there.sum() < whole.rms.notnull().sum()
     assert np.array_equal(part.rms.values, whole.rms.where(there).values, equal_nan=True)
-    groups = []
+    made = []
     stock = sweeping._predict
-    monkeypatch.setattr(sweeping, "_predict", lambda models, state: groups.append(models) or stock(models, state))
+    monkeypatch.setattr(sweeping, "_predict", lambda model, state: made.append(model) or stock(model, state))
     resumed = sweep(tiny, record=place, **asked)
     assert same(whole, resumed)
     assert resumed.complete
-    each = 3 if how.together else 6  # groups of a state
-    assert len(groups) == 4 * each - after
+    assert len(made) == 4 * 6 - after  # six weak models at each of four states
     with passes(tiny.pipe) as made:
         sweep(tiny, record=place, **asked)
     assert len(made) == 0

@@ -13,7 +13,7 @@ from torch import nn
 import stg_lab as lab
 from stg_lab import families
 from stg_lab.families import family_of
-from stg_lab.reuse import computes_exactly
+from stg_lab.passes import computes_exactly
 
 BATCH, OWN = lab.Passes(rows="batch"), lab.Passes(rows="own")
 WHOLE_BATCH, WHOLE_OWN = lab.Passes(rows="batch", reuse=False), lab.Passes(rows="own", reuse=False)
@@ -33,7 +33,7 @@ def predicted(one, guidance, passes=None, **call):
 
         def note(given):
             guided = step(given)
-            for name, prediction in {**trace._predictions, "guided": guided}.items():
+            for name, prediction in {**trace.now.predictions, "guided": guided}.items():
                 found.setdefault(name, []).append(prediction.clone(memory_format=torch.preserve_format))
             return guided
 
@@ -405,83 +405,3 @@ def test_a_run_that_breaks_off_leaves_nothing(error, fails_at):
 def test_unknown_choices_are_told(wrong, message):
     with pytest.raises(lab.GuidanceError, match=message):
         lab.Passes(**wrong)
-
-
-# ---- several as one batch ----
-
-TOGETHER = {rows: lab.Passes(rows=rows, together=True) for rows in ("own", "batch")}
-JOINT = [
-    "wan", "wan-image", "mochi", "cogvideox", "ltx", "ltx-image", "ltx2", "hunyuan", "hunyuan15", "flux", "sd3", "skyreels",
-    "allegro", "kandinsky", "sana", "cosmos",
-]  # fmt: skip
-
-
-def of_one_block(one, layer=1):
-    """Weak models that all begin at one block, of all kinds that its family has."""
-    family, at = family_of(one.pipe), [layer]
-    models = [lab.skip(at), lab.skip(at, strength=0.5), lab.skip(at, part="attention"), lab.blur(at, sigma=0.9)]
-    models += [lab.skip(at, part="attention", heads=[1], strength=0.6), lab.shuffle(at, restore=False)]
-    models += [lab.skip(at, part=part) for part in ("attention_zero", "cross_attention_zero", "feedforward")]
-    return [m for m in models if getattr(m, "part", "block") in family.parts]
-
-
-@pytest.mark.parametrize("name", JOINT)
-def test_models_of_one_batch_predict_what_each_predicts_alone(name):
-    one = member(name)
-    guidance, call = probes(*of_one_block(one)), {"count": 2, **one.two()}
-    for how, passes in TOGETHER.items():
-        apart = predicted(one, guidance, lab.Passes(rows=how, together=False), **call)
-        joined = predicted(one, guidance, passes, **call)
-        assert close(joined, apart)
-        assert all(map(torch.equal, joined["cond"], apart["cond"]))
-    assert left_behind(one.pipe) == []
-
-
-def test_a_group_is_one_pass_with_a_batch_for_each_model():
-    one = member("wan")
-    models = [lab.skip([1]), ATTENTION_1, SKIP_2, lab.skip([1], part="feedforward"), lab.skip([2], strength=0.5)]
-    assert rows(one, TOGETHER["own"], probes(*models), num_inference_steps=1) == [1, 3, 2, 1]
-    mochi = member("mochi")
-    assert rows(mochi, TOGETHER["own"], probes(*models)) == [2, 3, 2] * 2
-    assert rows(mochi, TOGETHER["batch"], probes(*models)) == [2, 6, 4] * 2
-    assert rows(member("latte"), TOGETHER["own"], probes(ATTENTION_1, lab.skip([1]))) == [2, 1, 1] * 2
-
-
-def test_of_a_group_only_blocks_from_the_shared_one_on_run():
-    models = [lab.skip([2], part="attention"), lab.skip([2], part="feedforward"), SKIP_2]
-    assert ran(member("wan"), "wan", probes(*models), TOGETHER["own"]) == [
-        ALL,
-        [2],
-        ALL,
-    ]  # without the row that skips it
-
-
-def test_a_model_of_a_group_that_changes_nothing_is_told_by_name():
-    one = member("mochi")  # it normalises what its parts give, so a share of it is as good as all
-    models = [lab.skip([1]), lab.skip([1], part="feedforward", strength=0.4)]
-    with pytest.raises(lab.GuidanceError, match=r"weak model skip:feedforward:1:strength=0.4 changed nothing"):
-        predicted(one, probes(*models), TOGETHER["own"])
-    assert left_behind(one.pipe) == []
-
-
-def test_a_model_of_a_group_that_is_never_reached_is_told_by_name():
-    one = member("wan")
-    denoiser(one).blocks[1].attn1.processor = lambda attn, hidden_states, *args, **kwargs: hidden_states
-    with pytest.raises(lab.GuidanceError, match=r"weak model skip:attention:1: attention 1 was never reached"):
-        predicted(one, probes(lab.skip([1]), ATTENTION_1), TOGETHER["own"])
-    assert left_behind(one.pipe) == []
-
-
-def test_a_group_that_runs_out_of_memory_is_made_one_by_one():
-    one = member("wan")
-    guidance = probes(lab.skip([1]), ATTENTION_1)
-    expected = predicted(one, guidance)
-    handle = denoiser(one).blocks[2].register_forward_pre_hook(out_of_memory_for_two)
-    assert equal(predicted(one, guidance, TOGETHER["own"]), expected)
-    handle.remove()
-    assert left_behind(one.pipe) == []
-
-
-def out_of_memory_for_two(block, args):
-    if len(args[0]) > 1:
-        raise torch.OutOfMemoryError("CUDA out of memory")

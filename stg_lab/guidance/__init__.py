@@ -8,8 +8,9 @@ diffusers' convention); Spatiotemporal Skip Guidance is the vector to the same m
 torch tensors and numpy arrays are treated alike.
 """
 
+from stg_lab.guidance.acting import Acting, Weighted
 from stg_lab.guidance.conventions import CONVENTIONS, convention
-from stg_lab.guidance.equation import combine, combine_cfg
+from stg_lab.guidance.equation import combine, combine_cfg, guided_by
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import APG, RULES, Magnitude, Rule, Tangential, ZeroStar
@@ -27,6 +28,7 @@ __all__ = [
     "RULES",
     "STG",
     "UNCOND",
+    "Acting",
     "CFGpp",
     "Guidance",
     "Magnitude",
@@ -39,10 +41,12 @@ __all__ = [
     "Tangential",
     "Term",
     "WeakModel",
+    "Weighted",
     "ZeroStar",
     "as_guidance",
     "combine",
     "combine_cfg",
     "convention",
+    "guided_by",
     "number",
 ]

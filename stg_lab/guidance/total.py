@@ -193,6 +193,12 @@ class Guidance(Arithmetic):
         terms = [t for t in self.terms if isinstance(t, CFG)]
         return all(t.plain and not callable(t.scale) and not isinstance(t.scale, tuple) for t in terms)
 
+    def leaves_cfg(self, at: Moment) -> bool:
+        """Whether the pipeline's own CFG scale is in force at a step: where the sum says nothing of CFG, or asks for what the
+        pipeline does by itself. Then what the pipeline works with counts, which may change on the way (Wan 2.2 has another scale
+        for its second transformer)."""
+        return not self.has_cfg or (self.plain_cfg and self.cfg_scale(at) == self.cfg_scale())
+
     def cfg_scale(self, at: Moment | None = None) -> float:
         """CFG scale in diffusers' convention: of the plain terms at a step; without a step, what to call the pipeline with."""
         terms = [t for t in self.terms if isinstance(t, CFG)]

@@ -7,7 +7,7 @@ changes (`stg_lab.reuse`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,12 @@ from stg_lab.errors import GuidanceError, NothingChangedError, RecordingError
 from stg_lab.given import Flag, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.guidance.scores import distance, scores
+from stg_lab.passes import PASSES, Passes
 from stg_lab.recording import Recording
 from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, open_ablation
 from stg_lab.recording.ablation_store import AblationStore, Index, Layout
 from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
-from stg_lab.reuse import PASSES, Passes, can_join
 from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.settings import fingerprint, model_name, plain, versions
 from stg_lab.sampling.states import SAME_STATE, Runs, State, as_array
@@ -158,13 +158,11 @@ class _Sweep:
             else:
                 self.store.check_space(state.cond.shape)
                 behind.submit(self._begin, state, run, k, x0_cond)
-            for group in self._groups(missing, state):
-                found = [
-                    p if isinstance(p, GuidanceError) else as_array(state.finish(p))
-                    for p in _predict([self.models.of[index] for index in group], state)
-                ]
-                behind.submit(self._keep, state, run, k, x0_cond, dict(zip(group, found, strict=True)))
-                update(len(group))
+            for index in missing:
+                made = _predict(self.models.of[index], state)
+                found = made if isinstance(made, GuidanceError) else as_array(state.finish(made))
+                behind.submit(self._keep, state, run, k, x0_cond, index, found)
+                update(1)
 
     def _begin(self, state: State, run: int, k: int, x0_cond: np.ndarray) -> None:
         """Keep what the state gave without weak models, or see that it is what is kept already."""
@@ -182,18 +180,9 @@ class _Sweep:
             )
 
     def _keep(
-        self, state: State, run: int, k: int, x0_cond: np.ndarray, found: dict[Index, np.ndarray | GuidanceError]
+        self, state: State, run: int, k: int, x0_cond: np.ndarray, index: Index, found: np.ndarray | GuidanceError
     ) -> None:
-        self.store.write(run, k, {index: self._scored(index, p, state, x0_cond) for index, p in found.items()})
-
-    def _groups(self, missing: list[Index], state: State) -> Iterator[list[Index]]:
-        """Weak models of one layer that may run as one batch, the others alone. A group is kept as a whole or not at all, so
-        that a sweep that is resumed has the same batches, and the same bits."""
-        by_layer: dict[Any, list[Index]] = {}
-        for index in missing:
-            joined = self.passes.together and can_join(state.at.family, self.models.of[index], state.at)
-            by_layer.setdefault(index[0] if joined else index, []).append(index)
-        yield from by_layer.values()
+        self.store.write(run, k, {index: self._scored(index, found, state, x0_cond)})
 
     def _scored(
         self, index: Index, found: np.ndarray | GuidanceError, state: State, x0_cond: np.ndarray
@@ -209,15 +198,13 @@ class _Sweep:
         return MADE, scores(state.cond, found, state.uncond, x0_cond, x0, self.decode), x0
 
 
-def _predict(models: list[Weak], state: State) -> list[Tensor | GuidanceError]:
-    """The predictions of weak models at a state, or what speaks against one."""
+def _predict(model: Weak, state: State) -> Tensor | GuidanceError:
+    """The prediction of a weak model at a state, or what speaks against it."""
     try:
-        made = dict(state.passes.run(models, state.at))
-        return [made[model] for model in models]
+        [(_, prediction)] = state.passes.run([model], state.at)
     except GuidanceError as error:
-        if len(models) == 1:
-            return [error]
-    return [one for model in models for one in _predict([model], state)]
+        return error
+    return prediction
 
 
 def _layout(runs: Runs, models: Models, asked: Mapping[str, Any]) -> Layout:

@@ -8,18 +8,21 @@ import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import takes
 from stg_lab.guidance import Guidance, Term
-from stg_lab.reuse import PASSES, Passes
+from stg_lab.passes import PASSES, Passes
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import tapped
 from stg_lab.undone import undone
+
+if TYPE_CHECKING:
+    from stg_lab.sampling.forked import Forked
 
 #: Pipelines that are inside an `attach` with guidance now.
 _guided: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -63,17 +66,23 @@ def attach(
 
 
 @contextlib.contextmanager
-def traced(trace: Trace, record: bool | str | Path, record_dtype: str, overwrite: bool) -> Iterator[Trace]:
-    """Open the seams of a trace's pipeline for it, with a recorder; arguments and errors as for `attach`."""
+def traced(
+    trace: Trace, record: bool | str | Path, record_dtype: str, overwrite: bool, by: Forked | None = None
+) -> Iterator[Trace]:
+    """Open the seams of a trace's pipeline for it, with a recorder; arguments and errors as for `attach`.
+
+    Args:
+        by: who listens there in the trace's place, and hands it what it hears.
+    """
     pipe = trace.pipe
     check_weak(trace.guidance, trace.family, trace.family.denoisers(pipe))
     with claimed(pipe), _alone_in_guiding(trace), undone(functools.partial(_settle, trace)):
-        trace.reels = Reels(record, record_dtype, overwrite)
+        trace.journal.reels = Reels(record, record_dtype, overwrite)
         with (
             telling(trace),
-            trace.reels,
-            tapped(pipe, trace.family, trace),
-            trace.around(),
+            trace.journal.reels,
+            tapped(pipe, trace.family, by or trace),
+            by.listening() if by else contextlib.nullcontext(),
         ):
             yield trace
             trace.end()
@@ -97,8 +106,8 @@ def _alone_in_guiding(trace: Trace) -> Iterator[None]:
 
 def _settle(trace: Trace) -> None:
     """Let go of what weak passes kept, and of the recorders' threads; after a recorder's own end that does nothing."""
-    trace._weak.release()
-    for recorder in trace.reels.all:
+    trace.passes.release()
+    for recorder in trace.journal.reels.all:
         recorder.__exit__(None, GeneratorExit(), None)  # whatever failed has been told, or something else will be
 
 
@@ -116,8 +125,8 @@ def telling(trace: Trace) -> Iterator[None]:
 def _tell_what_is_kept(trace: Trace, error: BaseException) -> None:
     if trace.recorder is None or not trace.recorder.written:
         return
-    if trace.reels.keep is not None:
-        trace.reels.keep.keep()
+    if trace.journal.reels.keep is not None:
+        trace.journal.reels.keep.keep()
     where = str(trace.recorder.path)
     told = f"The {trace.recorder.written} whole steps recorded before this are kept: lab.open({where!r})."
     error.add_note(told)

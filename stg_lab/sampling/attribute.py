@@ -28,14 +28,15 @@ from torch import Tensor
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
+from stg_lab.passes.rows import only_concerned
+from stg_lab.patch import Hits, changed_modules, plain_around, replaced_forward, uncompiled
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.states import Runs, State, as_array
 from stg_lab.undone import stacked
 from stg_lab.weak import Pass
 from stg_lab.weak.attention import Attention, edited
-from stg_lab.weak.base import Hits, changed_modules, one_of, plain_around, replaced_forward, uncompiled
-from stg_lab.weak.memory import only_concerned
+from stg_lab.weak.base import one_of
 from stg_lab.weak.skip import EDITS, ZEROED, Skip
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import nn
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
 from stg_lab.guidance import UNCOND, CFGpp, Guidance, Probe, number
+from stg_lab.passes.stateful import stateful_hooks
 from stg_lab.sampling.advice import to_scale, to_uncond
-from stg_lab.sampling.memory import stateful_hooks
 from stg_lab.weak import Weak
 from stg_lab.x0 import limit_of
 

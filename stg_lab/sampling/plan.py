@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import html
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,20 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import Family, family_of
-from stg_lab.families.noise import level_at
 from stg_lab.given import takes
-from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
+from stg_lab.guidance import Guidance, Moment, Term
 from stg_lab.interop import as_guidance
+from stg_lab.passes import PASSES, Passes, Start
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
-from stg_lab.reuse import PASSES, Passes, Prefix
-from stg_lab.sampling.advice import to_uncond
-from stg_lab.sampling.calls import pipeline_arguments, shape_ahead, stock_arguments
-from stg_lab.sampling.checks import check_weak
-from stg_lab.sampling.claim import claimed
-from stg_lab.sampling.restart import Rounds
+from stg_lab.sampling.ahead import Ahead
+from stg_lab.sampling.calls import pipeline_arguments
+from stg_lab.sampling.steps import RunStep
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.values import check_names
 from stg_lab.weak import Pass
@@ -274,84 +269,35 @@ def plan(
     check_names(pipe, call, plan)
     wanted = None if guidance is None else as_guidance(guidance, pipe, call)
     arguments = pipeline_arguments(pipe, family, wanted, seed, call)
-    return planned(pipe, family, wanted, arguments, record, record_dtype, passes)
-
-
-def planned(
-    pipe: Any,
-    family: Family,
-    guidance: Guidance | None,
-    arguments: Mapping[str, Any],
-    record: bool | str | Path,
-    record_dtype: str,
-    passes: Passes | None = None,
-) -> Plan:
-    """The plan of a call whose arguments are filled in; see `plan`."""
-    total = guidance or Guidance()
     known_dtype(record_dtype)
-    check_weak(total, family, family.denoisers(pipe))
-    call = stock_arguments(pipe) | dict(arguments)
-    shape = shape_ahead(pipe, family, call)
-    if shape is None and not family.pipelines:
-        raise CallError(
-            f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
-            "runs. Make a short run instead, for example with num_inference_steps=2."
-        )
-    if shape is None:
-        raise CallError(
-            "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."
-        )
-    own = [PlannedPass(branches, len(branches) * family.samples(call)) for branches in family.step_calls(pipe, call)]
-    branches = [name for one in own for name in one.branches]
-    if total.needs_uncond and UNCOND not in branches:
-        raise GuidanceError(
-            f"{total} needs the unconditional prediction, which the pipeline does not compute in this call. {to_uncond(total, pipe, family, call)}"
-        )
-    with claimed(pipe):  # another thread may be stepping it
-        scheduler = copy.deepcopy(pipe.scheduler)
-    family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
-    shares = _Shares(pipe, family, passes or Passes(), family.samples(call))
-    steps = tuple(_steps(total, family, scheduler, own, shares, record=place is not None))
-    names = (*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED)
+    ahead = Ahead.of(pipe, family, wanted, arguments, recorded=place is not None)
+    own = [PlannedPass(branches, len(branches) * ahead.samples) for branches in ahead.calls]
+    shares = _Shares(pipe, family, passes or Passes(), ahead.samples)
+    steps = tuple(_planned_step(restart, step, own, shares) for restart, step in ahead.running_order)
     return Plan(
         pipeline=f"{type(pipe).__name__} ({family.name})",
-        guidance=str(guidance or "the pipeline's own"),
-        shape=shape,
+        guidance=str(wanted or "the pipeline's own"),
+        shape=ahead.shape,
         steps=steps,
-        branches=names,
+        branches=ahead.branches,
         weights={name: _weights(m) for name, m in pipe.components.items() if isinstance(m, nn.Module)},
-        held_bytes=_held(steps, len(names), shape, next(iter(family.denoisers(pipe).values()))),
+        held_bytes=_held(steps, len(ahead.branches), ahead.shape, next(iter(family.denoisers(pipe).values()))),
         record_dtype=record_dtype,
         place=place,
     )
 
 
-def _steps(
-    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], shares: _Shares, *, record: bool
-) -> Iterator[PlannedStep]:
-    count = len(scheduler.timesteps)
-    total = guidance.resolved(count)
-    rounds = None if total.restarts is None else Rounds.plan(total.restarts, family, scheduler)
-
-    def step(number: int, restart: int) -> PlannedStep:
-        at = _moment(family, scheduler, number, count, needed=record or total.space == "x0")
-        passes: list[PlannedPass] = []
-        for one in own:
-            passes.append(one)
-            for name, model in total.needed(at).items():
-                if (UNCOND if model.prompt == "negative" else COND) in one.branches:
-                    now = model.models[number] if isinstance(model, PerStep) else model
-                    passes.append(
-                        PlannedPass((name,), shares.rows(one.rows), str(now), *shares.of(model, number, count))
-                    )
-        return PlannedStep(number, restart, at.sigma, tuple(passes))
-
-    for number in range(count):
-        yield step(number, 0)
-        if rounds is not None and number + 1 == rounds.end:
-            for restart in range(1, rounds.restart.times + 1):
-                yield from (step(again, restart) for again in range(rounds.first, rounds.end))
+def _planned_step(restart: int, step: RunStep, own: list[PlannedPass], shares: _Shares) -> PlannedStep:
+    """A step with the pipeline's own passes and the weak ones that repeat them."""
+    passes: list[PlannedPass] = []
+    for one in own:
+        passes.append(one)
+        for branch in one.branches:
+            for model, name in step.repeating(branch).items():
+                now = model.models[step.at.step] if isinstance(model, PerStep) else model
+                passes.append(PlannedPass((name,), shares.rows(one.rows), str(now), *shares.of(model, step.at)))
+    return PlannedStep(step.at.step, restart, step.at.sigma, tuple(passes))
 
 
 class _Shares:
@@ -366,21 +312,11 @@ class _Shares:
         """Of a weak pass that repeats a call of so many rows."""
         return self._samples if self._own_rows else repeated
 
-    def of(self, weak: Any, step: int, steps: int) -> tuple[float, int]:
+    def of(self, weak: Any, at: Moment) -> tuple[float, int]:
         """(share of the network, first stage) of a weak pass at a step."""
-        at = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), step, steps)
-        prefix = Prefix.plan(at, [weak], self._passes)
-        return prefix.share(weak), prefix.first[weak]
-
-
-def _moment(family: Family, scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:
-    try:
-        level = level_at(scheduler, step, said=family.prediction_type)
-    except UnsupportedPipelineError:
-        if needed:
-            raise
-        return Moment(step, steps)
-    return Moment(step, steps, level.noise, level.next_weight)
+        call = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), at.step, at.steps)
+        start = Start.find(weak, call, reuse=self._passes.reuse)
+        return start.share(len(self._family.stages(self._denoiser))), start.first
 
 
 def _weights(module: nn.Module) -> dict[tuple[str, str], int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +17,6 @@ from stg_lab.x0 import noise_up
 
 #: Added to every seed, so that restart noise is not the noise that the run began with ("restart" in ASCII).
 STREAM = 0x72657374617274
-
-
-class Sampler(Protocol):
-    """What the rounds are played to: the trace that guides and records."""
-
-    def begin_extra(self, step: int, restart: int) -> None: ...
-
-    def stock_prediction(self) -> Tensor: ...
 
 
 @dataclass
@@ -71,11 +63,19 @@ class Rounds:
         if self.first <= step < self.end:
             self.steps[step] = replace(made, sample=made.sample.clone())
 
-    def play(self, sample: Tensor, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
+    def play(
+        self,
+        sample: Tensor,
+        seeds: Sequence[int],
+        begin: Callable[[int, int], None],
+        stock: Callable[[], Tensor],
+    ) -> Tensor:
         """All rounds, from the sample that has come down to t_min; returns the last round's.
 
         Args:
             seeds: of the samples, so that what noise one gets does not depend on its place in the batch.
+            begin: told before each step, with its number and that of the round.
+            stock: what the pipeline itself would step with, once the step's calls have been made.
         """
         scheduler = self.steps[self.first].scheduler
         top, bottom = (level_at(scheduler, k).process for k in (self.first, self.end))
@@ -86,16 +86,16 @@ class Rounds:
             sample = (signal * sample.float() + noise * drawn.to(sample.device)).to(sample.dtype)
             rewind(scheduler, self.first)
             for step in range(self.first, self.end):
-                sampler.begin_extra(step, number)
-                sample = self._again(step, sample, sampler)
+                begin(step, number)
+                sample = self._again(step, sample, stock)
         return sample
 
-    def _again(self, step: int, sample: Tensor, sampler: Sampler) -> Tensor:
+    def _again(self, step: int, sample: Tensor, stock: Callable[[], Tensor]) -> Tensor:
         made = self.steps[step]
         sample = sample.to(made.sample.dtype)
         for call in self.calls[step]:
             args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, sample)
             call.module(*args, **kwargs)  # through the hooks, as the pipeline's own call
-        prediction = sampler.stock_prediction().to(made.model_output.dtype)
+        prediction = stock().to(made.model_output.dtype)
         result = made.scheduler.step(prediction, made.timestep, sample, **made.rest)
         return result[0] if isinstance(result, tuple) else result.prev_sample

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from stg_lab.patch import answered
 from stg_lab.undone import undone
-from stg_lab.weak.base import answered
 
 
 class Resting:

@@ -7,7 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,19 +17,23 @@ from stg_lab.given import takes
 from stg_lab.guidance import CFG, Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
+from stg_lab.passes import PASSES, Passes
 from stg_lab.recording import Recording
-from stg_lab.recording.writer import check_space
-from stg_lab.reuse import PASSES, Passes
+from stg_lab.recording.writer import check_space, known_dtype, recording_bytes
+from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.claim import claimed
-from stg_lab.sampling.plan import planned
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import call_values, given_again, is_lost, other_weights
+from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names, warn_of_noise
 from stg_lab.weak import parse
+
+if TYPE_CHECKING:
+    from stg_lab.sampling.forked import Forked
 
 
 @takes(passes=PASSES)
@@ -92,7 +96,7 @@ def sample(
         same = {**call, "generator": fresh} if fresh is not None else call
         return sample(pipe, guidance=alone, seed=seed, record=record is not False, record_dtype=record_dtype, **same)
 
-    return made(trace, wanted, arguments, passes, again, record=record, record_dtype=record_dtype, overwrite=overwrite)
+    return made(trace, wanted, arguments, again, record=record, record_dtype=record_dtype, overwrite=overwrite)
 
 
 def call_settings(
@@ -115,22 +119,24 @@ def made(
     trace: Trace,
     guidance: Guidance | None,
     arguments: dict[str, Any],
-    passes: Passes | None,
     again: Callable[[], Run],
     *,
     record: bool | str | Path,
     record_dtype: str,
     overwrite: bool,
+    by: Forked | None = None,
 ) -> Run:
-    """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline."""
+    """Make the pipeline's call with a trace at its seams; `again` makes the run's baseline, and `by` is as for `traced`."""
     pipe, family = trace.pipe, trace.family
     with claimed(pipe):  # before planning, which copies the scheduler
+        place = place_of(record)
         if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
             # Else the size turns out on the way, and the recorder asks the disk then.
-            plan = planned(pipe, family, guidance, arguments, record, record_dtype, passes)
-            if plan.place is not None:
-                check_space(plan.place, plan.recording_bytes, plan.record_dtype)
-        with traced(trace, record, record_dtype, overwrite):
+            ahead = Ahead.of(pipe, family, guidance, arguments, recorded=place is not None)
+            if place is not None:
+                needed = recording_bytes(ahead.rows, len(ahead.branches), ahead.shape, known_dtype(record_dtype))
+                check_space(place, needed, record_dtype)
+        with traced(trace, record, record_dtype, overwrite, by):
             output = pipe(**arguments)
         with telling(trace):  # decoding takes its time and memory, too
             loops = [] if trace.recorder is None else trace.recordings

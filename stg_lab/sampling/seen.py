@@ -24,6 +24,8 @@ class Seen:
         x_t, predictions: functions that wait for the arrays `(sample, channel, frame, y, x)`, float32; predictions by branch,
             those that were computed at this step.
         unknown: branches whose predictions do not tell what x0 is; it is NaN.
+        guidance_scale: the pipeline's own CFG scale; 1 without CFG.
+        edited: whether somebody changed the latents between the step before and this one.
     """
 
     step: int
@@ -33,6 +35,8 @@ class Seen:
     x_t: Callable[[], np.ndarray]
     predictions: Mapping[str, Callable[[], np.ndarray]]
     unknown: tuple[str, ...] = ()
+    guidance_scale: float = 1.0
+    edited: bool = False
 
     def x0(self, branch: str = COND) -> np.ndarray:
         """The one-step prediction of a branch, `(sample, channel, frame, y, x)`, float32, in latents.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -28,12 +27,13 @@ class SelfCheck:
     def __init__(self, pipe: Any, family: Family) -> None:
         self._pipe, self._family = pipe, family
         self.rebuilt: bool | None = None
-        self.asked, self.edited, self._told = 1.0, False, False
+        self.asked, self.edited, self._told = 1.0, False, set[str]()
         self._forms: dict[int, Form | None] = {}
 
     def begin(self, denoiser: str) -> None:
         """A new run."""
         self.rebuilt, self.edited, self._forms = None, False, {}
+        self._told.discard("recording only")
         self.asked = float(self._family.scale(self._pipe, denoiser))
 
     def see(self, step: Step, number: int, index: int, predictions: Mapping[str, Tensor], denoiser: str) -> Form | None:
@@ -80,14 +80,18 @@ class SelfCheck:
         """Whether x0 follows from what was stepped with."""
         return self._forms.get(number, True) is not None
 
+    def tell_once(self, what: str) -> bool:
+        """Whether something has not been told yet; it counts as told from here on."""
+        new = what not in self._told
+        self._told.add(what)
+        return new
+
     def check_edited(self, step: Step, number: int, at: Moment) -> None:
         """Whether somebody changed the latents after the scheduler's last step; told once."""
-        given = self._family.given_frames(self._pipe, at_step=True)
-        stepped = replace(at, given=given).stepped if given else ...
+        stepped = at.stepped if at.given else ...
         before = None if step.came_down is None or number == 0 else step.came_down[stepped]
         self.edited = changed(before, step.sample[stepped])
-        if self.edited and not self._told:
-            self._told = True
+        if self.edited and self.tell_once("edited"):
             warnings.warn(
                 f"the latents were changed between steps {number - 1} and {number}, after the scheduler's step: by a callback, or by "
                 f"{type(self._pipe).__name__} itself. Guidance goes on from what it finds; recordings mark such steps (`edited`).",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from stg_lab.errors import GuidanceError, UnsupportedPipelineError
-from stg_lab.families import Family
-from stg_lab.families.noise import level_at
+from stg_lab.errors import GuidanceError
 from stg_lab.families.running import running
-from stg_lab.guidance import Guidance, Moment
+from stg_lab.guidance import Guidance
 
 
 def span(pipe: Any) -> tuple[int, int]:
@@ -47,25 +44,6 @@ def begun(guidance: Guidance, pipe: Any, timestep: Any, expected: tuple[int, int
             "Record only: guidance=None."
         )
     return first, len(every) - first
-
-
-def placed(at: Moment, pipe: Any, family: Family, offset: int, *, needed: bool) -> Moment:
-    """A moment of a run with its noise level, as far as the scheduler tells, and with where the family keeps frames.
-
-    Args:
-        offset: the run's first step in that of the scheduler.
-        needed: whether it will not do without a noise level.
-    """
-    dims = family.layout.split(", ")
-    frame = dims.index("frame") if "frame" in dims else at.frame
-    at = replace(at, given=family.given_frames(pipe, at_step=True), frame=frame)
-    try:
-        level = level_at(pipe.scheduler, offset + at.step, said=family.prediction_type)
-    except UnsupportedPipelineError:
-        if needed:
-            raise
-        return at  # enough for all that asks no noise level
-    return replace(at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step)
 
 
 def check_restart(guidance: Guidance, pipe: Any, taken: int) -> None:

@@ -23,12 +23,11 @@ from stg_lab.families.noise import NoiseLevel, noise_level
 from stg_lab.given import Refused, Several, Whole, shown
 from stg_lab.guidance import COND, UNCOND, Guidance, Term
 from stg_lab.interop import as_guidance
+from stg_lab.passes import Passes, WeakPasses
 from stg_lab.recording import Recording, open_recording
-from stg_lab.reuse import Passes
 from stg_lab.sampling.calls import captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
-from stg_lab.sampling.passes import WeakPasses
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.sample import lost_arguments, recorded_call
 from stg_lab.sampling.trace import Trace
@@ -173,7 +172,9 @@ class Runs:
             CallError: another thread is sampling with this pipeline, or it ended before the last of them.
             RecordingError: the run did not come to the recorded x_t.
         """
-        states = _States(self, seed, tuple(steps), list(models), visit, passes or Passes())
+        how = passes or Passes()
+        trace = Trace(self.pipe, self.guidance, settings={"seed": seed}, passes=how)
+        states = _Visitor(self, trace, tuple(steps), list(models), visit, how)
         try:
             with (
                 claimed(self.pipe),
@@ -241,30 +242,33 @@ class _Done(Exception):
     """Ends the pipeline's call: no state is wanted any more."""
 
 
-class _States(Trace):
-    """Listens at the seams of one run and hands out its states; guides it as a trace does, where that is asked for."""
+class _Visitor:
+    """Listens at the seams of one run and hands out its states; a trace takes the run down.
+
+    Args:
+        trace: guides the run, where that is asked for.
+    """
 
     def __init__(
         self,
         runs: Runs,
-        seed: int,
+        trace: Trace,
         wanted: tuple[int, ...],
         models: list[Weak],
         visit: Callable[[State], None],
         passes: Passes,
     ) -> None:
-        super().__init__(runs.pipe, runs.guidance, settings={"seed": seed}, passes=replace(passes, together=False))
-        self.wanted, self._runs, self._models, self._visit = wanted, runs, models, visit
-        self._passes = WeakPasses(passes)
-        self._hands = runs.recording is not None and hands_over(self.family)
-        denoisers = self.family.denoisers(self.pipe).values() if self._hands else ()
-        self._resting = Resting(denoisers, lambda: self._step == 0)
+        self.wanted, self._runs, self._trace = wanted, runs, trace
+        self._models, self._visit, self._passes = models, visit, WeakPasses(passes)
+        self._hands = runs.recording is not None and hands_over(runs.family)
+        denoisers = runs.family.denoisers(runs.pipe).values() if self._hands else ()
+        self._resting = Resting(denoisers, lambda: self._number == 0)
         self._at: Pass | None = None
 
     def release(self) -> None:
         """Let go of everything that is kept."""
         self._passes.release()  # first: its eyes on the blocks came last
-        self._weak.release()
+        self._trace.passes.release()
 
     def handed_over(self) -> contextlib.AbstractContextManager[None]:
         """Inside the `with`, denoiser calls of steps that nobody wants answer what the first step's answered, if x_t will be
@@ -272,99 +276,107 @@ class _States(Trace):
         return self._resting.listening()
 
     @property
+    def busy(self) -> bool:
+        """Whether a pipeline call is on its way."""
+        return self._trace.busy
+
+    @property
+    def _number(self) -> int:
+        return self._trace.now.number
+
+    @property
     def _idle(self) -> bool:
-        return self._hands and self._step > 0 and self._step not in self.wanted
+        return self._hands and self._number > 0 and self._number not in self.wanted
 
     @property
     def _here(self) -> bool:
-        return self._step in self.wanted and not self._round
+        return self._number in self.wanted and not self._trace.now.restart
 
     # ---- what the seams call ----
 
-    def _begin(self, call: Coming) -> None:
-        super()._begin(call)
-        if max(self.wanted) >= self._steps:
-            raise CallError(
-                f"step {max(self.wanted)} is out of range: this call takes {self._steps} steps, 0 to {self._steps - 1}. Type for "
-                f"example step={self._steps // 2}."
-            )
-
     def before_call(self, call: Coming) -> None:
-        super().before_call(call)
-        if self._here and COND in self.family.branches(self._calls, self._uncond):
+        trace = self._trace
+        trace.before_call(call)
+        steps = len(trace.guide.steps)
+        if max(self.wanted) >= steps:
+            raise CallError(
+                f"step {max(self.wanted)} is out of range: this call takes {steps} steps, 0 to {steps - 1}. Type for "
+                f"example step={steps // 2}."
+            )
+        if self._here and COND in trace.family.branches(trace.now.calls, trace.guide.uncond):
             self._passes.begin(call.module, weak=False)
-            self._passes.expect(self._pass(call), self._models)
+            self._passes.expect(trace.pass_at(call), self._models)
 
     def on_call(self, call: Call) -> None:
         self._passes.stop_keeping()
-        branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
+        trace = self._trace
+        branches = trace.family.computed(trace.pipe, trace.now.calls, call.kwargs, call.prediction, trace.guide.uncond)
         if self._here and COND in branches:
-            self._at = replace(
-                self._pass(call), prediction=call.prediction, piece=(branches.index(COND), len(branches))
-            )
-        super().on_call(call)
+            piece = branches.index(COND), len(branches)
+            self._at = replace(trace.pass_at(call), prediction=call.prediction, piece=piece)
+        trace.on_call(call)
 
     def on_step(self, step: Step) -> Tensor:
         if self._idle:
             return step.model_output
-        before = dict(self._predictions)
-        prediction = super().on_step(step)
+        before = dict(self._trace.now.predictions)
+        prediction = self._trace.on_step(step)
         if self._here:
             self._visit(self._state(step, before))
             self._passes.release()
-            if self._step == max(self.wanted):
+            if self._number == max(self.wanted):
                 raise _Done
         return prediction
 
+    def before_step(self, step: Step, prediction: Tensor) -> None:
+        self._trace.before_step(step, prediction)
+
     def after_step(self, step: Step, sample: Tensor) -> Tensor:
-        sample = super().after_step(step, sample)
+        sample = self._trace.after_step(step, sample)
         self._resting.rest(self._idle)
-        if self._hands and self._step in self.wanted:
-            return torch.from_numpy(self._runs.recorded_x_t(self._step)).to(sample)
+        if self._hands and self._number in self.wanted:
+            return torch.from_numpy(self._runs.recorded_x_t(self._number)).to(sample)
         return sample
 
     def _state(self, step: Step, before: Mapping[str, Tensor]) -> State:
         assert self._at is not None
-        at, given, family = self._at, self._given, self.family
-        level = noise_level(step.scheduler, step.timestep, family.prediction_type)
-        x_t = self._values(step.sample, predicted=False)
+        at, trace, family = self._at, self._trace, self._trace.family
+        predictions, latents = trace.now.predictions, trace.journal.latents
+        x_t = as_array(latents(step.sample, predicted=False))
         self._check_state(x_t)
 
         def finish(prediction: Tensor) -> Tensor:
-            there = family.at_step(prediction, self.pipe, at.kwargs)
+            there = family.at_step(prediction, trace.pipe, at.kwargs)
             there = family.combined({**before, "": there}, step.model_output, step.sample)[""]
-            return family.recorded(there, self.pipe, given, predicted=True)
+            return family.recorded(there, trace.pipe, at.kwargs, predicted=True)
 
-        uncond = self._predictions.get(UNCOND)
+        uncond = predictions.get(UNCOND)
         return State(
-            self._step,
-            level,
+            self._number,
+            noise_level(step.scheduler, step.timestep, family.prediction_type),
             x_t,
-            self._values(self._predictions[COND]),
-            None if uncond is None else self._values(uncond),
+            as_array(latents(predictions[COND], predicted=True)),
+            None if uncond is None else as_array(latents(uncond, predicted=True)),
             at,
             self._passes,
             finish,
         )
 
-    def _values(self, x: Tensor, *, predicted: bool = True) -> np.ndarray:
-        """Latents or a prediction at this step as recordings have them, float32."""
-        return as_array(self.family.recorded(x, self.pipe, self._given, predicted=predicted))
-
     def _check_state(self, x_t: np.ndarray) -> None:
         """A repeated run must come to the recorded x_t."""
-        if self._runs.recording is None:
+        recording = self._runs.recording
+        if recording is None:
             return
-        recorded = self._runs.recorded_x_t(self._step)
+        recorded = self._runs.recorded_x_t(self._number)
         off = np.inf if recorded.shape != x_t.shape else np.linalg.norm(x_t - recorded) / np.linalg.norm(recorded)
         if not off <= SAME_STATE:
             edited = ""
-            if self._runs.recording.ds.edited.max():
+            if recording.ds.edited.max():
                 edited = (
                     " Its latents were changed between steps (by callback_on_step_end?), for which state= is not there."
                 )
             raise RecordingError(
-                f"x_t at step {self._step} is not the one of {self._runs.recording.path.name}: off by {off:.2g} of its norm, at "
+                f"x_t at step {self._number} is not the one of {recording.path.name}: off by {off:.2g} of its norm, at "
                 f"most {SAME_STATE:g} is allowed. Was it made with another pipeline, scheduler or version? Make the run again: "
                 f"lab.rerun(recording, pipe).{edited}"
             )

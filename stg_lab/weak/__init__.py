@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.weak.base import PROMPTS, Pass, Weak, described, run_weak
+from stg_lab.weak.base import PROMPTS, Pass, Weak, described
 from stg_lab.weak.spec import KINDS, parse
 
 for _module in pkgutil.iter_modules(__path__):
@@ -36,4 +36,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["KINDS", "PARTS", "PROMPTS", "Pass", "Weak", "described", "parse", "run_weak", *KINDS]  # noqa: PLE0604
+__all__ = ["KINDS", "PARTS", "PROMPTS", "Pass", "Weak", "described", "parse", *KINDS]  # noqa: PLE0604

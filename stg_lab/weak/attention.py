@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.patch import Hits, replaced_forward
 from stg_lab.undone import stacked, undone
-from stg_lab.weak.base import AXES, Hits, Layered, Pass, in_range, one_of, replaced_forward
+from stg_lab.weak.base import AXES, Layered, Pass, in_range, one_of
 from stg_lab.weak.layers import format_layers, whole_numbers
 
 if TYPE_CHECKING:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from stg_lab.errors import GuidanceError, NothingChangedError, did_you_mean
+from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.given import real, shown
-from stg_lab.undone import stacked, undone
-from stg_lab.weak.caption import without_caption
+from stg_lab.patch import Hits, replaced_forward  # noqa: F401  (those who write weak models look for it here)
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
 
@@ -27,11 +24,6 @@ PROMPTS = {
     "none": "the empty caption",
 }
 AXES = ("joint", "spatial", "temporal")
-
-#: Changes below this share of a prediction are rounding in float32, which guidance would make larger, and mean nothing.
-ROUNDING = 2e-6
-
-Hits = dict[str, int]  # how often each interception has acted, by its place
 
 
 @dataclass(frozen=True)
@@ -93,6 +85,9 @@ class Weak:
     example: ClassVar[str] = ""  # what to type, for error messages
     example_text: ClassVar[str] = ""  # the same as a specification; the kind and ":5" if not said
     axis: ClassVar[str] = "joint"
+    steady: ClassVar[bool] = (
+        False  # whether it changes the same modules at every step, so that where it begins is found once
+    )
 
     prompt: str = field(default="caption", kw_only=True)
 
@@ -245,136 +240,3 @@ def in_range(what: str, value: Any, low: float, high: float) -> float:
     if number is None or not low < number <= high:
         raise GuidanceError(f"{what} must lie above {low:g} and at most at {high:g}, got {shown(value)}.")
     return float(number)
-
-
-#: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
-_watching: ContextVar[tuple[list[nn.Module], ...]] = ContextVar("watching", default=())
-
-
-@contextlib.contextmanager
-def changed_modules() -> Iterator[list[nn.Module]]:
-    """Collects the modules whose forward is replaced inside the `with`, in order."""
-    found: list[nn.Module] = []
-    before = _watching.get()
-    with undone(functools.partial(_watching.set, before)):
-        _watching.set((*before, found))
-        yield found
-
-
-@contextlib.contextmanager
-def replaced_forward(
-    module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]], hits: Hits, place: str
-) -> Iterator[None]:
-    """Give one module another `forward` inside the `with`; an instance attribute that was there before comes back.
-
-    Args:
-        make: takes the module's forward and returns the one to use.
-        hits, place: where its calls are counted.
-    """
-    module = uncompiled(module)
-    hits.setdefault(place, 0)
-    for found in _watching.get():
-        found.append(module)
-    forward = make(module.forward)
-
-    @functools.wraps(module.forward)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        hits[place] += 1
-        return forward(*args, **kwargs)
-
-    with instance_attribute(module, "forward", counted):
-        yield
-
-
-@contextlib.contextmanager
-def instance_attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of one module inside the `with`; what the instance had before, or had not, comes back."""
-    own = vars(module)
-    put_back = (
-        functools.partial(setattr, module, name, own[name]) if name in own else functools.partial(own.pop, name, None)
-    )
-    with undone(put_back):
-        setattr(module, name, value)
-        yield
-
-
-def uncompiled(module: nn.Module) -> nn.Module:
-    """The module itself, where `torch.compile` has wrapped it."""
-    return getattr(module, "_orig_mod", module)
-
-
-def own_call(module: nn.Module) -> Callable[..., Any]:
-    """What a call of a module runs: its compiled graph, where there is one, or its hooks and its forward."""
-    return module._compiled_call_impl or module._call_impl
-
-
-def answered(module: nn.Module, answer: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
-    """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
-    whose guards would otherwise compile it anew for every other forward that it finds."""
-    return instance_attribute(module, "_compiled_call_impl", answer)  # what torch asks first, in every call of a module
-
-
-@contextlib.contextmanager
-def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
-    """Inside the `with`, compiled blocks that hold a changed module run their own Python code."""
-    ids = {id(m) for m in changed}
-    with stacked() as stack:
-        for one in module.modules():
-            if is_compiled(one) and any(id(inner) in ids for inner in one.modules()):
-                stack.enter_context(_plain(one))
-        yield
-
-
-def _plain(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Inside the `with`, a compiled module runs its own Python code, and its hooks."""
-    if uncompiled(module) is module:
-        return answered(module, module._call_impl)
-    return instance_attribute(module, "forward", uncompiled(module)._call_impl)
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether calls of a module run a compiled graph."""
-    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
-
-
-def run_weak(weak: Weak, at: Pass) -> Tensor:
-    """The weak model's prediction at exactly the state of the pipeline's call.
-
-    Calls `forward` with the very same arguments: forward hooks do not see it, offloading and caches do. Where the pipeline
-    batches [uncond, cond], so does the weak pass: kernels round differently for other batch shapes, and the guidance vector
-    would hold that rounding, times the scale.
-
-    Returns:
-        The concerned part of a prediction like `at.prediction`.
-
-    Raises:
-        GuidanceError: an interception was never reached.
-        NothingChangedError: the pass came out equal to the one that it weakens; a kind of `GuidanceError`.
-    """
-    import torch
-
-    args, kwargs = (at.args, at.kwargs)
-    if weak.prompt == "none":
-        args, kwargs = without_caption(at)
-    module = uncompiled(weak.module(at))
-    with changed_modules() as changed, weak.perturb(at) as hits, plain_around(changed, module), torch.no_grad():
-        prediction = at.family.prediction(module.forward(*args, **kwargs))
-    return checked(weak, at, prediction, hits)
-
-
-def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:
-    """The concerned part of a weak pass's prediction, once it is sure that something was weakened; see `run_weak`."""
-    unreached = [place for place, count in hits.items() if count == 0]
-    if unreached:
-        raise GuidanceError(
-            f"weak model {weak}: {', '.join(unreached)} was never reached during the pass, so nothing was weakened there. "
-            "The pipeline bypasses it (a step cache or another attention backend?)."
-        )
-    prediction = at.concerned(prediction)
-    own = at.concerned(at.prediction).float()
-    if (prediction.float() - own).norm() <= ROUNDING * own.norm():
-        raise NothingChangedError(
-            f"weak model {weak} changed nothing: its prediction equals the one it was to weaken, up to rounding. "
-            "Choose other layers or another part, or drop the term."
-        )
-    return prediction

@@ -31,6 +31,7 @@ class Blur(AttentionEdit):
 
     kind: ClassVar[str] = "blur"
     example: ClassVar[str] = "lab.blur([5])"
+    steady: ClassVar[bool] = True
 
     sigma: float = field(default=math.inf, kw_only=True)
     axis: str = field(default="spatial", kw_only=True)  # type: ignore[misc]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stg_lab.errors import GuidanceError
 from stg_lab.given import shown
 from stg_lab.loading import folder_of, load
-from stg_lab.weak.base import Hits, Pass, Weak
+from stg_lab.patch import Hits
+from stg_lab.weak.base import Pass, Weak
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +57,7 @@ class Checkpoint(Weak):
     positional: ClassVar[tuple[str, ...]] = ("source",)
     example: ClassVar[str] = "lab.checkpoint('path/to/earlier')"
     example_text: ClassVar[str] = "checkpoint:path/to/earlier"
+    steady: ClassVar[bool] = True
 
     source: str
     loaded_from: str = field(default="", kw_only=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.patch import Hits, replaced_forward
 from stg_lab.undone import stacked
-from stg_lab.weak.base import Hits, Pass, Weak, check_layers, place, replaced_forward
+from stg_lab.weak.base import Pass, Weak, check_layers, place
 from stg_lab.weak.layers import format_layers, whole_number, whole_numbers
 from stg_lab.weak.skip import left_out
 

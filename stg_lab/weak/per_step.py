@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Whole, read, shown
-from stg_lab.weak.base import Hits, Pass, Weak
+from stg_lab.patch import Hits
+from stg_lab.weak.base import Pass, Weak
 from stg_lab.weak.spec import parse
 
 if TYPE_CHECKING:

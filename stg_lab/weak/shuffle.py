@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.patch import Hits, replaced_forward
 from stg_lab.undone import stacked
-from stg_lab.weak.base import AXES, Hits, Layered, Pass, blocks_text, one_of, place, replaced_forward
+from stg_lab.weak.base import AXES, Layered, Pass, blocks_text, one_of, place
 from stg_lab.weak.layers import whole_number
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Shuffle(Layered):
 
     kind: ClassVar[str] = "shuffle"
     example: ClassVar[str] = "lab.shuffle([5])"
+    steady: ClassVar[bool] = True
 
     axis: str = field(default="joint", kw_only=True)  # type: ignore[misc]
     seed: int = field(default=0, kw_only=True)

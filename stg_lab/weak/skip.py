@@ -27,10 +27,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
+from stg_lab.patch import Hits, replaced_forward
 from stg_lab.undone import stacked
 from stg_lab.weak import places
 from stg_lab.weak.attention import Attention, AttentionEdit
-from stg_lab.weak.base import Hits, Pass, blocks_text, one_of, replaced_forward
+from stg_lab.weak.base import Pass, blocks_text, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,6 +71,7 @@ class Skip(AttentionEdit):
     positional: ClassVar[tuple[str, ...]] = ("part", "layers")
     example: ClassVar[str] = "lab.skip([5])"
     example_text: ClassVar[str] = "skip:block:5"
+    steady: ClassVar[bool] = True
 
     part: str = field(default="block", kw_only=True)
 

@@ -29,6 +29,7 @@ class Window(AttentionEdit):
 
     kind: ClassVar[str] = "window"
     example: ClassVar[str] = "lab.window([5], frames=1)"
+    steady: ClassVar[bool] = True
     axes: ClassVar[tuple[str, ...]] = ("temporal",)
 
     axis: str = field(default="temporal", kw_only=True)  # type: ignore[misc]

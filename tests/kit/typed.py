@@ -123,7 +123,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "drop": (lab.drop, {"count": 1}, {"count": SIZE, "prompt": CHOICE, "among": LAYERS, "seed": WHOLE}),
         "checkpoint": (lab.checkpoint, {"source": "digits-early"}, {"source": [*STRANGE, "", 5, None, []], "prompt": CHOICE}),
         "per_step": (lambda model: lab.per_step(lab.skip([1]), model), {"model": lab.skip([2])}, {"model": [*STRANGE, *WORDS, 5, [], (0, lab.skip([1])), ("a", lab.skip([1])), (1,)]}),
-        "Passes": (lab.Passes, {}, {"reuse": FLAG, "rows": CHOICE, "together": FLAG}),
+        "Passes": (lab.Passes, {}, {"reuse": FLAG, "rows": CHOICE}),
         "weak.parse": (parse, {"text": "skip:block:5"}, {"text": [*STRANGE, *WORDS, 5, None, "skip:block:9-1", "skip:block:1-99999999999", "skip:" + "9" * 5000]}),
         "export": (interop.export, {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1])), "to": "json"}, {k: guided[k] for k in ("guidance", "to")}),
         "export to ltx": (interop.export, {"guidance": G, "to": "ltx", "sigmas": [1.0, 0.5, 0.1]}, {"sigmas": guided["sigmas"]}),

@@ -1,62 +1,15 @@
-"""Weak passes on a device whose memory is short: where the whole batch does not fit, the rows that are needed."""
+"""Rows of a batch: the piece of a call that a weak pass is about."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.weak.base import Pass, Weak
+from stg_lab.weak.base import Pass
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass
-class Spare:
-    """How one run makes its weak passes.
-
-    Attributes:
-        own_rows: False for passes with the whole batch of the call that they repeat, and so the same kernels; True for only the
-            rows that the pass is about, from the start or once such a pass has run out of memory.
-    """
-
-    own_rows: bool = False
-
-    def run(self, weak: Weak, at: Pass, make: Callable[..., Tensor]) -> Tensor:
-        """The weak model's prediction.
-
-        Args:
-            make: makes the pass, called as `make(weak, at, own_rows=...)`.
-
-        Raises:
-            torch.OutOfMemoryError: not even the rows alone fit.
-        """
-        import torch
-
-        if not self.own_rows and at.piece[1] > 1:
-            with contextlib.suppress(torch.OutOfMemoryError):
-                return make(weak, at, own_rows=False)
-            # Out of the `with`, so that the failed pass, which its traceback holds, is gone.
-            self.own_rows = True
-            warnings.warn(
-                f"out of memory in the weak pass of {weak}, which has the batch of the pipeline's own call (uncond and cond). "
-                "From here to the end of the run, weak passes have only the rows that they are about. Kernels round differently "
-                "for another batch, so that guidance vectors now hold a little rounding.",
-                stacklevel=2,
-            )
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        try:
-            return make(weak, at, own_rows=self.own_rows)
-        except torch.OutOfMemoryError as error:
-            error.add_note(
-                f"The weak pass of {weak} has no more than the rows that it is about, and does not fit. Offload what is not in "
-                "use (pipe.enable_model_cpu_offload()), or make fewer samples or frames at once."
-            )
-            raise
 
 
 def each_tensor(thing: Any, change: Callable[[Tensor], Any]) -> Any:

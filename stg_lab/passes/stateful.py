@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
+from stg_lab.patch import uncompiled
 from stg_lab.weak import Pass
-from stg_lab.weak.base import uncompiled
 
 #: Whose forwards and attention processors are known: they keep nothing from one call for the next, but for hooks that say so.
 KNOWN = ("torch", "diffusers", "accelerate", "peft", "transformers", "stg_lab", "beartype", "jaxtyping")
