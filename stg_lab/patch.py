@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from stg_lab.undone import stacked, undone
+from stg_lab.undone import undone
 
 if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
     from torch import nn
 
 Hits = dict[str, int]  # how often each interception has acted, by its place
+Make = Callable[[Callable[..., Any]], Callable[..., Any]]  # of a forward, the one to use in its place
+Change = tuple["nn.Module", Make, str]  # whose forward is replaced, how, and under which name its calls are counted
+Put = tuple["nn.Module", str, Any]  # of a module, the name of an attribute and its value
+ANSWER = "_compiled_call_impl"  # what torch asks first, in every call of a module
+_NONE = object()
 
-#: Lists that are told every module whose forward is replaced here; another thread's pipeline is no concern of theirs.
-_watching: ContextVar[tuple[list[nn.Module], ...]] = ContextVar("watching", default=())
+#: Lists that are told everything that is put in place here; another thread's pipeline is no concern of theirs.
+_watching: ContextVar[tuple[list[Put], ...]] = ContextVar("watching", default=())
 
 
 @contextlib.contextmanager
-def changed_modules() -> Iterator[list[nn.Module]]:
-    """Collects the modules whose forward is replaced inside the `with`, in order."""
-    found: list[nn.Module] = []
+def watched() -> Iterator[list[Put]]:
+    """Collects what is put in place inside the `with`, in order. `in_place` puts it there again."""
+    found: list[Put] = []
     before = _watching.get()
     with undone(functools.partial(_watching.set, before)):
         _watching.set((*before, found))
@@ -30,19 +35,51 @@ def changed_modules() -> Iterator[list[nn.Module]]:
 
 
 @contextlib.contextmanager
-def replaced_forward(
-    module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]], hits: Hits, place: str
-) -> Iterator[None]:
-    """Give one module another `forward` inside the `with`; an instance attribute that was there before comes back.
+def in_place(puts: Iterable[Put]) -> Iterator[None]:
+    """Inside the `with`, modules have these attributes; what the instances had before, or had not, comes back."""
+    before: list[Put] = []
+    with undone(functools.partial(_put_back, before)):
+        for module, name, value in puts:
+            before.append((module, name, vars(module).get(name, _NONE)))
+            setattr(module, name, value)
+            for found in _watching.get():
+                found.append((module, name, value))
+        yield
+
+
+def _put_back(before: list[Put]) -> None:
+    for module, name, value in reversed(before):
+        if value is _NONE:
+            vars(module).pop(name, None)
+        else:
+            setattr(module, name, value)
+
+
+@contextlib.contextmanager
+def replaced_forwards(changes: Iterable[Change]) -> Iterator[Hits]:
+    """Give modules another `forward` inside the `with`.
 
     Args:
-        make: takes the module's forward and returns the one to use.
-        hits, place: where its calls are counted.
+        changes: (module, make, place): `make` takes the module's forward and returns the one to use, whose calls are counted under
+            `place`.
+
+    Yields:
+        How often each has been called.
     """
-    module = uncompiled(module)
+    hits: Hits = {}
+    with in_place(_counted(uncompiled(module), make, hits, place) for module, make, place in changes):
+        yield hits
+
+
+@contextlib.contextmanager
+def replaced_forward(module: nn.Module, make: Make, hits: Hits, place: str) -> Iterator[None]:
+    """`replaced_forwards` of one module, counted in `hits`."""
+    with in_place([_counted(uncompiled(module), make, hits, place)]):
+        yield
+
+
+def _counted(module: nn.Module, make: Make, hits: Hits, place: str) -> Put:
     hits.setdefault(place, 0)
-    for found in _watching.get():
-        found.append(module)
     forward = make(module.forward)
 
     @functools.wraps(module.forward)
@@ -50,20 +87,24 @@ def replaced_forward(
         hits[place] += 1
         return forward(*args, **kwargs)
 
-    with instance_attribute(module, "forward", counted):
-        yield
+    return module, "forward", counted
 
 
-@contextlib.contextmanager
-def instance_attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of one module inside the `with`; what the instance had before, or had not, comes back."""
-    own = vars(module)
-    put_back = (
-        functools.partial(setattr, module, name, own[name]) if name in own else functools.partial(own.pop, name, None)
-    )
-    with undone(put_back):
-        setattr(module, name, value)
-        yield
+def answered(answers: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> contextlib.AbstractContextManager[None]:
+    """Inside the `with`, calls of modules are answered by functions, without their hooks, their forward, or their compiled graph,
+    whose guards would otherwise compile it anew for every other forward that it finds."""
+    return in_place([(module, ANSWER, answer) for module, answer in answers])
+
+
+def plain_around(changed: Iterable[nn.Module], module: nn.Module) -> list[Put]:
+    """What makes compiled blocks that hold a changed module run their own Python code, and their hooks."""
+    ids = {id(one) for one in changed}
+    compiled = [one for one in module.modules() if is_compiled(one)]
+    holding = [one for one in compiled if any(id(inner) in ids for inner in one.modules())]
+    return [
+        (one, ANSWER, one._call_impl) if uncompiled(one) is one else (one, "forward", uncompiled(one)._call_impl)
+        for one in holding
+    ]
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -74,30 +115,6 @@ def uncompiled(module: nn.Module) -> nn.Module:
 def own_call(module: nn.Module) -> Callable[..., Any]:
     """What a call of a module runs: its compiled graph, where there is one, or its hooks and its forward."""
     return module._compiled_call_impl or module._call_impl
-
-
-def answered(module: nn.Module, answer: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
-    """Inside the `with`, calls of a module are answered by a function, without its hooks, its forward, or its compiled graph,
-    whose guards would otherwise compile it anew for every other forward that it finds."""
-    return instance_attribute(module, "_compiled_call_impl", answer)  # what torch asks first, in every call of a module
-
-
-@contextlib.contextmanager
-def plain_around(changed: list[nn.Module], module: nn.Module) -> Iterator[None]:
-    """Inside the `with`, compiled blocks that hold a changed module run their own Python code."""
-    ids = {id(m) for m in changed}
-    with stacked() as stack:
-        for one in module.modules():
-            if is_compiled(one) and any(id(inner) in ids for inner in one.modules()):
-                stack.enter_context(_plain(one))
-        yield
-
-
-def _plain(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Inside the `with`, a compiled module runs its own Python code, and its hooks."""
-    if uncompiled(module) is module:
-        return answered(module, module._call_impl)
-    return instance_attribute(module, "forward", uncompiled(module)._call_impl)
 
 
 def is_compiled(module: nn.Module) -> bool:

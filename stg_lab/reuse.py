@@ -1,5 +1,5 @@
 """The old name of `stg_lab.passes`."""
 
-from stg_lab.passes import PASSES, Passes, Prefix, can_reuse, changed_stages, computes_exactly
+from stg_lab.passes import PASSES, Passes, Prefix, can_reuse, computes_exactly
 
-__all__ = ["PASSES", "Passes", "Prefix", "can_reuse", "changed_stages", "computes_exactly"]
+__all__ = ["PASSES", "Passes", "Prefix", "can_reuse", "computes_exactly"]

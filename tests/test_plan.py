@@ -19,8 +19,9 @@ from kit.zoo import STEPS, ZOO, member
 import stg_lab as lab
 from stg_lab.families import family_of
 from stg_lab.guidance import as_guidance
+from stg_lab.passes import stateful
 from stg_lab.recording.writer import Recorder
-from stg_lab.sampling import memory, trace
+from stg_lab.sampling import journal
 
 SKIP, ATTENTION = lab.skip([1]), lab.skip([0], part="attention")
 GUIDANCES = {
@@ -70,7 +71,7 @@ def counted(pipe):
 
     with contextlib.ExitStack() as stack:
         # Else the forwards put in here are foreign code to the lab, which it would watch by a pass of its own.
-        stack.enter_context(mock.patch.object(memory, "KNOWN", (*memory.KNOWN, __name__.partition(".")[0])))
+        stack.enter_context(mock.patch.object(stateful, "KNOWN", (*stateful.KNOWN, __name__.partition(".")[0])))
         for module in denoisers(pipe):
             stages = family_of(pipe).stages(module)
             for one, note in [(module, whole), *((stage, part(len(stages))) for stage in stages)]:
@@ -261,7 +262,7 @@ class SlowDisk:
         self.arrays, self.steps, self.peak = arrays, steps, 0
         self._alive, self._copies, self._written = {}, 0, 0
         self._changed = threading.Condition()
-        copy, write = trace.host_copy, Recorder.write
+        copy, write = journal.host_copy, Recorder.write
 
         def host_copy(x):
             made = copy(x)
@@ -272,7 +273,7 @@ class SlowDisk:
             self._wait()
             write(recorder, *step)
 
-        monkeypatch.setattr(trace, "host_copy", host_copy)
+        monkeypatch.setattr(journal, "host_copy", host_copy)
         monkeypatch.setattr(Recorder, "write", slow)
 
     def _note(self, tensor):

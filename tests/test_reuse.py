@@ -399,7 +399,6 @@ def test_a_run_that_breaks_off_leaves_nothing(error, fails_at):
     ("wrong", "message"),
     [
         ({"rows": "all"}, "rows 'all' is unknown.*Known: "),
-        ({"together": "yes"}, "together is True or False, got 'yes'"),
     ],
 )
 def test_unknown_choices_are_told(wrong, message):

@@ -9,83 +9,44 @@ stage hands out its own output. Of a weak pass over L blocks, l of them cost not
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
-from stg_lab.passes.rows import chunked, each_tensor, only_concerned
-from stg_lab.passes.run import run_weak
-from stg_lab.patch import answered, changed_modules, is_compiled, own_call, uncompiled
-from stg_lab.undone import stacked
-from stg_lab.weak import Pass, Weak
+from stg_lab.passes.rows import chunked, each_tensor
+from stg_lab.patch import ANSWER, Put, in_place, is_compiled, own_call
+
+Piece = tuple[int, int]  # which part of a batch, and of how many
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a weak pass begins.
-
-    Attributes:
-        first: number of the first stage that it runs; 0 where nothing can be reused.
-        skipped: how many of the stages from there on it leaves out.
-    """
-
-    first: int = 0
-    skipped: int = 0
-
-    @classmethod
-    def find(cls, weak: Weak, at: Pass, *, reuse: bool = True) -> Start:
-        """Of a weak model at a coming call.
-
-        Args:
-            reuse: whether whoever makes the pass wants it to begin anywhere but at the beginning.
-        """
-        first, whole = changed_stages(weak, at)
-        skipped = len(whole) * weak.skips_blocks(at)
-        return cls(first if reuse and can_reuse(at.family, at.denoiser) else 0, skipped)
-
-    def share(self, stages: int) -> float:
-        """Of so many stages, the share that is run."""
-        return 1 - (self.first + self.skipped) / max(stages, 1)
-
-
-@dataclass
 class Prefix:
-    """What one denoiser call keeps for the weak passes that repeat it.
+    """What the calls of one denoiser keep for the weak passes that repeat them.
 
     Attributes:
-        family, denoiser: of the call.
-        starts: where the weak passes begin that are still to be made.
-        outputs: outputs of stages by number, filled while the call runs, each with how often it had been written into.
+        outputs: outputs of stages by number, filled while a call runs, each with how often it had been written into.
     """
 
-    family: Family
-    denoiser: nn.Module
-    starts: dict[Weak, Start]
-    outputs: dict[int, tuple[Any, list[int]]] = field(default_factory=dict)
+    def __init__(self, family: Family, denoiser: nn.Module) -> None:
+        self._family, self._stages = family, family.stages(denoiser)
+        self.outputs: dict[int, tuple[Any, list[int]]] = {}
+        self._patches: dict[Any, list[Put]] = {}  # made once, put in place at every step
 
     def needed(self, first: int) -> range:
-        """Numbers of the stages whose outputs a pass needs that begins at `first`."""
-        return range(first - 1 if first and self.family.sequential else 0, first)
+        """Numbers of the stages whose outputs a pass needs that begins at stage `first`."""
+        return range(first - 1 if first and self._family.sequential else 0, first)
 
-    @property
-    def wanted(self) -> set[int]:
-        """Numbers of the stages whose outputs are needed by any pass."""
-        return {number for start in self.starts.values() for number in self.needed(start.first)}
+    def kept(self, firsts: Iterable[int]) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with`, calls of the denoiser fill `outputs` with what passes need that begin at these stages."""
+        wanted = tuple({number for first in firsts for number in self.needed(first)})
+        if wanted not in self._patches:
+            self._patches[wanted] = [(self._stages[n], ANSWER, self._keeping(n)) for n in wanted]
+        return in_place(self._patches[wanted])
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Inside the `with`, calls of the denoiser fill `outputs`."""
-        stages = self.family.stages(self.denoiser)
-        with stacked() as stack:
-            for number in self.wanted:
-                stack.enter_context(answered(stages[number], self._keeping(number, stages[number])))
-            yield
-
-    def _keeping(self, number: int, stage: nn.Module) -> Callable[..., Any]:
+    def _keeping(self, number: int) -> Callable[..., Any]:
+        stage = self._stages[number]
         call = own_call(stage)
         copied = is_compiled(stage) and any(p.is_cuda for p in stage.parameters())
 
@@ -98,62 +59,26 @@ class Prefix:
 
         return keep
 
-    def run(self, weak: Weak, at: Pass, *, own_rows: bool = False) -> Tensor:
-        """The weak model's prediction, as `run_weak` gives it.
+    def free(self, firsts: Iterable[int] = ()) -> None:
+        """Let go of all outputs but those that passes need that begin at these stages."""
+        wanted = {number for first in firsts for number in self.needed(first)}
+        self.outputs = {number: kept for number, kept in self.outputs.items() if number in wanted}
 
-        Args:
-            at: the call, with its prediction.
-            own_rows: have only the rows that the pass is about.
-        """
-        piece, at = (at.piece, only_concerned(at)) if own_rows else (None, at)
-        with self._served(self.starts.get(weak, Start()).first, piece):
-            return run_weak(weak, at)
+    def served(self, first: int, piece: Piece | None = None) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with`, the stages before `first` answer with what was kept, or a piece of its rows. What was not kept, or
+        written into since, is computed again."""
+        kept = [self.outputs.get(number) for number in self.needed(first)]
+        key = all(found and _versions(found[0]) == found[1] for found in kept) and first, piece
+        if key not in self._patches:
+            self._patches[key] = [(self._stages[n], ANSWER, self._answer(n, first, piece)) for n in range(key[0])]
+        return in_place(self._patches[key])
 
-    def done(self, weak: Weak) -> None:
-        """Free what no other weak model needs any more."""
-        self.starts.pop(weak, None)
-        for number in self.outputs.keys() - self.wanted:
-            del self.outputs[number]
-
-    @contextlib.contextmanager
-    def _served(self, first: int, piece: tuple[int, int] | None) -> Iterator[None]:
-        """Inside the `with`, the stages before the first changed one answer with what was kept, or a piece of its rows. What was
-        not kept, or written into since, is computed again."""
-        kept = {number: self.outputs.get(number) for number in self.needed(first)}
-        whole = all(found is not None and _versions(found[0]) == found[1] for found in kept.values())
-        with stacked() as stack:
-            for number, stage in enumerate(self.family.stages(self.denoiser)[: first if whole else 0]):
-                stack.enter_context(answered(stage, self._answer(kept.get(number), piece)))
-            yield
-
-    def _answer(self, kept: tuple[Any, list[int]] | None, piece: tuple[int, int] | None) -> Callable[..., Any]:
-        if kept is None:
-            return lambda *args, **kwargs: self.family.without("block", *args, **kwargs)
-        output = kept[0] if piece is None else chunked(kept[0], piece)
-        return lambda *args, **kwargs: output
-
-
-def changed_stages(weak: Weak, at: Pass) -> tuple[int, list[int]]:
-    """The first stage that a weak model changes, by number in the order in which a pass runs them, and those whose own forward
-    it replaces. The first is 0 where nothing can be reused: for another module, another caption, or a change outside of the
-    stages.
-
-    Found by looking: the model is perturbed, without running it, and the replaced forwards are noted.
-    """
-    if not weak.shares_prefix(at):
-        return 0, []
-    with changed_modules() as changed, weak.perturb(at):
-        pass
-    wanted = {id(module) for module in changed}
-    stages, found = at.family.stages(at.denoiser), []
-    whole = [number for number, stage in enumerate(stages) if id(uncompiled(stage)) in wanted]
-    for number, stage in enumerate(stages):
-        inside = wanted.intersection(map(id, stage.modules()))
-        found += [number] * bool(inside)
-        wanted -= inside
-        if not wanted:
-            break
-    return (found[0] if found and not wanted else 0), whole
+    def _answer(self, number: int, first: int, piece: Piece | None) -> Callable[..., Any]:
+        if number not in self.needed(first):
+            return lambda *args, **kwargs: self._family.without("block", *args, **kwargs)
+        if piece is None:
+            return lambda *args, **kwargs: self.outputs[number][0]
+        return lambda *args, **kwargs: chunked(self.outputs[number][0], piece)
 
 
 def can_reuse(family: Family, denoiser: nn.Module) -> bool:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.passes.choice import Passes
-from stg_lab.passes.prefix import Prefix, Start
-from stg_lab.passes.rows import can_cut
+from stg_lab.passes.prefix import Prefix
+from stg_lab.passes.rows import can_cut, only_concerned
+from stg_lab.passes.run import Prepared, run_weak
 from stg_lab.passes.stateful import Watched
 from stg_lab.patch import is_compiled, uncompiled
 from stg_lab.weak import Pass, Weak
@@ -31,10 +32,11 @@ class WeakPasses:
     def __init__(self, passes: Passes) -> None:
         self.passes = passes
         self.own_rows = False
-        self._prefix: Prefix | None = None
+        self._prefixes: dict[str, Prefix] = {}  # by denoiser
         self._keeping = contextlib.ExitStack()
-        #: Where weak models begin that change the same modules at every step, by denoiser.
-        self._starts: dict[tuple[str, Weak], Start] = {}
+        self._expected: dict[Weak, Prepared] = {}  # whose passes are still to be made
+        #: Weak models that perturb alike at every step, by denoiser.
+        self._prepared: dict[tuple[str, Weak], Prepared] = {}
         #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
         self._sure: dict[tuple[str, int], bool] = {}
         self._memory: dict[Any, Any] = {}  # of the weak models, for one run
@@ -44,7 +46,7 @@ class WeakPasses:
         """A new pipeline call, with or without weak models."""
         self.release()
         self.own_rows = self.passes.own_rows(denoiser)
-        self._starts, self._sure, self._memory = {}, {}, {}
+        self._prefixes, self._prepared, self._sure, self._memory = {}, {}, {}, {}
         if weak and is_compiled(denoiser):
             warnings.warn(
                 f"{type(uncompiled(denoiser)).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
@@ -55,11 +57,11 @@ class WeakPasses:
     def expect(self, at: Pass, models: Iterable[Weak]) -> None:
         """Keep of a coming call what these weak models can begin with."""
         self.release()
-        starts = {model: self._start(model, at) for model in models}
-        if starts:
+        at = replace(at, memory=self._memory)
+        self._expected = {model: self._ready(model, at) for model in models}
+        if self._expected:
             self._watched.calling(at.denoiser)
-            self._prefix = Prefix(at.family, at.denoiser, starts)
-            self._keeping.enter_context(self._prefix.kept())
+            self._keeping.enter_context(self._prefix(at).kept(self._firsts()))
 
     def stop_keeping(self) -> None:
         """The expected call has been made: what was kept of it stays for `run`, and later calls are left alone."""
@@ -73,19 +75,29 @@ class WeakPasses:
             if not number:
                 self._watched.called(at)
             yield weak, self._run(weak, at)
-            if self._prefix is not None:
-                self._prefix.done(weak)
+            self._expected.pop(weak, None)
+            self._prefix(at).free(self._firsts())
 
     def release(self) -> None:
         """Let go of everything that is kept."""
         self._keeping.close()
-        self._prefix = None
+        self._expected = {}
+        for prefix in self._prefixes.values():
+            prefix.free()
 
-    def _start(self, weak: Weak, at: Pass) -> Start:
+    def _firsts(self) -> set[int]:
+        return {ready.first for ready in self._expected.values()}
+
+    def _prefix(self, at: Pass) -> Prefix:
+        if at.component not in self._prefixes:
+            self._prefixes[at.component] = Prefix(at.family, at.denoiser)
+        return self._prefixes[at.component]
+
+    def _ready(self, weak: Weak, at: Pass) -> Prepared:
         key = at.component, weak
-        if key not in self._starts or not weak.steady:
-            self._starts[key] = Start.find(weak, at, reuse=self.passes.reuse)
-        return self._starts[key]
+        if key not in self._prepared or not weak.steady:
+            self._prepared[key] = Prepared.of(weak, at, reuse=self.passes.reuse)
+        return self._prepared[key]
 
     def _run(self, weak: Weak, at: Pass) -> Tensor:
         """One weak pass: with the whole batch, and where that does not fit into memory, with the rows that are needed.
@@ -93,14 +105,13 @@ class WeakPasses:
         Raises:
             torch.OutOfMemoryError: not even the rows alone fit.
         """
-        whole = at.piece[1] == 1
-        if not self.own_rows and not whole:
+        if not self.own_rows and at.piece[1] > 1:
             with contextlib.suppress(torch.OutOfMemoryError):
-                return self._begun(weak, at).run(weak, at)
+                return self._made(weak, at, own_rows=False)
             # Out of the `with`, so that the failed pass, which its traceback holds, is gone.
             self._tell_memory(weak)
         try:
-            return self._begun(weak, at).run(weak, at, own_rows=not whole and self.own_rows and can_cut(at))
+            return self._made(weak, at, own_rows=self.own_rows)
         except torch.OutOfMemoryError as error:
             error.add_note(
                 f"The weak pass of {weak} has no more than the rows that it is about, and does not fit. Offload what is not in "
@@ -119,20 +130,24 @@ class WeakPasses:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _begun(self, weak: Weak, at: Pass) -> Prefix:
-        """What a pass begins with: what was kept, or nothing where reuse would not give the plain pass.
+    def _made(self, weak: Weak, at: Pass, *, own_rows: bool) -> Tensor:
+        ready = self._expected.get(weak) or self._ready(weak, at)
+        first = ready.first if weak in self._expected and self._is_sure(weak, ready, at) else 0
+        cut = own_rows and at.piece[1] > 1 and can_cut(at)
+        with self._prefix(at).served(first, at.piece if cut else None):
+            return run_weak(weak, only_concerned(at) if cut else at, ready)
 
-        That it does is promised by the family, or seen here the first time that a pass begins at a stage: with the batch of the
-        pipeline's own call, where they are equal bit for bit.
-        """
-        prefix, nothing = self._prefix, Prefix(at.family, at.denoiser, {})
-        first = 0 if prefix is None else prefix.starts.get(weak, Start()).first
-        if prefix is None or not first or at.family.surely_reused:
-            return prefix or nothing
-        key = at.component, first
+    def _is_sure(self, weak: Weak, ready: Prepared, at: Pass) -> bool:
+        """Whether reuse gives the plain pass: as the family promises, or as is seen here the first time that a pass begins at
+        this stage. With the batch of the pipeline's own call, where they are equal bit for bit."""
+        if at.family.surely_reused or not ready.first:
+            return True
+        key = at.component, ready.first
         if key not in self._sure:
             self._sure[key] = False
             # Where a changed block ran before one that answers with what was kept, it seems to have changed nothing.
             with contextlib.suppress(GuidanceError):
-                self._sure[key] = torch.equal(prefix.run(weak, at), nothing.run(weak, at))
-        return prefix if self._sure[key] else nothing
+                with self._prefix(at).served(ready.first):
+                    reused = run_weak(weak, at, ready)
+                self._sure[key] = torch.equal(reused, run_weak(weak, at, ready))
+        return self._sure[key]

@@ -29,7 +29,7 @@ from stg_lab.errors import GuidanceError
 from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.passes.rows import only_concerned
-from stg_lab.patch import Hits, changed_modules, plain_around, replaced_forward, uncompiled
+from stg_lab.patch import Hits, in_place, plain_around, replaced_forward, uncompiled, watched
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.states import Runs, State, as_array
@@ -155,10 +155,11 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
     gates = torch.ones(len(models), rows, device=at.prediction.device, requires_grad=True)
     module, hits = uncompiled(at.denoiser), Hits()
     with stacked() as stack:
-        changed = stack.enter_context(changed_modules())
+        puts = stack.enter_context(watched())
         for model, gate in zip(models, gates, strict=True):
             stack.enter_context(_gate(model, gate, at, hits))
-        stack.enter_context(plain_around(changed, module))
+        changed = [one for one, name, _ in puts if name == "forward"]
+        stack.enter_context(in_place(plain_around(changed, module)))
         prediction = at.family.prediction(module.forward(*at.args, **at.kwargs))
     if unreached := [place for place, count in hits.items() if not count]:
         raise GuidanceError(

@@ -19,7 +19,7 @@ from stg_lab.families import Family, family_of
 from stg_lab.given import takes
 from stg_lab.guidance import Guidance, Moment, Term
 from stg_lab.interop import as_guidance
-from stg_lab.passes import PASSES, Passes, Start
+from stg_lab.passes import PASSES, Passes, Prepared
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.sampling.ahead import Ahead
@@ -315,7 +315,7 @@ class _Shares:
     def of(self, weak: Any, at: Moment) -> tuple[float, int]:
         """(share of the network, first stage) of a weak pass at a step."""
         call = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), at.step, at.steps)
-        start = Start.find(weak, call, reuse=self._passes.reuse)
+        start = Prepared.of(weak, call, reuse=self._passes.reuse)
         return start.share(len(self._family.stages(self._denoiser))), start.first
 
 

@@ -51,8 +51,8 @@ class Resting:
         self.wake()
         if wanted:
             answers = itertools.cycle(self._answers)  # as many calls a step, whichever denoiser is called
-            for module in self._denoisers:
-                self._asleep.enter_context(answered(module, lambda *args, **kwargs: next(answers)))
+            given = [(module, lambda *args, **kwargs: next(answers)) for module in self._denoisers]
+            self._asleep.enter_context(answered(given))
 
     def wake(self) -> None:
         """The denoisers compute again."""

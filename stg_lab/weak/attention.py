@@ -182,8 +182,11 @@ class AttentionEdit(Layered):
                 f"{count} heads, 0 to {count - 1}. Type for example {replace(self, heads=(count // 2,))!r}."
             )
 
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        return self._edited(at)
+
     @contextlib.contextmanager
-    def perturb(self, at: Pass) -> Iterator[Hits]:
+    def _edited(self, at: Pass) -> Iterator[Hits]:
         hits: Hits = {}
         with stacked() as stack:
             for place, axis, module in self.sublayers("attention", at.family, at.denoiser):

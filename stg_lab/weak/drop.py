@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.patch import Hits, replaced_forward
-from stg_lab.undone import stacked
+from stg_lab.patch import Hits, replaced_forwards
 from stg_lab.weak.base import Pass, Weak, check_layers, place
 from stg_lab.weak.layers import format_layers, whole_number, whole_numbers
 from stg_lab.weak.skip import left_out
@@ -75,13 +73,7 @@ class Drop(Weak):
     def skips_blocks(self, at: Pass) -> bool:
         return at.family.surely_reused
 
-    @contextlib.contextmanager
-    def perturb(self, at: Pass) -> Iterator[Hits]:
-        hits: Hits = {}
-        layers = at.family.layers(at.denoiser)
-        with stacked() as stack:
-            for layer in self.drawn(at.step, len(layers)):
-                for axis, block in layers[layer].items():
-                    where = f"block {place(layer, axis)}"
-                    stack.enter_context(replaced_forward(block, left_out(at.family, "block"), hits, where))
-            yield hits
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        layers, make = at.family.layers(at.denoiser), left_out(at.family, "block")
+        drawn = [(n, axis, block) for n in self.drawn(at.step, len(layers)) for axis, block in layers[n].items()]
+        return replaced_forwards([(block, make, f"block {place(n, axis)}") for n, axis, block in drawn])

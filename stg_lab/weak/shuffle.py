@@ -7,13 +7,12 @@ import functools
 import inspect
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.patch import Hits, replaced_forward
-from stg_lab.undone import stacked
+from stg_lab.patch import Hits, Make, replaced_forwards
 from stg_lab.weak.base import AXES, Layered, Pass, blocks_text, one_of, place
 from stg_lab.weak.layers import whole_number
 
@@ -43,7 +42,6 @@ class Shuffle(Layered):
 
     kind: ClassVar[str] = "shuffle"
     example: ClassVar[str] = "lab.shuffle([5])"
-    steady: ClassVar[bool] = True
 
     axis: str = field(default="joint", kw_only=True)  # type: ignore[misc]
     seed: int = field(default=0, kw_only=True)
@@ -73,16 +71,13 @@ class Shuffle(Layered):
             return [f * len(places) + p for f in frames for p in shuffled]
         return [f * len(places) + p for f in _shuffled(frames, draw) for p in places]
 
-    @contextlib.contextmanager
-    def perturb(self, at: Pass) -> Iterator[Hits]:
-        hits: Hits = {}
-        with stacked() as stack:
-            for layer, axis, block in self.blocks(at.family, at.denoiser):
-                make = self._shuffling(at, layer, axis)
-                stack.enter_context(replaced_forward(block, make, hits, f"block {place(layer, axis)}"))
-            yield hits
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        blocks = self.blocks(at.family, at.denoiser)
+        return replaced_forwards(
+            [(block, self._shuffling(at, n, axis), f"block {place(n, axis)}") for n, axis, block in blocks]
+        )
 
-    def _shuffling(self, at: Pass, layer: int, axis: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def _shuffling(self, at: Pass, layer: int, axis: str) -> Make:
         @functools.cache
         def order(tokens: int) -> list[int]:
             grid = at.family.places(at.grid, axis, tokens)

@@ -22,13 +22,12 @@ together leave a token itself: `axis="joint"`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
-from stg_lab.patch import Hits, replaced_forward
-from stg_lab.undone import stacked
+from stg_lab.patch import Hits, Make, replaced_forwards
 from stg_lab.weak import places
 from stg_lab.weak.attention import Attention, AttentionEdit
 from stg_lab.weak.base import Pass, blocks_text, one_of
@@ -126,19 +125,12 @@ class Skip(AttentionEdit):
             return EDITS[self.part](attention)
         return places.within_frames(attention) if self.axis == "temporal" else places.within_positions(attention)
 
-    @contextlib.contextmanager
-    def perturb(self, at: Pass) -> Iterator[Hits]:
-        with super().perturb(at) if self.part in EDITS else self._left_out(at) as hits:
-            yield hits
-
-    @contextlib.contextmanager
-    def _left_out(self, at: Pass) -> Iterator[Hits]:
-        hits: Hits = {}
-        with stacked() as stack:
-            make = left_out(at.family, self._concerned, self.strength)
-            for place, _, module in self.sublayers(self._concerned, at.family, at.denoiser):
-                stack.enter_context(replaced_forward(module, make, hits, f"{self.part} {place}"))
-            yield hits
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        if self.part in EDITS:
+            return super().perturb(at)
+        make = left_out(at.family, self._concerned, self.strength)
+        found = self.sublayers(self._concerned, at.family, at.denoiser)
+        return replaced_forwards([(module, make, f"{self.part} {place}") for place, _, module in found])
 
     @property
     def _concerned(self) -> str:
@@ -146,7 +138,7 @@ class Skip(AttentionEdit):
         return "attention" if self.part in EDITS else ZEROED.get(self.part, "block")
 
 
-def left_out(family: Family, part: str, strength: float = 1.0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def left_out(family: Family, part: str, strength: float = 1.0) -> Make:
     """What makes, of a block's or sub-layer's forward, one that leaves it out: a block passes its input on, a sub-layer
     adds nothing to it. A strength below 1 goes only that share of the way."""
 

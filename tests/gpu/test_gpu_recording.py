@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import stg_lab as lab
-from stg_lab.sampling import trace
+from stg_lab.sampling import journal
 from stg_lab.sampling.host import host_copy
 
 pytestmark = [
@@ -70,6 +70,6 @@ def test_the_recording_is_that_of_copies_made_at_once(digits, tmp_path, monkeypa
         return {str(f.relative_to(place)): f.read_bytes() for f in place.rglob("c.*")}
 
     later = files(tmp_path / "later.zarr")
-    monkeypatch.setattr(trace, "host_copy", at_once)
+    monkeypatch.setattr(journal, "host_copy", at_once)
     assert files(tmp_path / "now.zarr") == later
     assert len(later) > 8 * 5
