@@ -1,16 +1,20 @@
-"""How much of the lab one step runs through: distinct lines and functions of `stg_lab`, as a reader would have to follow them.
+"""How much of the lab one step runs through: distinct lines and functions of `stg_lab`, as a reader would have to follow them; and
+how long `lab.sample` takes before the first denoiser call.
 
     python -m benchmarks.lines [--list]
 
 The step is the sixth of twelve of CFG + STG on digits-joint: nothing happens there for the first time. Counted are lines that
-were executed, in files of the package alone, between the end of one scheduler step and the end of the next.
+were executed, in files of the package alone, between the end of one scheduler step and the end of the next; as functions, all
+that Python calls, comprehensions and lambdas among them.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import threading
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +24,7 @@ from typing import Any
 import stg_lab as lab
 
 PACKAGE = str(Path(lab.__file__).parent)
-STEP, STEPS = 5, 12
+STEP, STEPS, ROUNDS = 5, 12, 20
 CALL = {"prompt": "a red seven moving left", "num_inference_steps": STEPS, "seed": 0}
 Lines = dict[tuple[str, str, int], set[int]]  # by file, function and its first line
 
@@ -69,7 +73,6 @@ def of_one_step(pipe: Any, guidance: Any) -> Lines:
     """What one step runs through, not recorded."""
     found: list[Lines] = []
     counter = Counter()
-    step = pipe.scheduler.step
 
     def ends(scheduler: Any, number: int, timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
         taken = counter.taken()
@@ -77,7 +80,6 @@ def of_one_step(pipe: Any, guidance: Any) -> Lines:
             found.append(taken)
         return kept
 
-    del step
     with counter:
         lab.sample(pipe, guidance=guidance, record=False, callback_on_step_end=ends, **CALL)
     return found[0]
@@ -90,6 +92,19 @@ def of_a_call(pipe: Any, guidance: Any, *, record: bool) -> Lines:
         lines = counter.taken()
     del run
     return lines
+
+
+def before_first_call(pipe: Any, guidance: Any) -> list[float]:
+    """Milliseconds from the call of `lab.sample` to the first denoiser call, text encoder and all."""
+    found = []
+    for _ in range(ROUNDS):
+        reached: list[float] = []
+        handle = pipe.transformer.register_forward_pre_hook(lambda *_, seen=reached: seen.append(time.perf_counter()))
+        start = time.perf_counter()
+        lab.sample(pipe, guidance=guidance, record=False, **(CALL | {"num_inference_steps": 2}))
+        handle.remove()
+        found.append(1e3 * (reached[0] - start))
+    return found
 
 
 def main() -> None:
@@ -109,6 +124,8 @@ def main() -> None:
     }
     for name, lines in rows.items():
         print(f"{name:22}", "  ".join(f"{count:5} {what}" for what, count in counted(lines).items()))
+    waited = before_first_call(pipe, guidance)
+    print(f"before the first denoiser call: {statistics.median(waited):.1f} ms, {min(waited):.1f} at best, of {ROUNDS}")
     if arguments.list:
         for (file, function, first), numbers in sorted(step.items()):
             print(f"{len(numbers):4}  {Path(file).relative_to(PACKAGE)}:{first} {function}")

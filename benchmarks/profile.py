@@ -20,8 +20,9 @@ import torch
 import stg_lab as lab
 from benchmarks.models import CFG_SCALE, FULL, SMALL, Subject
 from benchmarks.timing import synchronize
-from stg_lab.passes import Prefix
-from stg_lab.sampling import trace as tracing
+from stg_lab.passes import Prepared
+from stg_lab.sampling import guide as guiding
+from stg_lab.sampling.journal import Journal
 
 ROUNDS, SHORT, LONG = 5, 2, 8
 BAR = 0.97
@@ -53,9 +54,9 @@ def profiled(subject: Subject, steps: int) -> dict[str, float]:
         for name, holder, method in (
             ("denoiser", subject.denoiser, "forward"),
             ("scheduler", type(subject.pipe.scheduler), "step"),
-            ("guidance", tracing, "combine"),
-            ("planning reuse", Prefix, "plan"),
-            ("recording", tracing.Trace, "_record"),
+            ("guidance", guiding, "guided_by"),
+            ("preparing passes", Prepared, "of"),
+            ("recording", Journal, "keep"),
         ):
             stack.enter_context(watched(watches, name, holder, method))
         synchronize()

@@ -13,7 +13,7 @@ from stg_lab.recording import Recording, Source, recording_of
 from stg_lab.weak import parse
 
 
-def vector_names(recording: Recording) -> list[str]:
+def away_from(recording: Recording) -> list[str]:
     """Branches that a guidance vector `cond - branch` points away from: `uncond`, and the weak models."""
     return [*([UNCOND] if UNCOND in recording.branches else []), *recording.weak]
 
@@ -29,7 +29,7 @@ def chosen_vectors(recording: Recording, names: Iterable[str], *, least: int = 2
         GuidanceError: no such branch, or one that no vector points away from.
         RecordingError: fewer than `least`.
     """
-    known = vector_names(recording)
+    known = away_from(recording)
     names = list(names)
     chosen = list(dict.fromkeys(map(_named, names))) or known
     for name in chosen:

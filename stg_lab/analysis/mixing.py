@@ -111,7 +111,7 @@ def recorded_scales(recording: Source) -> tuple[xr.DataArray, float]:
     names = [name for name in vector_names(recording) if name != GUIDED]
     kept = recording.settings.get("guidance")
     own = Guidance.from_dict(kept, parse) if kept else Guidance()
-    columns = [_weights(_in_force(own, recording, k), _moment(recording, k), recording) for k in range(recording.steps)]
+    columns = [_weights(_in_force(own, recording, k), recording.moment(k), recording) for k in range(recording.steps)]
     scales = [[column.get(name, 0.0) + float(name == UNCOND) for column in columns] for name in names]
     coords = {name: value for name, value in labels(recording).items() if name in ("step", "sigma")}
     return xr.DataArray(scales, coords | {"vector": names}, ("vector", "step"), "scale"), own.phi
@@ -119,8 +119,7 @@ def recorded_scales(recording: Source) -> tuple[xr.DataArray, float]:
 
 def _in_force(guidance: Guidance, recording: Recording, k: int) -> Guidance:
     """A run's guidance with the scale that the pipeline itself had at step k, unless the guidance had another one there."""
-    full = guidance.cfg_scale()
-    if guidance.has_cfg and not (guidance.plain_cfg and guidance.cfg_scale(_moment(recording, k)) == full):
+    if not guidance.leaves_cfg(recording.moment(k)):
         return guidance
     own = CFG(max(float(recording.ds.guidance_scale[k]), 1.0))
     return replace(guidance, terms=(own, *(t for t in guidance.terms if t.weak_model is not None)))
@@ -139,13 +138,6 @@ def _weights(guidance: Guidance, at: Moment, recording: Recording) -> dict[str, 
         found[name] = found.get(name, 0.0) + weight
         found[UNCOND] += {COND: 0.0, UNCOND: -weight, "cfg": weight * cfg}[term.reference]
     return found
-
-
-def _moment(recording: Recording, k: int) -> Moment:
-    row = recording.ds.isel(step=k)
-    weight = float(row.next_weight)
-    steps = int(recording.settings.get("steps", recording.planned))
-    return Moment(int(row.run_step), steps, float(row.noise), None if np.isnan(weight) else weight)
 
 
 def _shrunk(pictures: np.ndarray, by: int) -> np.ndarray:

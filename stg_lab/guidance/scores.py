@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stg_lab.guidance import vectors
+
 Decode = Callable[[np.ndarray], np.ndarray]
 
 
@@ -89,8 +91,8 @@ def scores(
 
 
 def inner(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Inner product of each sample."""
-    return (np.asarray(a, np.float64) * b).reshape(len(a), -1).sum(1)
+    """Inner product of each sample, in double precision."""
+    return vectors.inner(np.asarray(a, np.float64), b).reshape(len(a))
 
 
 def norm(x: np.ndarray) -> np.ndarray:

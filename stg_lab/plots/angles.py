@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stg_lab import analysis, palette
-from stg_lab.analysis.directions import chosen_vectors, space_and_time, vector_label, vector_names
+from stg_lab.analysis.directions import away_from, chosen_vectors, space_and_time, vector_label
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Text, takes
 from stg_lab.guidance import UNCOND
@@ -45,7 +45,7 @@ def angles(recording: Source, *names: str, to: str | None = None, cosine: bool =
     recording = recording_of(recording)
     import plotly.graph_objects as go
 
-    names = names or (tuple(vector_names(recording)) if to else _usual(recording))
+    names = names or (tuple(away_from(recording)) if to else _usual(recording))
     chosen = chosen_vectors(recording, [*names, *([to] if to else [])])
     found = analysis.angles(recording, *chosen)
     data = found.cosine if cosine else found.angle
@@ -199,7 +199,7 @@ def _usual(recording: Recording) -> tuple[str, ...]:
         pair = space_and_time(recording)
     except GuidanceError:
         return ()
-    return tuple(name for name in vector_names(recording) if name in (UNCOND, *pair))
+    return tuple(name for name in away_from(recording) if name in (UNCOND, *pair))
 
 
 def _pair(recording: Recording, one: str | None, other: str | None) -> tuple[str, str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,9 @@ from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
 from stg_lab.given import Text, Whole, read
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
-from stg_lab.recording.half import predicted
-from stg_lab.recording.layout import FORMAT, LATENT_DIMS, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
-from stg_lab.recording.packed import as_text, place
-from stg_lab.recording.previews import add_preview, preview_of
+from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK
+from stg_lab.recording.previews import add_preview
 from stg_lab.recording.scales import asks_for_own, by_frame, has_frames, own_scale
-from stg_lab.recording.store import IncompleteRecordingWarning, has_mark, open_arrays, opening
-from stg_lab.recording.successor import recover
-from stg_lab.recording.whole import due, progress
 from stg_lab.x0 import OneStep, limit_of
 
 if TYPE_CHECKING:
@@ -163,7 +156,7 @@ class Recording:
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
-            at = self._moment(k, guidance, memory)
+            at = self.moment(k, x_t=guidance.space == "x0", memory=memory)
             own = own_scale(self, k) if asks_for_own(self, guidance, at) else None
             slices.append(combine(guidance, arrays, at, cfg_scale=own))
         like = self.prediction(COND)
@@ -171,8 +164,13 @@ class Recording:
             np.stack(slices), dims=like.dims, coords=like.drop_vars("branch").coords, name=str(guidance)
         )
 
-    def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
-        """Row k as the guidance saw it when it was sampled."""
+    def moment(self, k: int, *, x_t: bool = False, memory: dict[Any, Any] | None = None) -> Moment:
+        """Row k as the guidance saw it when it was sampled.
+
+        Args:
+            x_t: whether to read the latents, for sums in x0.
+            memory: what methods with a momentum carry from row to row.
+        """
         row = self.ds.isel(step=k)
         weight = float(row.next_weight)
         return Moment(
@@ -181,8 +179,8 @@ class Recording:
             sigma=float(row.noise),
             next_weight=None if np.isnan(weight) else weight,
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
-            x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
-            memory=memory,
+            x_t=row.x_t.values.astype(np.float32) if x_t else None,
+            memory={} if memory is None else memory,
             given=self.given_frames,
             by_frame=partial(by_frame, self) if has_frames(self) else None,
         )
@@ -330,69 +328,3 @@ def check_number(what: str, number: int, count: int) -> int:
     if not 0 <= number < count:
         raise RecordingError(f"{what} {number} is out of range: this recording has {what}s 0 to {count - 1}.")
     return number
-
-
-def is_recording(path: Path) -> bool:
-    """Whether a folder is a recording of the lab, whole or not."""
-    return has_mark(path, MARK)
-
-
-def open_recording(path: str | os.PathLike[str], *, keep: Any = None) -> Recording:
-    """Open a recording. No model, no GPU and no torch are needed from here on.
-
-    Args:
-        path: the folder, a file that `lab.pack` made of it, or the name of a recording that ships (`lab.recordings()`).
-        keep: anything that must live as long as the recording or an array read from it: the temporary folder it lies in.
-
-    Warns:
-        IncompleteRecordingWarning: the run was cut off; the whole steps are there.
-
-    Raises:
-        RecordingError: nothing there, not a recording of the lab, damaged, or written by a newer version.
-    """
-    given = as_text(path)
-    path, keep = place(path, keep)
-    recover(path)
-    with opening(path, "a recording", MARK, "lab.sample"):
-        ds, whole, finished, planned, checked = _read(path, keep)
-        preview = preview_of(ds)
-    if whole == 0:
-        raise RecordingError(f"{path} holds no whole step: the run was cut off in the first one.")
-    if not finished:
-        warnings.warn(
-            f"{path} is incomplete: the run was cut off after {whole} of {planned} steps.",
-            IncompleteRecordingWarning,
-            stacklevel=2,
-        )
-    dtype = ds.prediction.dtype.name
-    if ds[X0_KEPT].any():
-        ds["prediction"] = predicted(ds.x0_sample, ds.x0_prediction, ds[X0_KEPT] == 1, ds.x_t, ds.prediction)
-    ds = ds.drop_vars([name for name in ds if str(name).startswith(PREVIEW) or name == PROGRESS])
-    ds.attrs["settings"] = json.dumps(ds.attrs["settings"])  # as text, since netCDF's attributes hold no dicts
-    recording = Recording(ds, path, complete=finished, planned=planned, preview=preview)
-    recording.record_dtype, recording.opened_from, recording.checked = dtype, given, checked
-    return recording
-
-
-def _read(path: Path, keep: Any) -> tuple[xr.Dataset, int, bool, int, bool]:
-    """The whole steps, how many they are, whether the run ended by itself, how many were planned, and whether all that is read
-    is tested against checksums."""
-    ds, checked = open_arrays(path, keep, mark=MARK, newest=FORMAT, due=lambda ds: due(path, ds))
-    (whole, finished), planned = progress(path, ds), ds.sizes["step"]
-    ds = ds.isel(step=slice(0, whole))
-    # Chunk by chunk what is large; the thousands of small ones are read as they are, not each as a task of dask's.
-    for name in ("x_t", "prediction", "final"):
-        ds[name] = ds[name].chunk({dim: 1 for dim in ("step", "branch") if dim in ds[name].dims})
-    scale = ds.attrs["settings"].get("guidance_scale") or 1.0
-    unsaid = {
-        "run_step": np.arange(whole, dtype=float),
-        "noise": ds.sigma.values,
-        "guidance_scale": np.full(whole, float(scale)),
-    }
-    for name, otherwise in LATER_COORDS.items():
-        values = ds[name].values if name in ds else np.full(whole, otherwise)
-        ds[name] = ("step", np.where(np.isnan(values), unsaid[name], values) if name in unsaid else values)
-    ds = ds.set_coords(list(LATER_COORDS))
-    for coordinate in ds.coords.values():  # small, and looked up all the time
-        coordinate.load()
-    return ds, whole, finished, planned, checked

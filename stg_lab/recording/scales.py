@@ -34,7 +34,7 @@ def own_scale(recording: Recording, step: int) -> float | np.ndarray:
 def asks_for_own(recording: Recording, guidance: Guidance, at: Moment) -> bool:
     """Whether a guidance asks for what the call asked for, and so leaves the pipeline's own scale in force, as in a run."""
     asked = recording.settings.get("guidance_scale")
-    return guidance.has_cfg and guidance.plain_cfg and guidance.cfg_scale() == asked == guidance.cfg_scale(at)
+    return guidance.has_cfg and guidance.leaves_cfg(at) and guidance.cfg_scale() == asked
 
 
 def scale_text(recording: Recording, step: int | None = None) -> str:

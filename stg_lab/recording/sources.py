@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.given import shown
 from stg_lab.guidance import UNCOND
-from stg_lab.recording.reader import Recording, open_recording
+from stg_lab.recording.opener import open_recording
+from stg_lab.recording.reader import Recording
 from stg_lab.recording.scales import scale_text
 
 

@@ -25,8 +25,8 @@ from stg_lab.sampling.run import Run
 from stg_lab.sampling.sample import call_settings, lost_arguments, made, own_scale, recorded_call, sample
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import other_weights
-from stg_lab.sampling.states import hands_over
 from stg_lab.sampling.trace import Trace
+from stg_lab.sampling.visitor import hands_over
 
 if TYPE_CHECKING:
     pass

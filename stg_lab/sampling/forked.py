@@ -14,8 +14,8 @@ from stg_lab.guidance import COND, GUIDED, UNCOND
 from stg_lab.recording import Recording
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.states import SAME_STATE
 from stg_lab.sampling.trace import Trace
+from stg_lab.sampling.visitor import SAME_STATE
 from stg_lab.seams import Call, Coming, Step
 
 #: How far cond of the first step may lie from the recorded one, relative to its norm: other kernels and half precision stay
