@@ -15,9 +15,8 @@ from torch.overrides import _get_current_function_mode_stack
 import stg_lab as lab
 from kit.pipelines import PROMPT, SMALL, generators, tiny_wan
 from kit.watch import left_behind
-from stg_lab import seams
+from stg_lab import patch, seams
 from stg_lab.sampling import claim
-from stg_lab.weak import base
 
 PACKAGE = str(Path(lab.__file__).parent)
 #: A weak model that leaves blocks out, and one that edits attention, both from a prefix on.
@@ -100,7 +99,7 @@ class Bench:
             yield f"left on the pipeline: {', '.join(found)}"
         if _get_current_function_mode_stack():
             yield "a function mode of torch is active"
-        if seams._alone.get() or base._watching.get():
+        if seams._alone.get() or patch._watching.get():
             yield "somebody still listens"
         if self.pipe in claim._claims or self.pipe in GUIDED:
             yield "the pipeline is still claimed"
