@@ -8,6 +8,7 @@ diffusers' convention); Spatiotemporal Skip Guidance is the vector to the same m
 torch tensors and numpy arrays are treated alike.
 """
 
+from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.conventions import CONVENTIONS, convention
 from stg_lab.guidance.equation import combine, combine_cfg
 from stg_lab.guidance.moment import Moment
@@ -27,6 +28,7 @@ __all__ = [
     "RULES",
     "STG",
     "UNCOND",
+    "Bands",
     "CFGpp",
     "Guidance",
     "Magnitude",

@@ -25,6 +25,7 @@ class Moment:
         one_step: coefficients of x0, for guidance in x0 space.
         x_t: the latents before the step, for guidance in x0 space.
         frame: which dimension of the predictions counts the frames.
+        space: which ones are y and x; empty where tokens are packed. Pictures have no frames: then `frame` is among them.
         given: how many first frames were given to the pipeline and are not stepped; what is predicted there is thrown away.
         by_frame: where frames have CFG scales of their own (SVD): those of a call with some scale, shaped to multiply
             predictions.
@@ -39,6 +40,7 @@ class Moment:
     x_t: Any = None
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     frame: int = FRAME
+    space: tuple[int, ...] = (FRAME + 1, FRAME + 2)
     given: int = 0
     by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
 

@@ -208,12 +208,12 @@ class Guidance(Arithmetic):
     @property
     def linear(self) -> bool:
         """Whether the guided prediction is a weighted sum with coefficients that add up to one."""
-        return self.same_in_x0 and self.orthogonalized is None
+        return self.same_in_x0 and self.orthogonalized is None and not any(t.rules for t in self.terms)
 
     @property
     def same_in_x0(self) -> bool:
-        """Whether one-step predictions combine to the same guided prediction; rescaling and rules see to it that not."""
-        return not self.phi and not any(t.rules for t in self.terms)
+        """Whether one-step predictions combine to the same guided prediction; rescaling and most rules see to it that not."""
+        return not self.phi and all(rule.linear for t in self.terms for rule in t.rules)
 
     def resolved(self, steps: int) -> Guidance:
         """The same guidance with every schedule as plain numbers, for a run of `steps` steps.

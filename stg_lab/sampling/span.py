@@ -56,9 +56,10 @@ def placed(at: Moment, pipe: Any, family: Family, offset: int, *, needed: bool) 
         offset: the run's first step in that of the scheduler.
         needed: whether it will not do without a noise level.
     """
-    dims = family.layout.split(", ")
+    dims = family.layout.partition(";")[0].split(", ")
     frame = dims.index("frame") if "frame" in dims else at.frame
-    at = replace(at, given=family.given_frames(pipe, at_step=True), frame=frame)
+    space = tuple(dims.index(side) for side in ("y", "x") if side in dims)
+    at = replace(at, given=family.given_frames(pipe, at_step=True), frame=frame, space=space)
     try:
         level = level_at(pipe.scheduler, offset + at.step, said=family.prediction_type)
     except UnsupportedPipelineError:

@@ -33,6 +33,7 @@ NUMBER = [*STRANGE, "a", "0.2", NAN, INF, -INF, True, [], np.zeros(2), np.comple
 ABOVE = [*NUMBER, 0, -1]  # above zero
 SHARE = [*NUMBER, -0.1, 1.1]
 SCALE = [*STRANGE, "a", "4", NAN, INF, None, [], [NAN], [1, "a"], ["1"], np.zeros((2, 2)), np.complex64(1), [True]]
+BANDS = [*STRANGE, "a", NAN, INF, True, [], [NAN], [1, "a"], ["1"], np.zeros((2, 2)), np.complex64(1), [True]]
 FLAG = [*STRANGE, *WORDS, "False", 2, NAN, []]
 CHOICE = [*STRANGE, *WORDS, 5, NAN, []]
 CHOICES = [*STRANGE, *WORDS, 5, NAN, [], [5], ["nope"]]
@@ -111,7 +112,8 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Guidance.rescale": (G.rescale, {"phi": 0.5}, {"phi": SHARE, "per": CHOICE}),
         "Guidance.orthogonalize": (BOTH.orthogonalize, {}, {"loses": CHOICE, "per": CHOICE}),
         "Guidance.restart": (G.restart, {"t_min": 0.2, "t_max": 0.5}, {"t_min": [*SHARE, 0, 0.9], "t_max": [*SHARE, 0], "times": SIZE, "seed": WHOLE}),
-        "Term.apg": (lab.CFG(4).apg, {}, {"eta": NUMBER, "norm": [v for v in ABOVE if not (isinstance(v, int | float) and v > 2)], "momentum": [*NUMBER, 1, -1]}),
+        "Term.apg": (lab.CFG(4).apg, {}, {"eta": NUMBER, "norm": [v for v in ABOVE if not (isinstance(v, int | float) and v > 2)], "momentum": [*NUMBER, 1, -1], "after": WHOLE}),
+        "Term.bands": (lab.CFG(4).bands, {"space": [2, 1]}, {"space": BANDS, "time": BANDS, "cutoff": SIZE}),
         "Term.zero_star": (lab.CFG(4).zero_star, {}, {"zero_steps": WHOLE}),
         "Term.magnitude": (lab.CFG(4).magnitude, {}, {"alpha": [*NUMBER, -1]}),
         "Term.part": (lab.CFG(4).part, {"which": "along_cfg"}, {"which": CHOICE}),
