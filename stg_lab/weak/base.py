@@ -144,6 +144,10 @@ class Weak:
         """Whether the blocks whose own forward is replaced do not run at all; for telling what a pass costs."""
         return False
 
+    def unchanged(self, at: Pass) -> bool:
+        """Whether a pass is right to come out equal to the one that it weakens, as the first of those that remember."""
+        return False
+
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""
         raise NotImplementedError
@@ -372,7 +376,7 @@ def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:
         )
     prediction = at.concerned(prediction)
     own = at.concerned(at.prediction).float()
-    if (prediction.float() - own).norm() <= ROUNDING * own.norm():
+    if not weak.unchanged(at) and (prediction.float() - own).norm() <= ROUNDING * own.norm():
         raise NothingChangedError(
             f"weak model {weak} changed nothing: its prediction equals the one it was to weaken, up to rounding. "
             "Choose other layers or another part, or drop the term."
