@@ -33,7 +33,20 @@ if TYPE_CHECKING:
     from stg_lab.reuse import Passes
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.search import open_search, search  # type: ignore[no-redef]
-    from stg_lab.weak import blur, checkpoint, drop, early_exit, ema, per_step, shuffle, skip, swap, temper, window
+    from stg_lab.weak import (
+        blur,
+        checkpoint,
+        drop,
+        early_exit,
+        ema,
+        empty,
+        per_step,
+        shuffle,
+        skip,
+        swap,
+        temper,
+        window,
+    )
     from stg_lab.widgets import rate
 
 #: Public name -> (module, name there). A name of None is the module itself.

@@ -5,6 +5,7 @@ Wherever a recording is asked for, a `Run`, a path, or the name of one that ship
 
 from stg_lab.analysis.advice import Advice, Candidate
 from stg_lab.analysis.advise import CRITERIA, advise
+from stg_lab.analysis.agreement import agreement
 from stg_lab.analysis.angles import angles, random_cosine, removed, shifted_cosine
 from stg_lab.analysis.components import components
 from stg_lab.analysis.directions import space_and_time
@@ -21,6 +22,7 @@ __all__ = [
     "Advice",
     "Candidate",
     "advise",
+    "agreement",
     "angles",
     "components",
     "gram",

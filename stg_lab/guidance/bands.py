@@ -88,7 +88,7 @@ def _factors(name: str, value: Any) -> tuple[float, ...] | None:
         [lone]
         if lone is not None
         else list(value)
-        if isinstance(value, Iterable) and not isinstance(value, str)
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes)
         else []
     )
     numbers = [real(one) for one in given]

@@ -11,6 +11,10 @@ from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.terms import CFG, COND, UNCOND, Term
 from stg_lab.guidance.total import Guidance
 from stg_lab.guidance.vectors import orthogonal, rescale
+from stg_lab.x0 import OneStep
+
+#: What predictions are turned to x0 by where they are x0.
+ITSELF = OneStep(0.0, 1.0)
 
 
 def combine_cfg(cond: Any, uncond: Any, scale: Any) -> Any:
@@ -68,11 +72,11 @@ def _guided(guidance: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_
     else:
         at = replace(at, x_t=_at_least_float32(at.x_t))
         x0 = at.to_x0(predictions)
-        guided = _total(guidance, x0, at, cfg_scale)
+        guided = _total(guidance, x0, replace(at, one_step=ITSELF), cfg_scale)
         guided = predictions[COND] if guided is x0[COND] else at.from_x0(guided)
     for term in guidance.terms:
-        if term.rules and term.inside(at) and not term.never:
-            for rule in term.rules:
+        for rule in term.rules if term.inside(at) else ():
+            if rule.always or not term.never:
                 guided = rule.on_guided(guided, at)
     return guided
 
@@ -82,7 +86,7 @@ def _total(g: Guidance, predictions: Mapping[str, Any], at: Moment, cfg_scale: A
     scale, share = _cfg(g, at) if cfg_scale is None else (cfg_scale, 1)
     off = isinstance(scale, int | float) and scale == 1
     alone = cond if off else combine_cfg(cond, _branch(predictions, UNCOND), scale)
-    acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at)]
+    acting = [(key, t) for key, t in enumerate(g.terms) if t.active(at) and not t.over(at, key)]
     for key, term in acting:
         if isinstance(term, CFG) and not term.plain:
             weight = term.weight(at) * share if term.by_frame else term.weight(at)

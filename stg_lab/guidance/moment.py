@@ -20,6 +20,7 @@ class Moment:
         step: which step, from 0.
         steps: how many steps the run has.
         sigma: noise level at which the step starts, B or B / A, falling over the run; NaN where it is not known.
+        signal, level: signal and noise level (A, B) of `x_t = A x0 + B eps`; NaN where they are not known.
         next_weight: how strongly CFG++ weighs its vector at this step (`x0.renoise_weight`); None where the sampler does
             not allow it.
         one_step: coefficients of x0, for guidance in x0 space.
@@ -43,6 +44,8 @@ class Moment:
     space: tuple[int, ...] = (FRAME + 1, FRAME + 2)
     given: int = 0
     by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
+    signal: float = math.nan
+    level: float = math.nan
 
     @property
     def stepped(self) -> tuple[slice, ...]:

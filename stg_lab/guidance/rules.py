@@ -35,8 +35,14 @@ class Rule:
     def __init_subclass__(cls) -> None:
         RULES[cls.method] = cls
 
+    always: ClassVar[bool] = False  # whether it changes the guided prediction though its term is off
+
     def check(self, at: Moment) -> None:
         """Raise `GuidanceError` where the run cannot serve this rule."""
+
+    def over(self, at: Moment, key: Any) -> bool:
+        """Whether the term has nothing more to do in this run; `key` as in `on_vector`."""
+        return False
 
     def on_weak(self, weak: Any, cond: Any) -> Any:
         """Another weak prediction in place of `weak`."""

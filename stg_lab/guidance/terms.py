@@ -152,6 +152,10 @@ class Term(Ruled):
         """Whether the term's weak model must be run at a step."""
         return self.active(at)
 
+    def over(self, at: Moment, key: int) -> bool:
+        """Whether a rule has ended the term, number `key` of its sum, for the rest of the run."""
+        return any(rule.over(at, key) for rule in self.rules)
+
     @property
     def never(self) -> bool:
         """Whether the term is off at every step, by its scale alone."""

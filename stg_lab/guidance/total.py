@@ -170,7 +170,10 @@ class Guidance(Arithmetic):
         for term in self.terms:
             term.check(at)
             term.active(at)  # its weight, too, may be one that the sampler does not have
-        running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
+        needing = [
+            t for k, t in enumerate(self.terms) if t.weak_model is not None and t.needs_pass(at) and not t.over(at, k)
+        ]
+        running = {self.branch(t) for t in needing}
         return {name: model for name, model in self.weak.items() if name in running}
 
     @property

@@ -174,14 +174,14 @@ class Recording:
     def _moment(self, k: int, guidance: Guidance, memory: dict[Any, Any]) -> Moment:
         """Row k as the guidance saw it when it was sampled."""
         row = self.ds.isel(step=k)
-        weight = float(row.next_weight)
+        weight, looks = float(row.next_weight), guidance.space == "x0" or any(t.rules for t in guidance.terms)
         return Moment(
             step=int(row.run_step),
             steps=self.settings.get("steps", self.planned),
             sigma=float(row.noise),
             next_weight=None if np.isnan(weight) else weight,
             one_step=OneStep(float(row.x0_sample), float(row.x0_prediction)),
-            x_t=row.x_t.values.astype(np.float32) if guidance.space == "x0" else None,
+            x_t=row.x_t.values.astype(np.float32) if looks else None,
             memory=memory,
             given=self.given_frames,
             by_frame=partial(by_frame, self) if has_frames(self) else None,

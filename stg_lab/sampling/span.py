@@ -66,7 +66,10 @@ def placed(at: Moment, pipe: Any, family: Family, offset: int, *, needed: bool) 
         if needed:
             raise
         return at  # enough for all that asks no noise level
-    return replace(at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step)
+    signal, noise = level.process
+    return replace(
+        at, sigma=level.noise, next_weight=level.next_weight, one_step=level.one_step, signal=signal, level=noise
+    )
 
 
 def check_restart(guidance: Guidance, pipe: Any, taken: int) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.drop import Drop as drop
     from stg_lab.weak.early_exit import EarlyExit as early_exit
     from stg_lab.weak.ema import Ema as ema
+    from stg_lab.weak.empty import Empty as empty
     from stg_lab.weak.per_step import PerStep as per_step
     from stg_lab.weak.shuffle import Shuffle as shuffle
     from stg_lab.weak.skip import Skip as skip
