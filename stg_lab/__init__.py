@@ -19,7 +19,7 @@ from stg_lab._version import __version__
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
     from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
-    from stg_lab.analysis import advise  # type: ignore[no-redef]
+    from stg_lab.analysis import advise, compare  # type: ignore[no-redef]
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import register_family
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
@@ -73,6 +73,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "decode": ("stg_lab.sampling", "decode"),
     "ablate": ("stg_lab.sampling", "ablate"),
     "advise": ("stg_lab.analysis", "advise"),
+    "compare": ("stg_lab.analysis", "compare"),
     "attribute": ("stg_lab.sampling", "attribute"),
     "search": ("stg_lab.search", None),
     "open_search": ("stg_lab.search", "open_search"),

@@ -146,6 +146,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "export to comfyui": (interop.export, {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1]), start=0.2), "to": "comfyui", "shift": 3.0, "sigmas": [1.0, 0.5, 0.1]}, {"shift": guided["shift"]}),
         "from_guider": (interop.from_guider, {}, {"guider": [*STRANGE, "nope", 5, None, []]}),
         "from_json": (interop.from_json, {"source": interop.export(G, "json")}, {"source": [*STRANGE, "", "\0", 5, None, [], "{}", "[" * 5000, "nowhere.json", "s3://x/y.json", "1e999", '{"terms": 5}']}),
+        "compare": (lab.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, "tolerance": [*NUMBER, -1, 2]}),
         # models
         "load": (lab.load, {"name": "digits-joint"}, {"name": [*STRANGE, "", "nope", "\0", 5, None, [], "s3://bucket/model", "https://example.org/model"]}),
         "describe": (lab.describe, {"pipe": pipe}, {"pipe": PIPE}),
@@ -215,6 +216,8 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("vector_spectra", one, {}),
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
+    found["analysis.compare"] = (analysis.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE})
+    found["plots.comparison"] = (plots.comparison, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, **PLOT})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
     found["analysis.angles of names"] = (lambda name: analysis.angles(both, name), {}, {"name": CHOICE})
     array = lab.open_ablation("layers").cosine_cfg
@@ -259,6 +262,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("guidance_explorer", {"source": rec}, {**SHOWN, "budget": ABOVE, "fps": ABOVE, "hint": FLAG}),
         ("live_run", {"pipe": have.pipe, **have.call}, {"pipe": PIPE, "guidance": GUIDANCE, "seed": [*WHOLE, 2**64], "record": RECORD, "num_inference_steps": [*SIZE, 10**9], "num_frames": SIZE}),
         ("orthogonality_explorer", {"source": both}, {"source": SOURCE, **names, "sample": WHOLE}),
+        ("comparison_explorer", {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, "sample": WHOLE, "fps": ABOVE}),
         ("x0_explorer", {"source": rec}, {"source": SOURCE, "sample": WHOLE, "branches": CHOICES, "cfg": FLAG, "baseline": BASELINE, "size": SIZE, "fps": ABOVE, "pipe": [v for v in PIPE if v is not None]}),
     ):
         found[f"widgets.{name}"] = (getattr(widgets, name), given, bad)
