@@ -19,7 +19,7 @@ from stg_lab._version import __version__
 if TYPE_CHECKING:
     import stg_lab.widgets as widgets
     from stg_lab import analysis, digits, families, figures, gaussians, metrics, plots
-    from stg_lab.analysis import advise  # type: ignore[no-redef]
+    from stg_lab.analysis import advise, compare  # type: ignore[no-redef]
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import register_family
     from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
@@ -33,7 +33,20 @@ if TYPE_CHECKING:
     from stg_lab.report import report  # type: ignore[no-redef]
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.search import open_search, search  # type: ignore[no-redef]
-    from stg_lab.weak import blur, checkpoint, drop, per_step, shuffle, skip, window
+    from stg_lab.weak import (
+        blur,
+        checkpoint,
+        drop,
+        early_exit,
+        ema,
+        empty,
+        per_step,
+        shuffle,
+        skip,
+        swap,
+        temper,
+        window,
+    )
     from stg_lab.widgets import rate
 
 #: Public name -> (module, name there). A name of None is the module itself.
@@ -60,6 +73,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "decode": ("stg_lab.sampling", "decode"),
     "ablate": ("stg_lab.sampling", "ablate"),
     "advise": ("stg_lab.analysis", "advise"),
+    "compare": ("stg_lab.analysis", "compare"),
     "attribute": ("stg_lab.sampling", "attribute"),
     "search": ("stg_lab.search", None),
     "open_search": ("stg_lab.search", "open_search"),

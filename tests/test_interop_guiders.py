@@ -16,6 +16,7 @@ import stg_lab as lab
 from stg_lab.guidance import CFG, Moment, combine
 from stg_lab.interop import from_guider
 from stg_lab.weak.skip import Skip
+from stg_lab.x0 import OneStep
 
 RUNS = (4, 7, 24, 25, 50, 100)
 SLG, PAG, SEG = diffusers.SkipLayerGuidance, diffusers.PerturbedAttentionGuidance, diffusers.SmoothedEnergyGuidance
@@ -97,6 +98,34 @@ def test_what_the_sums_look_like():
     assert from_guider(skipping, steps=24) == lab.CFG(7.5) + lab.STG(
         2.8, lab.skip([7, 8, 9]), start=1 / 24, stop=4 / 24
     )
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"eta": 0.4}, {"adaptive_projected_guidance_momentum": None}, {"start": 0.2, "stop": 0.8}], ids=str
+)
+@pytest.mark.parametrize("change", [-1, 2, 30])
+def test_projection_that_begins_on_the_way_gives_the_same_prediction_at_every_step(change, options):
+    mixed = diffusers.AdaptiveProjectedMixGuidance(
+        3.5, 0.3, adaptive_projected_guidance_rescale=3.0, use_original_formulation=True,
+        adaptive_projected_guidance_start_step=change, **options
+    )  # fmt: skip
+    compare(mixed, 10)
+
+
+@pytest.mark.parametrize("scales", [(3.0, 1.0), (1.0, 1.5), (4.0, 0.0)], ids=str)
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+@pytest.mark.parametrize("window", [(0.0, 1.0), (0.1, 0.85)], ids=str)
+def test_ltx2s_guider_gives_the_same_x0_at_every_step(scales, rescale, window):
+    """Its denoiser hands it x0 of every pass; here what is predicted is x0, so that the sum's own conversion does nothing."""
+    guider = diffusers.LTX2Guidance(*scales, 1.0, rescale, [28], start=window[0], stop=window[1])
+    guidance = from_guider(guider, steps=7)
+    assert guidance.space == "x0"
+    for step in range(7):
+        c, u, p = predictions(step)
+        guider.set_state(step, 7, torch.tensor(0))
+        at = Moment(step, 7, one_step=OneStep(0.0, 1.0), x_t=torch.zeros_like(c))
+        ours = combine(guidance, {"cond": c, "uncond": u, "skip": p}, at)
+        torch.testing.assert_close(ours, guider.forward(c, u, p).pred, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("steps", [7, 24, 25, 50])
@@ -318,8 +347,11 @@ REFUSED = {
     "zeros rescaled": (
         lambda: diffusers.ClassifierFreeZeroStarGuidance(4.0, 1, 0.7), r"NaN.*\(lab.CFG\(4\).zero_star\(\)\).rescale\(0.7\)",
     ),
-    "mixed projection": (diffusers.AdaptiveProjectedMixGuidance, "no sum of guidance vectors. Guiders that the lab takes: Cl"),
-    "LTX-2": (diffusers.LTX2Guidance, r"lab.skip\(\[28\], part='attention'\)"),
+    "mixed projection": (
+        diffusers.AdaptiveProjectedMixGuidance, r"u \+ 10 N, unless .*\.apg\(norm=10.0, momentum=-0.5, after=6\)\.",
+    ),
+    "LTX-2's modality": (lambda: diffusers.LTX2Guidance(3.0, modality_scale=3.0), "Take modality_scale=1"),
+    "LTX-2 without blocks": (lambda: diffusers.LTX2Guidance(3.0, stg_scale=1.0), "names no blocks"),
     "extrapolated rescaling": (lambda: diffusers.ClassifierFreeGuidance(4.0, 1.5), r"0 \(off\) to 1 \(full\)"),
 }  # fmt: skip
 

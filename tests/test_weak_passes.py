@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -100,6 +101,19 @@ ATTENTION = {
     ),
     "window of 0": (lambda n: lab.window(n, frames=0), lambda grid: by_rule(explicit.same_frame, grid)),
     "window of 1": (lambda n: lab.window(n), lambda grid: by_rule(explicit.near(1), grid)),
+    "window in space": (
+        lambda n: lab.window(n, axis="spatial"),
+        lambda grid: by_rule(lambda a, b: max(abs(a[1] - b[1]), abs(a[2] - b[2])) <= 1, grid),
+    ),
+    "window of 0 in space and time": (
+        lambda n: lab.window(n, axis="joint", frames=1, reach=0),
+        lambda grid: by_rule(lambda a, b: abs(a[0] - b[0]) <= 1 and a[1:] == b[1:], grid),
+    ),
+    "hotter": (lambda n: lab.temper(n, temperature=2.5), lambda grid: lambda q, k, v: explicit.attend(q / 2.5, k, v)),
+    "a mean": (
+        lambda n: lab.temper(n, temperature=math.inf),
+        lambda grid: lambda q, k, v: v.mean(2, keepdim=True).expand_as(v),
+    ),
     "blur without end": (lambda n: lab.blur(n), lambda grid: blurred(1e9, "spatial", grid)),
     "blur": (lambda n: lab.blur(n, sigma=0.8), lambda grid: blurred(0.8, "spatial", grid)),
     "blur over time": (lambda n: lab.blur(n, sigma=0.8, axis="temporal"), lambda grid: blurred(0.8, "temporal", grid)),

@@ -5,7 +5,9 @@ Wherever a recording is asked for, a `Run`, a path, or the name of one that ship
 
 from stg_lab.analysis.advice import Advice, Candidate
 from stg_lab.analysis.advise import CRITERIA, advise
+from stg_lab.analysis.agreement import agreement
 from stg_lab.analysis.angles import angles, random_cosine, removed, shifted_cosine
+from stg_lab.analysis.compare import Comparison, compare
 from stg_lab.analysis.components import components
 from stg_lab.analysis.directions import space_and_time
 from stg_lab.analysis.kept import kept
@@ -20,8 +22,11 @@ __all__ = [
     "CRITERIA",
     "Advice",
     "Candidate",
+    "Comparison",
     "advise",
+    "agreement",
     "angles",
+    "compare",
     "components",
     "gram",
     "kept",

@@ -9,6 +9,7 @@ torch tensors and numpy arrays are treated alike.
 """
 
 from stg_lab.guidance.acting import Acting, Weighted
+from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.conventions import CONVENTIONS, convention
 from stg_lab.guidance.equation import combine, combine_cfg, guided_by
 from stg_lab.guidance.moment import Moment
@@ -29,6 +30,7 @@ __all__ = [
     "STG",
     "UNCOND",
     "Acting",
+    "Bands",
     "CFGpp",
     "Guidance",
     "Magnitude",

@@ -43,6 +43,10 @@ class Weighted:
             key, term.weight(at), weak, term.reference, axis, term.rules, isinstance(term, CFG) and term.by_frame
         )
 
+    def over(self, at: Moment) -> bool:
+        """Whether a rule has ended the term for the rest of the run, by what it keeps in the moment's memory."""
+        return any(rule.over(at, self.key) for rule in self.rules)
+
 
 @dataclass(frozen=True)
 class Acting:
@@ -87,7 +91,7 @@ class Acting:
             g.cfg_scale(at),
             tuple(one for is_cfg, one in terms if is_cfg),
             tuple(one for is_cfg, one in terms if not is_cfg),
-            tuple(rule for t in g.terms if t.rules and t.inside(at) and not t.never for rule in t.rules),
+            tuple(rule for t in g.terms if t.rules and t.inside(at) for rule in t.rules if rule.always or not t.never),
             passes,
             leaves,
             not terms and not ruled and not g.phi and leaves,

@@ -12,8 +12,12 @@ from stg_lab.errors import GuidanceError
 from stg_lab.guidance.acting import Acting, Weighted
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.terms import COND, UNCOND
-from stg_lab.guidance.total import Guidance
+from stg_lab.guidance.total import Guidance, Orthogonal
 from stg_lab.guidance.vectors import orthogonal, rescale
+from stg_lab.x0 import OneStep
+
+#: What predictions are turned to x0 by where they are x0.
+ITSELF = OneStep(0.0, 1.0)
 
 #: One sample's latents lie as the family has them at `scheduler.step`, for most `channel frame y x`; torch and numpy alike.
 Prediction = Float[Any, "sample *latent"]
@@ -83,7 +87,7 @@ def _in_its_space(acting: Acting, predictions: Predictions, at: Moment, cfg_scal
     else:
         at = replace(at, x_t=_at_least_float32(at.x_t))
         x0 = at.to_x0(predictions)
-        guided = weighted_sum(acting, x0, at, cfg_scale)
+        guided = weighted_sum(acting, x0, replace(at, one_step=ITSELF), cfg_scale)
         guided = predictions[COND] if guided is x0[COND] else at.from_x0(guided)
     for rule in acting.rules:
         guided = rule.on_guided(guided, at)
@@ -99,10 +103,12 @@ def weighted_sum(acting: Acting, p: Predictions, at: Moment, cfg_scale: Scale = 
     scale, share = acting.by_frame(at) if cfg_scale is None else (cfg_scale, 1)
     guided = combine_cfg(cond, None if _is_one(scale) else _branch(p, UNCOND), scale)  # cond + (g - 1) (cond - uncond)
     for one in acting.cfg:
-        guided = guided + one.weight * (share if one.shared else 1) * guidance_vector(one, p, at, cfg=guided)
-    vectors = [guidance_vector(one, p, at, cfg=guided) for one in acting.skips]
-    vectors = _orthogonalized(acting, vectors, at) if g.orthogonalized else vectors
-    for one, vector in zip(acting.skips, vectors, strict=True):
+        if not one.over(at):
+            guided = guided + one.weight * (share if one.shared else 1) * guidance_vector(one, p, at, cfg=guided)
+    skips = [one for one in acting.skips if not one.over(at)]
+    vectors = [guidance_vector(one, p, at, cfg=guided) for one in skips]
+    vectors = _orthogonalized(g.orthogonalized, skips, vectors, at) if g.orthogonalized else vectors
+    for one, vector in zip(skips, vectors, strict=True):
         guided = guided + one.weight * vector
     return rescale(guided, cond, g.phi, g.per) if g.phi and guided is not cond else guided
 
@@ -121,11 +127,9 @@ def guidance_vector(one: Weighted, p: Predictions, at: Moment, cfg: Prediction) 
     return vector
 
 
-def _orthogonalized(acting: Acting, vectors: list[Prediction], at: Moment) -> list[Prediction]:
+def _orthogonalized(how: Orthogonal, skips: list[Weighted], vectors: list[Prediction], at: Moment) -> list[Prediction]:
     """Equation 21. Where the vector to be orthogonal to does not act at this step, there is nothing to take away."""
-    how = acting.guidance.orthogonalized
-    assert how is not None
-    axes = [one.axis for one in acting.skips]
+    axes = [one.axis for one in skips]
     if how.keeps not in axes:
         return vectors
     kept = vectors[axes.index(how.keeps)]

@@ -20,11 +20,13 @@ class Moment:
         step: which step, from 0.
         steps: how many steps the run has.
         sigma: noise level at which the step starts, B or B / A, falling over the run; NaN where it is not known.
+        signal, level: signal and noise level (A, B) of `x_t = A x0 + B eps`; NaN where they are not known.
         next_weight: how strongly CFG++ weighs its vector at this step (`x0.renoise_weight`); None where the sampler does
             not allow it.
         one_step: coefficients of x0, for guidance in x0 space.
         x_t: the latents before the step, for guidance in x0 space.
         frame: which dimension of the predictions counts the frames.
+        space: which ones are y and x; empty where tokens are packed. Pictures have no frames: then `frame` is among them.
         given: how many first frames were given to the pipeline and are not stepped; what is predicted there is thrown away.
         by_frame: where frames have CFG scales of their own (SVD): those of a call with some scale, shaped to multiply
             predictions.
@@ -39,8 +41,11 @@ class Moment:
     x_t: Any = None
     memory: dict[Any, Any] = field(default_factory=dict, compare=False)
     frame: int = FRAME
+    space: tuple[int, ...] = (FRAME + 1, FRAME + 2)
     given: int = 0
     by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
+    signal: float = math.nan
+    level: float = math.nan
 
     @property
     def stepped(self) -> tuple[slice, ...]:

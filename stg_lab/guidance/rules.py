@@ -30,9 +30,19 @@ class Rule:
 
     method: ClassVar[str] = ""
     needs_uncond: ClassVar[bool] = False  # whether it asks for CFG's vector, `on_part`
+    linear: ClassVar[bool] = False  # whether it is a linear map of the vector, the same at x0 as at the prediction
 
     def __init_subclass__(cls) -> None:
         RULES[cls.method] = cls
+
+    always: ClassVar[bool] = False  # whether it changes the guided prediction though its term is off
+
+    def check(self, at: Moment) -> None:
+        """Raise `GuidanceError` where the run cannot serve this rule."""
+
+    def over(self, at: Moment, key: Any) -> bool:
+        """Whether the term has nothing more to do in this run; `key` as in `on_vector`."""
+        return False
 
     def on_weak(self, weak: Any, cond: Any) -> Any:
         """Another weak prediction in place of `weak`."""
@@ -80,6 +90,7 @@ class APG(Rule):
         eta: share of the parallel part that is kept; 1 keeps all.
         norm: longest vector, per sample; infinity for no bound.
         momentum: weight of the vectors before; negative pushes away from where the steps before pulled.
+        after: how many first steps leave the vector as it is; the momentum remembers them.
     """
 
     method: ClassVar[str] = "apg"
@@ -87,8 +98,10 @@ class APG(Rule):
     eta: float = 0.0
     norm: float = math.inf
     momentum: float = 0.0
+    after: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "after", count("apg(after)", self.after, 0))
         for name in ("eta", "norm", "momentum"):
             object.__setattr__(self, name, read(name, getattr(self, name), Number(endless=True), GuidanceError))
         if not self.norm > 0 or not math.isfinite(self.eta) or not -1 < self.momentum < 1:
@@ -98,15 +111,18 @@ class APG(Rule):
             )
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        moved = vector
         if self.momentum:
             before = at.memory.get((key, "apg"))
-            vector = vector if before is None else vector + self.momentum * before
-            at.memory[key, "apg"] = vector
-        if math.isfinite(self.norm):
-            vector = clip_norm(vector, self.norm)
-        if self.eta == 1:
+            moved = vector if before is None else vector + self.momentum * before
+            at.memory[key, "apg"] = moved
+        if at.step < self.after:
             return vector
-        return orthogonal(vector, cond) + self.eta * parallel(vector, cond)
+        if math.isfinite(self.norm):
+            moved = clip_norm(moved, self.norm)
+        if self.eta == 1:
+            return moved
+        return orthogonal(moved, cond) + self.eta * parallel(moved, cond)
 
 
 @dataclass(frozen=True)

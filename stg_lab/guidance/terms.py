@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.given import Number, read, shown
-from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.moment import Moment
-from stg_lab.guidance.rules import APG, Magnitude, Part, Rule, Tangential, ZeroStar
+from stg_lab.guidance.ruled import Ruled
+from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.scales import number, schedule, window
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class WeakModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Term(Arithmetic):
+class Term(Ruled):
     """One guidance vector with its weight and the part of the run where it acts; use `CFG`, `STG` or `Probe`.
 
     A term acts at step k of n when `start * n <= k < stop * n` and, where `sigma=(low, high)` is given, the step starts at a
@@ -140,6 +140,8 @@ class Term(Arithmetic):
         """Raise `GuidanceError` where the sampler does not serve this term, whether or not the term acts at this step."""
         if self.sigma is not None and math.isnan(at.sigma):
             raise GuidanceError(f"the window of {self} is in sigma, and the noise level of the step is not known.")
+        for rule in self.rules:
+            rule.check(at)
 
     def active(self, at: Moment) -> bool:
         """Whether the term changes the prediction at a step: inside its window, with a weight that is not zero."""
@@ -149,6 +151,10 @@ class Term(Arithmetic):
     def needs_pass(self, at: Moment) -> bool:
         """Whether the term's weak model must be run at a step."""
         return self.active(at)
+
+    def over(self, at: Moment, key: int) -> bool:
+        """Whether a rule has ended the term, number `key` of its sum, for the rest of the run."""
+        return any(rule.over(at, key) for rule in self.rules)
 
     @property
     def never(self) -> bool:
@@ -175,29 +181,6 @@ class Term(Arithmetic):
     def restart(self, t_min: float, t_max: float, times: int = 1, *, seed: int = 0) -> Guidance:
         """See `Guidance.restart`."""
         return self._alone().restart(t_min, t_max, times, seed=seed)
-
-    def apg(self, eta: float = 0.0, *, norm: float = math.inf, momentum: float = 0.0) -> Any:
-        """Adaptive projected guidance on this term's vector; see `APG`."""
-        return self._with(APG(eta, norm, momentum))
-
-    def zero_star(self, zero_steps: int = 1) -> Any:
-        """CFG-Zero* on this term; see `ZeroStar`."""
-        return self._with(ZeroStar(zero_steps))
-
-    def tangential(self) -> Any:
-        """Tangential damping (TCFG) on this term; see `Tangential`."""
-        return self._with(Tangential())
-
-    def magnitude(self, alpha: float = 8.0) -> Any:
-        """Magnitude-aware guidance on this term; see `Magnitude`."""
-        return self._with(Magnitude(alpha))
-
-    def part(self, which: str) -> Any:
-        """Only the part of this term's vector along CFG's ("along_cfg"), or what is left ("beside_cfg"); see `Part`."""
-        return self._with(Part(which))
-
-    def _with(self, rule: Rule) -> Any:
-        return replace(self, rules=(*self.rules, rule))
 
     def _alone(self) -> Guidance:
         from stg_lab.guidance.total import Guidance

@@ -170,7 +170,10 @@ class Guidance(Arithmetic):
         for term in self.terms:
             term.check(at)
             term.active(at)  # its weight, too, may be one that the sampler does not have
-        running = {self.branch(t) for t in self.terms if t.weak_model is not None and t.needs_pass(at)}
+        needing = [
+            t for k, t in enumerate(self.terms) if t.weak_model is not None and t.needs_pass(at) and not t.over(at, k)
+        ]
+        running = {self.branch(t) for t in needing}
         return {name: model for name, model in self.weak.items() if name in running}
 
     @property
@@ -214,12 +217,12 @@ class Guidance(Arithmetic):
     @property
     def linear(self) -> bool:
         """Whether the guided prediction is a weighted sum with coefficients that add up to one."""
-        return self.same_in_x0 and self.orthogonalized is None
+        return self.same_in_x0 and self.orthogonalized is None and not any(t.rules for t in self.terms)
 
     @property
     def same_in_x0(self) -> bool:
-        """Whether one-step predictions combine to the same guided prediction; rescaling and rules see to it that not."""
-        return not self.phi and not any(t.rules for t in self.terms)
+        """Whether one-step predictions combine to the same guided prediction; rescaling and most rules see to it that not."""
+        return not self.phi and all(rule.linear for t in self.terms for rule in t.rules)
 
     def resolved(self, steps: int) -> Guidance:
         """The same guidance with every schedule as plain numbers, for a run of `steps` steps.

@@ -10,8 +10,11 @@ would do and what to type instead:
 | `TangentialClassifierFreeGuidance` | `CFG(g).tangential()` |
 | `MagnitudeAwareGuidance` | `CFG(g).magnitude(alpha)`; in diffusers it fails on latents with frames, it takes a matrix norm |
 | `AdaptiveProjectedGuidance` | original form `CFG(g + 1).apg(eta, norm, momentum)`; the default form only where nothing is projected |
+| `AdaptiveProjectedMixGuidance` | original form `CFG([g, ..., s, ...]).apg(..., after=k)` |
+| `FrequencyDecoupledGuidance` | `CFG(g).bands(space=[...])`, where it is linear; in diffusers it takes pictures alone, of sides that halve |
 | `SkipLayerGuidance`, `PerturbedAttentionGuidance` | `CFG(g) + STG(s, skip(layers))` |
 | `AutoGuidance` | `convention("B", skip(layers), cfg=g)`: its weak pass has the negative prompt |
+| `LTX2Guidance` | `(CFG(g) + STG(s, skip(blocks, part="attention"))).in_x0()` |
 | `SmoothedEnergyGuidance` | refused, it never acts; the error says the sum |
 
 `guidance_rescale` is `.rescale(phi)`, per sample as there.
@@ -28,6 +31,7 @@ from stg_lab.errors import GuidanceError
 from stg_lab.given import shown
 from stg_lab.guidance import CFG, Guidance, number
 from stg_lab.guidance import as_guidance as own_guidance
+from stg_lab.interop.from_several import read_decoupled, read_ltx2, read_mixed
 from stg_lab.interop.from_skipping import read_auto, read_skipping, read_smoothed
 from stg_lab.interop.typed import typed
 from stg_lab.interop.windows import Where, holds_first, main_window
@@ -93,14 +97,17 @@ def from_guider(guider: Any, *, steps: int | None = None, pipe: Any = None) -> G
             f"from_guider takes a guider of diffusers such as SkipLayerGuidance(...), got {shown(guider)}."
         )
     if name not in READERS or not type(guider).__module__.startswith("diffusers."):
-        why = WITHOUT_SUM.get(name, "is none of diffusers' own classes")
-        raise GuidanceError(f"{name} {why}. Guiders that the lab takes: {', '.join(READERS)}.")
+        raise GuidanceError(
+            f"{name} is none of diffusers' own classes. Guiders that the lab takes: {', '.join(READERS)}."
+        )
     if steps is not None:
         steps = whole_number(steps, "steps", 1, "lab.from_guider(guider, steps=24)")
     if not guider.get_state()["enabled"]:
         return Guidance((CFG(1.0),))
     total = READERS[name](guider, Where(steps, pipe))
-    return total.rescale(guider.guidance_rescale) if guider.guidance_rescale else total
+    phi = guider.guidance_rescale
+    phi = phi[0] if isinstance(phi, list | tuple) else phi  # one for each level; rescaling of the whole takes the first
+    return total.rescale(phi) if phi else total
 
 
 def cfg_of(guider: Any, where: Where) -> CFG:
@@ -179,16 +186,11 @@ READERS: dict[str, Callable[[Any, Where], Guidance]] = {
     "TangentialClassifierFreeGuidance": read_tangential,
     "MagnitudeAwareGuidance": read_magnitude,
     "AdaptiveProjectedGuidance": read_projected,
+    "AdaptiveProjectedMixGuidance": read_mixed,
+    "FrequencyDecoupledGuidance": read_decoupled,
+    "LTX2Guidance": read_ltx2,
     "SkipLayerGuidance": lambda guider, where: read_skipping(guider, cfg_of(guider, where), where),
     "PerturbedAttentionGuidance": lambda guider, where: read_skipping(guider, cfg_of(guider, where), where),
     "SmoothedEnergyGuidance": lambda guider, where: read_smoothed(guider, cfg_of(guider, where)),
     "AutoGuidance": lambda guider, where: read_auto(guider, cfg_of(guider, where), where),
-}
-
-#: Guiders of diffusers that are no sum of the lab, and why.
-WITHOUT_SUM = {
-    "FrequencyDecoupledGuidance": "weighs each level of a Laplacian pyramid by itself, which is no sum of guidance vectors",
-    "AdaptiveProjectedMixGuidance": "changes from CFG to projected guidance on the way, which is no sum of guidance vectors",
-    "LTX2Guidance": "is for LTX-2's own video and audio passes, in x0 space; type "
-    "(lab.CFG(3) + lab.STG(1, lab.skip([28], part='attention'))).in_x0() for its video part",
 }

@@ -53,7 +53,8 @@ def main_window(guider: Any, where: Where) -> dict[str, Any]:
     Raises:
         GuidanceError: the window is empty, or how many steps the run has must be known and is not.
     """
-    start, stop = guider.config["start"], guider.config["stop"]
+    ends = (guider.config[name] for name in ("start", "stop"))
+    start, stop = (end if isinstance(end, int | float) else end[0] for end in ends)  # one for each level, all alike
     if start == 0 and stop == 1:
         return {}
     n = needed_steps(guider, where, f"start={number(start)}, stop={number(stop)}")

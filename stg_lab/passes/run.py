@@ -103,7 +103,7 @@ def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:
         )
     prediction = at.concerned(prediction)
     own = at.concerned(at.prediction).float()
-    if (prediction.float() - own).norm() <= ROUNDING * own.norm():
+    if not weak.unchanged(at) and (prediction.float() - own).norm() <= ROUNDING * own.norm():
         raise NothingChangedError(
             f"weak model {weak} changed nothing: its prediction equals the one it was to weaken, up to rounding. "
             "Choose other layers or another part, or drop the term."

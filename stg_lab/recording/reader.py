@@ -153,10 +153,11 @@ class Recording:
         recorded = self._branches_for(guidance)
         slices: list[Any] = []
         memory: dict[Any, Any] = {}
+        looks = guidance.space == "x0" or any(t.rules for t in guidance.terms)
         for k in range(self.steps):
             now = self.ds.prediction.isel(step=k).astype(np.float32)
             arrays = {name: now.sel(branch=branch).values for name, branch in recorded.items()}
-            at = self.moment(k, x_t=guidance.space == "x0", memory=memory)
+            at = self.moment(k, x_t=looks, memory=memory)
             own = own_scale(self, k) if asks_for_own(self, guidance, at) else None
             slices.append(combine(guidance, arrays, at, cfg_scale=own))
         like = self.prediction(COND)
@@ -168,7 +169,7 @@ class Recording:
         """Row k as the guidance saw it when it was sampled.
 
         Args:
-            x_t: whether to read the latents, for sums in x0.
+            x_t: whether to read the latents, for sums in x0 and for rules.
             memory: what methods with a momentum carry from row to row.
         """
         row = self.ds.isel(step=k)

@@ -18,6 +18,7 @@ from stg_lab.sampling.selfcheck import SelfCheck
 from stg_lab.sampling.span import begun, check_restart, span
 from stg_lab.sampling.steps import Now, RunStep, run_steps
 from stg_lab.seams import Coming, Step
+from stg_lab.weak import Weak
 
 
 class Guide:
@@ -77,6 +78,15 @@ class Guide:
         self.steps = run_steps(
             self.sum, self.family, self.pipe.scheduler, begin=self.first, given=given, needed=self._needs_levels
         )
+
+    def repeating(self, number: int, branch: str) -> dict[Weak, str]:
+        """The weak models whose passes repeat a branch's at a step, each with the name of its own branch."""
+        step = self.steps[number]
+        found = step.repeating(branch)
+        if not found or not step.acting.rules:
+            return found
+        running = self.sum.needed(replace(step.at, memory=self._memory))  # rules may have ended a term
+        return {weak: name for weak, name in found.items() if name in running}
 
     def scales(self, now: Now) -> Any:
         """The CFG scale that the pipeline works with at a step, 1 without CFG; a tensor where frames have their own."""

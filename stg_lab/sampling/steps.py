@@ -78,12 +78,14 @@ def run_steps(
 
 
 def _moment(family: Family, scheduler: Any, step: int, steps: int, begin: int, given: int, *, needed: bool) -> Moment:
-    axes = family.layout.split(", ")
-    place: dict[str, Any] = {"given": given, **({"frame": axes.index("frame")} if "frame" in axes else {})}
+    axes = family.layout.partition(";")[0].split(", ")
+    place: dict[str, Any] = {"given": given, "space": tuple(axes.index(side) for side in ("y", "x") if side in axes)}
+    place |= {"frame": axes.index("frame")} if "frame" in axes else {}
     try:
         level = level_at(scheduler, begin + step, said=family.prediction_type)
     except UnsupportedPipelineError:
         if needed:
             raise
         return Moment(step, steps, **place)  # enough for all that asks no noise level
-    return Moment(step, steps, level.noise, level.next_weight, level.one_step, **place)
+    signal, noise = level.process
+    return Moment(step, steps, level.noise, level.next_weight, level.one_step, signal=signal, level=noise, **place)

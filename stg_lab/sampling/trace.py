@@ -92,9 +92,10 @@ class Trace:
             self._begin(call)
         if self.guidance.terms or self.journal.wanted:
             self.stepping.calling(call, self.now.number)
-        if weak and (acting := self.guide.steps[self.now.number]).acting.passes:
+        number = self.now.number
+        if weak and self.guide.steps[number].acting.passes:
             expected = self.family.branches(self.now.calls, self.guide.uncond)
-            self.passes.expect(self.pass_at(call), [model for b in expected for model in acting.repeating(b)])
+            self.passes.expect(self.pass_at(call), [m for b in expected for m in self.guide.repeating(number, b)])
 
     def on_call(self, call: Call, *, weak: bool = True) -> None:
         now, family, pipe = self.now, self.family, self.pipe
@@ -106,7 +107,7 @@ class Trace:
         if self.guide.rounds is not None and not now.restart:
             self.guide.rounds.note_call(now.number, call)
         for index, branch in enumerate(branches if weak else ()):
-            if not (names := self.guide.steps[now.number].repeating(branch)):
+            if not (names := self.guide.repeating(now.number, branch)):
                 continue
             at = replace(self.pass_at(call), prediction=call.prediction, piece=(index, len(branches)))
             for model, prediction in self.passes.run(names, at):

@@ -23,9 +23,14 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.blur import Blur as blur
     from stg_lab.weak.checkpoint import Checkpoint as checkpoint
     from stg_lab.weak.drop import Drop as drop
+    from stg_lab.weak.early_exit import EarlyExit as early_exit
+    from stg_lab.weak.ema import Ema as ema
+    from stg_lab.weak.empty import Empty as empty
     from stg_lab.weak.per_step import PerStep as per_step
     from stg_lab.weak.shuffle import Shuffle as shuffle
     from stg_lab.weak.skip import Skip as skip
+    from stg_lab.weak.swap import Swap as swap
+    from stg_lab.weak.temper import Temper as temper
     from stg_lab.weak.window import Window as window
 
 

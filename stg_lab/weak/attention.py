@@ -36,6 +36,7 @@ class Attention:
         kernel: the real `scaled_dot_product_attention`.
         grid: how the video tokens lie, frame by frame, row by row; None where the family does not know.
         text: where text tokens lie among them: "none", "first" or "last".
+        label: which attention it is, by its place in the network and the number of its call there.
     """
 
     query: Tensor
@@ -46,6 +47,7 @@ class Attention:
     kernel: Callable[..., Tensor]
     grid: Grid | None
     text: str = "none"
+    label: tuple[str, int] = ("", 1)
 
     def __call__(self, query: Any = None, key: Any = None, value: Any = None, mask: Any = None) -> Tensor:
         """The real attention, of the call's own tensors or of others; other tensors come with their own mask."""
@@ -92,6 +94,22 @@ class Attention:
         """Keys or values with one head for each query head (grouped-query attention shares them)."""
         shared = self.query.shape[1] // x.shape[1]
         return x if shared == 1 else x.repeat_interleave(shared, dim=1)
+
+    def map(self, rows: slice = slice(None)) -> Tensor:
+        """The map of the call, `(batch, head, query token, key token)`, whose rows add up to one; of some of the queries alone
+        where that is enough.
+
+        Raises:
+            GuidanceError: the attention is causal.
+        """
+        if self.options.get("is_causal"):
+            raise GuidanceError("this attention is causal, and the lab computes the map of such ones nowhere.")
+        query = self.query[:, :, rows] * (self.options.get("scale") or self.query.shape[-1] ** -0.5)
+        logits = query @ self.each_head(self.key).transpose(-1, -2)
+        if self.mask is not None:
+            mask = self.mask if self.mask.ndim < 2 or self.mask.shape[-2] == 1 else self.mask[..., rows, :]
+            logits = logits.masked_fill(~mask, -float("inf")) if not mask.is_floating_point() else logits + mask
+        return logits.float().softmax(-1).to(self.value.dtype)
 
     def keys_mask(self) -> Tensor | None:
         """The mask as one row for all video queries, `(batch or 1, 1, 1, key token)`.
@@ -226,7 +244,7 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
     ) -> Tensor:
         hits[place] += 1
         grid = None if lying is None else at.family.places(lying, axis, query.shape[2])
-        return edit(Attention(query, key, value, attn_mask, rest, kernel, grid, text))
+        return edit(Attention(query, key, value, attn_mask, rest, kernel, grid, text, (place, hits[place])))
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:
         def inside_mode(*args: Any, **kwargs: Any) -> Any:

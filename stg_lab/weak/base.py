@@ -139,6 +139,10 @@ class Weak:
         """Whether the blocks whose own forward is replaced do not run at all; for telling what a pass costs."""
         return False
 
+    def unchanged(self, at: Pass) -> bool:
+        """Whether a pass is right to come out equal to the one that it weakens, as the first of those that remember."""
+        return False
+
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""
         raise NotImplementedError

@@ -111,6 +111,9 @@ class PerStep(Weak):
     def skips_blocks(self, at: Pass) -> bool:
         return self._now(at).skips_blocks(at)
 
+    def unchanged(self, at: Pass) -> bool:
+        return self._now(at).unchanged(at)
+
     def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
         return self._now(at).perturb(at)
 

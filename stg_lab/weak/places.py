@@ -81,6 +81,38 @@ def sliding(attention: Attention, window: int) -> Tensor:
     return attention.with_video(torch.cat(out, dim=2))
 
 
+def sliding_in_space(attention: Attention, reach: int, window: int) -> Tensor:
+    """Every video token attends to positions at most `reach` rows and columns away, in frames at most `window` away (and to
+    the text). Done row by row of the picture, whose queries have the keys of the rows around it: no N x N mask."""
+    import torch
+
+    grid = attention.place
+    if reach >= max(grid.height, grid.width) - 1 and window >= grid.frames - 1:
+        return attention()
+    hidden, words = attention.keys_mask(), attention.words
+    tokens, device = attention.query.shape[2], attention.query.device
+    place = torch.arange(grid.size, device=device).unflatten(0, (grid.frames, grid.height, grid.width))
+    frame, column = (torch.arange(n, device=device) for n in (grid.frames, grid.width))
+    in_time = (frame[:, None] - frame).abs()[:, None, :, None, None] <= window
+    in_row = (column[:, None] - column).abs()[None, :, None, None, :] <= reach
+    seen = in_time & in_row  # query frame, query column, key frame, key row, key column
+    text = torch.arange(*words.indices(tokens), device=device)
+    out = torch.empty_like(attention.query)
+    first = attention.video.start
+    for y in range(grid.height):
+        strip = place[:, max(0, y - reach) : y + reach + 1]
+        mask = seen.expand(-1, -1, -1, strip.shape[1], -1).flatten(2).flatten(0, 1)
+        mask = torch.cat([mask, mask.new_ones(len(mask), len(text))], dim=1)
+        rows, keys = place[:, y].flatten() + first, torch.cat([strip.flatten() + first, text])
+        if hidden is not None:
+            own = hidden[..., keys]
+            mask = mask & own if own.dtype == torch.bool else torch.zeros_like(own).masked_fill(~mask, -torch.inf) + own
+        out[:, :, rows] = attention(
+            attention.query[:, :, rows], attention.key[:, :, keys], attention.value[:, :, keys], mask
+        )
+    return attention.with_video(out[:, :, attention.video])
+
+
 def _grouped(attention: Attention, *, by_frame: bool) -> Tensor:
     """Attention inside groups of video tokens: the tokens of a frame, or those of a position."""
     import torch

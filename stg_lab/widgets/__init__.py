@@ -2,6 +2,7 @@
 
 from stg_lab.widgets.ablation_explorer import AblationExplorer, ablation_explorer
 from stg_lab.widgets.blind_pairs import BlindPairs, rate
+from stg_lab.widgets.comparison_explorer import ComparisonExplorer, comparison_explorer
 from stg_lab.widgets.fork_explorer import ForkExplorer, fork_explorer
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
@@ -12,6 +13,7 @@ from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 __all__ = [
     "AblationExplorer",
     "BlindPairs",
+    "ComparisonExplorer",
     "ForkExplorer",
     "GaussianExplorer",
     "GuidanceExplorer",
@@ -19,6 +21,7 @@ __all__ = [
     "OrthogonalityExplorer",
     "X0Explorer",
     "ablation_explorer",
+    "comparison_explorer",
     "fork_explorer",
     "gaussian_explorer",
     "guidance_explorer",

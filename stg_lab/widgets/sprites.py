@@ -95,7 +95,7 @@ def make_sprites(
         "width": shape[4] // shrink,
         "shrink": shrink,
         "fps": fps,
-        "gain": _gain(videos),
+        "gain": gain_of(videos),
         "rows": rows,
         "finals": [row for row, _ in finals],
     }
@@ -255,7 +255,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _gain(videos: dict[str, np.ndarray]) -> int:
+def gain_of(videos: dict[str, np.ndarray]) -> int:
     """The largest gain at which a typical strong difference from cond does not yet saturate."""
     if COND not in videos or len(videos) == 1:
         return 1

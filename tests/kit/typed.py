@@ -33,6 +33,7 @@ NUMBER = [*STRANGE, "a", "0.2", NAN, INF, -INF, True, [], np.zeros(2), np.comple
 ABOVE = [*NUMBER, 0, -1]  # above zero
 SHARE = [*NUMBER, -0.1, 1.1]
 SCALE = [*STRANGE, "a", "4", NAN, INF, None, [], [NAN], [1, "a"], ["1"], np.zeros((2, 2)), np.complex64(1), [True]]
+BANDS = [*STRANGE, "a", NAN, INF, True, [], [NAN], [1, "a"], ["1"], np.zeros((2, 2)), np.complex64(1), [True]]
 FLAG = [*STRANGE, *WORDS, "False", 2, NAN, []]
 CHOICE = [*STRANGE, *WORDS, 5, NAN, []]
 CHOICES = [*STRANGE, *WORDS, 5, NAN, [], [5], ["nope"]]
@@ -111,15 +112,29 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Guidance.rescale": (G.rescale, {"phi": 0.5}, {"phi": SHARE, "per": CHOICE}),
         "Guidance.orthogonalize": (BOTH.orthogonalize, {}, {"loses": CHOICE, "per": CHOICE}),
         "Guidance.restart": (G.restart, {"t_min": 0.2, "t_max": 0.5}, {"t_min": [*SHARE, 0, 0.9], "t_max": [*SHARE, 0], "times": SIZE, "seed": WHOLE}),
-        "Term.apg": (lab.CFG(4).apg, {}, {"eta": NUMBER, "norm": [v for v in ABOVE if not (isinstance(v, int | float) and v > 2)], "momentum": [*NUMBER, 1, -1]}),
+        "Term.apg": (lab.CFG(4).apg, {}, {"eta": NUMBER, "norm": [v for v in ABOVE if not (isinstance(v, int | float) and v > 2)], "momentum": [*NUMBER, 1, -1], "after": WHOLE}),
+        "Term.bands": (lab.CFG(4).bands, {"space": [2, 1]}, {"space": BANDS, "time": BANDS, "cutoff": SIZE}),
         "Term.zero_star": (lab.CFG(4).zero_star, {}, {"zero_steps": WHOLE}),
         "Term.magnitude": (lab.CFG(4).magnitude, {}, {"alpha": [*NUMBER, -1]}),
         "Term.part": (lab.CFG(4).part, {"which": "along_cfg"}, {"which": CHOICE}),
+        "Term.until": (lab.CFG(4).until, {}, {"cosine": [*NUMBER, 1.1, -1.1]}),
+        "Term.cap": (lab.CFG(4).cap, {}, {"ratio": [v for v in NUMBER if v is not INF] + [-1]}),
+        "Term.feedback": (lab.CFG(2).feedback, {}, {"temperature": [v for v in NUMBER if v is not INF] + [-1], "pi": [*NUMBER, 1, -0.1], "most": [*NUMBER, 1]}),
+        "Term.seeing": (lab.CFG(4).seeing, {"factor": lambda view: 1}, {"factor": FUNCTION}),
+        "Term.sliding": (lab.CFG(4).sliding, {}, {"rate": [*NUMBER, -1], "strength": [*NUMBER, -1]}),
+        "Term.momentum": (lab.CFG(4).momentum, {}, {"weight": [*NUMBER, -1], "decay": [*NUMBER, 1, -0.1]}),
+        "Term.perp_neg": (lab.STG(3, lab.empty()).perp_neg, {}, {"strength": NUMBER}),
+        "Term.ramp": (lab.CFG(4).ramp, {}, {"first": NUMBER, "shape": CHOICE}),
         "convention": (lab.convention, {"name": "A", "weak": lab.skip([1]), "cfg": 4, "scale": 1}, {"name": CHOICE, "weak": WEAK, "cfg": NUMBER, "scale": NUMBER}),
         "skip": (lab.skip, {"layers": [1], "part": "attention"}, {**layered, "part": CHOICE, "strength": NUMBER}),
         "blur": (lab.blur, {"layers": [1]}, {**layered, "strength": NUMBER, "sigma": [*STRANGE, "a", NAN, 0, -1, True, []]}),
         "shuffle": (lab.shuffle, {"layers": [1]}, {k: v for k, v in layered.items() if k != "heads"} | {"seed": WHOLE, "restore": FLAG}),
-        "window": (lab.window, {"layers": [1]}, {**layered, "frames": [*STRANGE, "a", 1.5, NAN, INF, -1, True, []]}),
+        "window": (lab.window, {"layers": [1]}, {**layered, "frames": [*STRANGE, "a", 1.5, NAN, INF, -1, True, []], "reach": [*STRANGE, "a", 1.5, NAN, INF, -1, True, []]}),
+        "temper": (lab.temper, {"layers": [1]}, {**layered, "strength": NUMBER, "temperature": [*STRANGE, "a", NAN, 0, -1, True, []]}),
+        "ema": (lab.ema, {"layers": [1]}, {**layered, "strength": NUMBER, "decay": [*STRANGE, "a", NAN, INF, 0, 1, True, []], "of": CHOICE}),
+        "swap": (lab.swap, {"layers": [1]}, {"layers": LAYERS, "prompt": CHOICE, "share": [*NUMBER, 0, 1.1], "what": CHOICE}),
+        "empty": (lab.empty, {}, {"prompt": [*CHOICE, "caption"]}),
+        "early_exit": (lab.early_exit, {"first": 1}, {"first": WHOLE, "prompt": CHOICE}),
         "drop": (lab.drop, {"count": 1}, {"count": SIZE, "prompt": CHOICE, "among": LAYERS, "seed": WHOLE}),
         "checkpoint": (lab.checkpoint, {"source": "digits-early"}, {"source": [*STRANGE, "", 5, None, []], "prompt": CHOICE}),
         "per_step": (lambda model: lab.per_step(lab.skip([1]), model), {"model": lab.skip([2])}, {"model": [*STRANGE, *WORDS, 5, [], (0, lab.skip([1])), ("a", lab.skip([1])), (1,)]}),
@@ -131,6 +146,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "export to comfyui": (interop.export, {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1]), start=0.2), "to": "comfyui", "shift": 3.0, "sigmas": [1.0, 0.5, 0.1]}, {"shift": guided["shift"]}),
         "from_guider": (interop.from_guider, {}, {"guider": [*STRANGE, "nope", 5, None, []]}),
         "from_json": (interop.from_json, {"source": interop.export(G, "json")}, {"source": [*STRANGE, "", "\0", 5, None, [], "{}", "[" * 5000, "nowhere.json", "s3://x/y.json", "1e999", '{"terms": 5}']}),
+        "compare": (lab.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, "tolerance": [*NUMBER, -1, 2]}),
         # models
         "load": (lab.load, {"name": "digits-joint"}, {"name": [*STRANGE, "", "nope", "\0", 5, None, [], "s3://bucket/model", "https://example.org/model"]}),
         "describe": (lab.describe, {"pipe": pipe}, {"pipe": PIPE}),
@@ -187,6 +203,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("gram", one, {}),
         ("kept", one, {"cut": ABOVE}),
         ("mixing_pictures", one, {"samples": SIZE, "shrink": SIZE}),
+        ("agreement", one, {"threshold": [*NUMBER, 1.1], "branch": CHOICE}),
         ("norms", one, {}),
         ("recorded_scales", one, {}),
         ("removed", two, {**names, "loses": CHOICE, "per": CHOICE}),
@@ -199,6 +216,8 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("vector_spectra", one, {}),
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
+    found["analysis.compare"] = (analysis.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE})
+    found["plots.comparison"] = (plots.comparison, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, **PLOT})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
     found["analysis.angles of names"] = (lambda name: analysis.angles(both, name), {}, {"name": CHOICE})
     array = lab.open_ablation("layers").cosine_cfg
@@ -243,6 +262,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("guidance_explorer", {"source": rec}, {**SHOWN, "budget": ABOVE, "fps": ABOVE, "hint": FLAG}),
         ("live_run", {"pipe": have.pipe, **have.call}, {"pipe": PIPE, "guidance": GUIDANCE, "seed": [*WHOLE, 2**64], "record": RECORD, "num_inference_steps": [*SIZE, 10**9], "num_frames": SIZE}),
         ("orthogonality_explorer", {"source": both}, {"source": SOURCE, **names, "sample": WHOLE}),
+        ("comparison_explorer", {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, "sample": WHOLE, "fps": ABOVE}),
         ("x0_explorer", {"source": rec}, {"source": SOURCE, "sample": WHOLE, "branches": CHOICES, "cfg": FLAG, "baseline": BASELINE, "size": SIZE, "fps": ABOVE, "pipe": [v for v in PIPE if v is not None]}),
     ):
         found[f"widgets.{name}"] = (getattr(widgets, name), given, bad)

@@ -30,7 +30,8 @@ class X0Explorer extends Working {
   prepare() {
     super.prepare();
     Object.assign(this, { frame: 0, shown: null });
-    this.canDiffer = this.view.rows.some((row) => row.name === "cond") && this.view.rows.length > 1;
+    this.reference = this.view.reference ?? "cond"; // the row that differences are taken from
+    this.canDiffer = this.view.rows.some((row) => row.name === this.reference) && this.view.rows.length > 1;
   }
 
   // --- building, once -------------------------------------------------------------------------------------------
@@ -45,14 +46,23 @@ class X0Explorer extends Working {
       h("div", { class: "stg-axis", "aria-hidden": "true" }, h("span", {}, "frame"), this.axis),
       h("div", { class: "stg-rows" }, ...branches),
       finals.length ? h("div", { class: "stg-rule" }, finals.length > 1 ? "Final videos" : "Final video") : null,
-      finals.length ? h("div", { class: "stg-rows" }, ...finals) : null];
+      finals.length ? h("div", { class: "stg-rows" }, ...finals) : null, this.buildSettings()];
+  }
+
+  /** What two runs that are compared do not have in common. */
+  buildSettings() {
+    const { settings } = this.view;
+    if (!settings) return null;
+    const rows = settings.map((values) => h("tr", {}, ...values.map((value, i) => h(i ? "td" : "th", {}, value))));
+    return h("details", { class: "stg-settings", open: "" }, h("summary", {}, `Settings that differ: ${settings.length || "none"}`),
+      h("table", {}, h("tr", {}, ...["setting", "a", "b"].map((name) => h("th", {}, name))), ...rows));
   }
 
   buildTools() {
     this.modes = ["frames", "video"].map((mode) => this.button(`stg-mode stg-mode-${mode}`, mode === "frames" ? "Frames" : "Video",
       () => this.set({ mode, playing: mode === "video" })));
     this.play = this.button("stg-play", "", () => this.togglePlay());
-    this.difference = this.button("stg-difference", "± Difference from cond", () => this.set({ difference: !this.get("difference") }));
+    this.difference = this.button("stg-difference", `± Difference from ${this.reference}`, () => this.set({ difference: !this.get("difference") }));
     this.difference.disabled = !this.canDiffer;
     this.legend = h("span", { class: "stg-legend" });
     const key = (name) => h("kbd", {}, name);
@@ -210,13 +220,13 @@ class X0Explorer extends Working {
   paintRow(row) {
     const [step, sample] = [row.computed ? this.get("step") : 0, this.sample];
     const there = !row.computed || row.computed[step];
-    const differ = this.differing && row.computed && row.name !== "cond";
+    const differ = this.differing && row.computed && row.name !== this.reference;
     row.node.classList.toggle("stg-missing", !there);
     row.why.hidden = there;
-    row.noteNode.textContent = this.differing && row.name === "cond" ? "the reference" : differ ? `${row.label} − cond` : row.note;
+    row.noteNode.textContent = this.differing && row.name === this.reference ? "the reference" : differ ? `${row.label} − ${this.reference}` : row.note;
     const own = this.source(row, step, sample);
-    const reference = differ ? this.source(this.rows.find(({ name }) => name === "cond"), step, sample) : null;
-    const [from, cond] = differ && own.decoded !== reference.decoded ? [this.preview(row, step, sample), this.preview({ name: "cond", computed: row.computed }, step, sample)] : [own, reference];
+    const reference = differ ? this.source(this.rows.find(({ name }) => name === this.reference), step, sample) : null;
+    const [from, cond] = differ && own.decoded !== reference.decoded ? [this.preview(row, step, sample), this.preview({ name: this.reference, computed: row.computed }, step, sample)] : [own, reference];
     this.shown.forEach((frame, i) => {
       const canvas = row.canvases[i];
       canvas.dataset.frame = frame;
