@@ -97,6 +97,7 @@ def _alone_in_guiding(trace: Trace) -> Iterator[None]:
 
 def _settle(trace: Trace) -> None:
     """Let go of what weak passes kept, and of the recorders' threads; after a recorder's own end that does nothing."""
+    trace._main.end()
     trace._weak.release()
     for recorder in trace.reels.all:
         recorder.__exit__(None, GeneratorExit(), None)  # whatever failed has been told, or something else will be

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
@@ -24,15 +23,15 @@ from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term
 from stg_lab.interop import as_guidance
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
-from stg_lab.reuse import PASSES, Passes, Prefix
+from stg_lab.reuse import PASSES, Passes
 from stg_lab.sampling.advice import to_uncond
 from stg_lab.sampling.calls import pipeline_arguments, shape_ahead, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.restart import Rounds
+from stg_lab.sampling.shares import Shares
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.values import check_names
-from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
 WIDE = 4  # bytes of a prediction's number: float32, which several pipelines cast to
@@ -311,7 +310,7 @@ def planned(
         scheduler = copy.deepcopy(pipe.scheduler)
     family.set_timesteps(pipe, scheduler, call, shape)
     place = place_of(record)
-    shares = _Shares(pipe, family, passes or Passes(), family.samples(call))
+    shares = Shares(pipe, family, passes or Passes(), family.samples(call))
     steps = tuple(_steps(total, family, scheduler, own, shares, record=place is not None))
     names = (*sorted(branches, key=[COND, UNCOND, *branches].index), *total.weak, GUIDED)
     return Plan(
@@ -328,7 +327,7 @@ def planned(
 
 
 def _steps(
-    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], shares: _Shares, *, record: bool
+    guidance: Guidance, family: Family, scheduler: Any, own: list[PlannedPass], shares: Shares, *, record: bool
 ) -> Iterator[PlannedStep]:
     count = len(scheduler.timesteps)
     total = guidance.resolved(count)
@@ -338,7 +337,7 @@ def _steps(
         at = _moment(family, scheduler, number, count, needed=record or total.space == "x0")
         passes: list[PlannedPass] = []
         for one in own:
-            passes.append(one)
+            passes += [one, *(PlannedPass(*ahead) for ahead in shares.ahead(total, at, one.branches))]
             for name, model in total.needed(at).items():
                 if (UNCOND if model.prompt == "negative" else COND) in one.branches:
                     now = model.models[number] if isinstance(model, PerStep) else model
@@ -352,25 +351,6 @@ def _steps(
         if rounds is not None and number + 1 == rounds.end:
             for restart in range(1, rounds.restart.times + 1):
                 yield from (step(again, restart) for again in range(rounds.first, rounds.end))
-
-
-class _Shares:
-    """How much of the network weak passes run, and for how many rows."""
-
-    def __init__(self, pipe: Any, family: Family, passes: Passes, samples: int) -> None:
-        self._pipe, self._family, self._passes, self._samples = pipe, family, passes, samples
-        self._name, self._denoiser = next(iter(family.denoisers(pipe).items()))
-        self._own_rows = passes.own_rows(self._denoiser)
-
-    def rows(self, repeated: int) -> int:
-        """Of a weak pass that repeats a call of so many rows."""
-        return self._samples if self._own_rows else repeated
-
-    def of(self, weak: Any, step: int, steps: int) -> tuple[float, int]:
-        """(share of the network, first stage) of a weak pass at a step."""
-        at = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), step, steps)
-        prefix = Prefix.plan(at, [weak], self._passes)
-        return prefix.share(weak), prefix.first[weak]
 
 
 def _moment(family: Family, scheduler: Any, step: int, steps: int, *, needed: bool) -> Moment:

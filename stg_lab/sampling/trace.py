@@ -23,6 +23,7 @@ from stg_lab.sampling import checks
 from stg_lab.sampling.form import changed
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.loop import Bar, Stepping
+from stg_lab.sampling.main_pass import MainPass
 from stg_lab.sampling.passes import WeakPasses, repeats
 from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.restart import Rounds
@@ -59,7 +60,7 @@ class Trace:
         self._given: Mapping[str, Any] = {}  # keyword arguments of the last denoiser call
         self._uncond = False  # whether the run computes the unconditional prediction
         self._memory: dict[Any, Any] = {}
-        self._weak = WeakPasses(passes or Passes())
+        self._weak, self._main = WeakPasses(passes or Passes()), MainPass()
         self._rounds: Rounds | None = None
         self._round = 0  # of Restart; 0 is the pipeline's own way down
         self._on_step = on_step
@@ -105,12 +106,14 @@ class Trace:
             self._begin(call)
         if self.guidance.terms or self.recorder is not None or self._on_step is not None:
             self._stepping.calling(call, self._step)
-        if not self._sum.weak:
+        if not self._sum.weak and not self._sum.edits:
             return
         expected = self.family.branches(self._calls, self._uncond)
+        self._main.begin(replace(self._pass(call), memory=self._memory), expected, self._sum.editing(self._moment()))
         self._weak.expect(self._pass(call), [weak for _, names in self._repeating(expected) for weak in names])
 
     def on_call(self, call: Call) -> None:
+        self._main.check()
         branches = self.family.computed(self.pipe, self._calls, call.kwargs, call.prediction, self._uncond)
         pieces = self.family.at_step(call.prediction, self.pipe, call.kwargs).chunk(len(branches))
         if self.recorder is not None and not self.recorder.started:
@@ -121,10 +124,17 @@ class Trace:
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
-        for index, names in self._repeating(branches):
-            at = replace(self._pass(call), prediction=call.prediction, piece=(index, len(branches)))
-            for weak, prediction in self._weak.run(names, at):
-                self._predictions[names[weak]] = self.family.at_step(prediction, self.pipe, call.kwargs)
+        for under in (True, False):  # the edits of the main pass, of which passes that are to be without them come last
+            for index, names in self._repeating(branches):
+                at = replace(
+                    self._pass(call),
+                    prediction=call.prediction,
+                    piece=(index, len(branches)),
+                    edited=self._main.editing,
+                )
+                for weak, prediction in self._weak.run([w for w in names if w.under_edits == under], at):
+                    self._predictions[names[weak]] = self.family.at_step(prediction, self.pipe, call.kwargs)
+            self._main.end()
         self._weak.release()
         self._stepping.called()
 
@@ -323,15 +333,9 @@ class Trace:
         level = seen.level
         if not self.recorder.started:
             self._start_recording(sample)
-        coordinates = {
-            "timestep": level.timestep,
-            "sigma": level.sigma,
-            "noise": level.noise,
-            "x0_sample": level.one_step.sample,
-            "x0_prediction": level.one_step.prediction,
+        coordinates = level.coordinates | {
             "run_step": self._step,
             "restart": self._round,
-            "next_weight": float("nan") if level.next_weight is None else level.next_weight,
             "guidance_scale": self._own_scale(),
             "edited": float(self._check.edited and not self._round),
             "x0_guided": float(self._knows_x0),
