@@ -10,6 +10,7 @@ torch tensors and numpy arrays are treated alike.
 
 from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.conventions import CONVENTIONS, convention
+from stg_lab.guidance.edits import Edit
 from stg_lab.guidance.equation import combine, combine_cfg
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
@@ -30,6 +31,7 @@ __all__ = [
     "UNCOND",
     "Bands",
     "CFGpp",
+    "Edit",
     "Guidance",
     "Magnitude",
     "Moment",
