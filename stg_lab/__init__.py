@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stg_lab.analysis import advise, compare  # type: ignore[no-redef]
     from stg_lab.errors import CallError, GuidanceError, LabError, RecordingError
     from stg_lab.families import register_family
-    from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, convention
+    from stg_lab.guidance import CFG, STG, CFGpp, Edit, Guidance, Probe, convention
     from stg_lab.interop import export, from_guider, from_json  # type: ignore[no-redef]
     from stg_lab.loading import embedded, load
     from stg_lab.passes import Passes
@@ -60,6 +60,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "CFGpp": ("stg_lab.guidance", "CFGpp"),
     "STG": ("stg_lab.guidance", "STG"),
     "Probe": ("stg_lab.guidance", "Probe"),
+    "Edit": ("stg_lab.guidance", "Edit"),
     "Guidance": ("stg_lab.guidance", "Guidance"),
     "convention": ("stg_lab.guidance", "convention"),
     "export": ("stg_lab.interop", "export"),

@@ -20,34 +20,38 @@ Put = tuple["nn.Module", str, Any]  # of a module, the name of an attribute and 
 ANSWER = "_compiled_call_impl"  # what torch asks first, in every call of a module
 _NONE = object()
 
-#: Lists that are told everything that is put in place here; another thread's pipeline is no concern of theirs.
-_watching: ContextVar[tuple[list[Put], ...]] = ContextVar("watching", default=())
+#: Whoever wants to know what is put in place here; another thread's pipeline is no concern of theirs.
+_watching: ContextVar[tuple[list[list[Put]], ...]] = ContextVar("watching", default=())
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[list[Put]]:
-    """Collects what is put in place inside the `with`, in order. `in_place` puts it there again."""
-    found: list[Put] = []
+def watched() -> Iterator[Callable[[], list[Put]]]:
+    """Inside the `with`, the function that it yields tells what has been put in place since and is there now, in order; `in_place`
+    puts it there again."""
+    found: list[list[Put]] = []
     before = _watching.get()
     with undone(functools.partial(_watching.set, before)):
         _watching.set((*before, found))
-        yield found
+        yield lambda: [put for puts in found for put in puts]
 
 
 @contextlib.contextmanager
 def in_place(puts: Iterable[Put]) -> Iterator[None]:
-    """Inside the `with`, modules have these attributes; what the instances had before, or had not, comes back."""
+    """Inside the `with`, modules (or other objects) have these attributes; what the instances had before, or had not, comes back."""
     before: list[Put] = []
-    with undone(functools.partial(_put_back, before)):
+    there: list[Put] = []
+    for found in _watching.get():
+        found.append(there)
+    with undone(functools.partial(_put_back, before, there)):
         for module, name, value in puts:
             before.append((module, name, vars(module).get(name, _NONE)))
             setattr(module, name, value)
-            for found in _watching.get():
-                found.append((module, name, value))
+            there.append((module, name, value))
         yield
 
 
-def _put_back(before: list[Put]) -> None:
+def _put_back(before: list[Put], there: list[Put]) -> None:
+    there.clear()
     for module, name, value in reversed(before):
         if value is _NONE:
             vars(module).pop(name, None)

@@ -58,6 +58,18 @@ class NoiseLevel:
         a, b = self.process
         return b / (a + b)
 
+    @property
+    def coordinates(self) -> dict[str, float]:
+        """As a recording keeps it."""
+        return {
+            "timestep": self.timestep,
+            "sigma": self.sigma,
+            "noise": self.noise,
+            "x0_sample": self.one_step.sample,
+            "x0_prediction": self.one_step.prediction,
+            "next_weight": math.nan if self.next_weight is None else self.next_weight,
+        }
+
 
 def noise_level(scheduler: Any, timestep: Tensor | float, said: str = "") -> NoiseLevel:
     """The noise level at which `scheduler.step(..., timestep, ...)` is about to start.

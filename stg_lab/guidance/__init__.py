@@ -11,6 +11,7 @@ torch tensors and numpy arrays are treated alike.
 from stg_lab.guidance.acting import Acting, Weighted
 from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.conventions import CONVENTIONS, convention
+from stg_lab.guidance.edits import Edit
 from stg_lab.guidance.equation import combine, combine_cfg, guided_by
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
@@ -32,6 +33,7 @@ __all__ = [
     "Acting",
     "Bands",
     "CFGpp",
+    "Edit",
     "Guidance",
     "Magnitude",
     "Moment",

@@ -59,6 +59,7 @@ class Acting:
         skips: the other ones, away from weak models.
         rules: those of all terms that are inside their windows, which have a say in the guided prediction.
         passes: weak models to run, by branch: those of the terms that act, and of probes.
+        edits: what the pipeline's own pass under the caption is made under.
         leaves_cfg: see `Guidance.leaves_cfg`.
         stands_aside: whether nothing of the sum acts, so that the pipeline's own prediction is stepped with.
     """
@@ -69,6 +70,7 @@ class Acting:
     skips: tuple[Weighted, ...] = ()
     rules: tuple[Rule, ...] = ()
     passes: Mapping[str, WeakModel] = field(default_factory=dict)
+    edits: tuple[WeakModel, ...] = ()
     leaves_cfg: bool = True
     stands_aside: bool = True
 
@@ -93,6 +95,7 @@ class Acting:
             tuple(one for is_cfg, one in terms if not is_cfg),
             tuple(rule for t in g.terms if t.rules and t.inside(at) for rule in t.rules if rule.always or not t.never),
             passes,
+            tuple(g.editing(at)),
             leaves,
             not terms and not ruled and not g.phi and leaves,
         )

@@ -10,13 +10,14 @@ from typing import Any
 from stg_lab.errors import GuidanceError
 from stg_lab.given import real, shown
 from stg_lab.guidance.arithmetic import Arithmetic, is_zero, not_a_term
+from stg_lab.guidance.edits import Edit
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import rule_from_dict
 from stg_lab.guidance.scales import number
 from stg_lab.guidance.terms import CFG, COND, STG, UNCOND, CFGpp, Probe, Term, WeakModel
 
-TERMS: dict[str, type[Term]] = {"CFG": CFG, "CFGpp": CFGpp, "STG": STG, "Probe": Probe}
+TERMS: dict[str, type[Term]] = {"CFG": CFG, "CFGpp": CFGpp, "STG": STG, "Probe": Probe, "Edit": Edit}
 #: What is done to a sum, and the attributes that say it.
 AFTER = {
     "rescaling": ("phi", "per"),
@@ -177,6 +178,15 @@ class Guidance(Arithmetic):
         return {name: model for name, model in self.weak.items() if name in running}
 
     @property
+    def edits(self) -> list[WeakModel]:
+        """What the main pass is made under, at whatever steps."""
+        return list(dict.fromkeys(t.weak for t in self.terms if isinstance(t, Edit)))
+
+    def editing(self, at: Moment) -> list[WeakModel]:
+        """What the main pass of a step is made under, in order."""
+        return [t.weak for t in self.terms if isinstance(t, Edit) and t.edits(at)]
+
+    @property
     def has_cfg(self) -> bool:
         return any(t.weak_model is None for t in self.terms)
 
@@ -301,7 +311,7 @@ def _term_from_dict(values: Mapping[str, Any], parse: Callable[[str], WeakModel]
         given["weak"] = parse(given["weak"])
     if "rules" in given:
         given["rules"] = tuple(rule_from_dict(rule) for rule in given["rules"])
-    if kind is Probe:
+    if kind in (Probe, Edit):
         del given["scale"]
     return kind(**given)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stg_lab.errors import GuidanceError
-from stg_lab.guidance import CFG, STG, CFGpp, Guidance, Probe, Term
+from stg_lab.guidance import CFG, STG, CFGpp, Edit, Guidance, Probe, Term
 from stg_lab.weak import Weak
 from stg_lab.weak.per_step import PerStep
 from stg_lab.weak.skip import Skip
@@ -38,7 +38,7 @@ def parted(guidance: Guidance, tool: str) -> Parted:
     """The terms that change the prediction; a `Probe`, CFG(1) and scales of 0 are left out, which changes nothing.
 
     Raises:
-        GuidanceError: Restart, orthogonalised vectors or CFG++, which none of the tools has.
+        GuidanceError: Restart, orthogonalised vectors, edits of the main pass or CFG++, which none of the tools has.
     """
     if guidance.restarts is not None:
         raise cannot(tool, guidance.restarts, "it has no Restart sampling. Take it off the sum.")
@@ -46,6 +46,8 @@ def parted(guidance: Guidance, tool: str) -> Parted:
         raise cannot(
             tool, guidance.orthogonalized, "its guidance vectors are added as they are. Leave orthogonalize out."
         )
+    if edit := next((t for t in guidance.terms if isinstance(t, Edit)), None):
+        raise cannot(tool, edit, "it has no edits of the main pass among its guidance settings. Take it off the sum.")
     terms = [t for t in guidance.terms if acts(t)]
     for term in terms:
         if isinstance(term, CFGpp):

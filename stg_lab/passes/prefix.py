@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families import Family
-from stg_lab.passes.rows import chunked, each_tensor
 from stg_lab.patch import ANSWER, Put, in_place, is_compiled, own_call
+from stg_lab.weak.rows import chunked, each_tensor
 
 Piece = tuple[int, int]  # which part of a batch, and of how many
 

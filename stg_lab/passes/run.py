@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, NothingChangedError
-from stg_lab.passes.caption import without_caption
 from stg_lab.passes.prefix import can_reuse
 from stg_lab.patch import Hits, Put, in_place, plain_around, uncompiled, watched
 from stg_lab.weak.base import Pass, Weak
+from stg_lab.weak.caption import without_caption
 
 #: Changes below this share of a prediction are rounding in float32, which guidance would make larger, and mean nothing.
 ROUNDING = 2e-6
@@ -41,8 +41,8 @@ class Prepared:
             at: the coming call.
             reuse: whether a pass may begin anywhere but at the first stage.
         """
-        with watched() as puts, weak.perturb(at) as hits:
-            pass
+        with watched() as there, weak.perturb(at) as hits:
+            puts = there()
         changed = [module for module, name, _ in puts if name == "forward"]
         first, whole = changed_stages(changed, at) if weak.shares_prefix(at) else (0, [])
         first = first if reuse and can_reuse(at.family, at.denoiser) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.passes.choice import Passes
+from stg_lab.passes.main_pass import MainPass
 from stg_lab.passes.prefix import Prefix
-from stg_lab.passes.rows import can_cut, only_concerned
 from stg_lab.passes.run import Prepared, run_weak
 from stg_lab.passes.stateful import Watched
 from stg_lab.patch import is_compiled, uncompiled
 from stg_lab.weak import Pass, Weak
+from stg_lab.weak.rows import can_cut, only_concerned
 
 
 class WeakPasses:
@@ -34,19 +35,21 @@ class WeakPasses:
         self.own_rows = False
         self._prefixes: dict[str, Prefix] = {}  # by denoiser
         self._keeping = contextlib.ExitStack()
-        self._expected: dict[Weak, Prepared] = {}  # whose passes are still to be made
+        self._main = MainPass()
+        self._firsts: dict[Weak, int] = {}  # stages that the passes begin with which are still to be made
         #: Weak models that perturb alike at every step, by denoiser.
         self._prepared: dict[tuple[str, Weak], Prepared] = {}
+        self._edited = False
         #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
         self._sure: dict[tuple[str, int], bool] = {}
         self._memory: dict[Any, Any] = {}  # of the weak models, for one run
         self._watched = Watched()
 
-    def begin(self, denoiser: nn.Module, weak: bool) -> None:
-        """A new pipeline call, with or without weak models."""
+    def begin(self, denoiser: nn.Module, *, weak: bool, edited: bool = False) -> None:
+        """A new pipeline call, with or without weak models, and edits of the main pass."""
         self.release()
         self.own_rows = self.passes.own_rows(denoiser)
-        self._prefixes, self._prepared, self._sure, self._memory = {}, {}, {}, {}
+        self._prefixes, self._prepared, self._sure, self._memory, self._edited = {}, {}, {}, {}, edited
         if weak and is_compiled(denoiser):
             warnings.warn(
                 f"{type(uncompiled(denoiser)).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
@@ -54,39 +57,43 @@ class WeakPasses:
                 stacklevel=2,
             )
 
+    def edit(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> None:
+        """Have a coming call that computes these branches made under edits."""
+        if self._edited:
+            self._main.begin(replace(at, memory=self._memory), branches, edits)
+
     def expect(self, at: Pass, models: Iterable[Weak]) -> None:
         """Keep of a coming call what these weak models can begin with."""
-        self.release()
-        at = replace(at, memory=self._memory)
-        self._expected = {model: self._ready(model, at) for model in models}
-        if self._expected:
-            self._watched.calling(at.denoiser)
-            self._keeping.enter_context(self._prefix(at).kept(self._firsts()))
-
-    def stop_keeping(self) -> None:
-        """The expected call has been made: what was kept of it stays for `run`, and later calls are left alone."""
         self._keeping.close()
+        self._firsts = {weak: self._ready(weak, at if weak.steady else _bare(at)).first for weak in models}
+        if self._firsts:
+            self._watched.calling(at.denoiser)
+            self._keeping.enter_context(self._prefix(at).kept(self._firsts.values()))
 
-    def run(self, models: Iterable[Weak], at: Pass) -> Iterator[tuple[Weak, Tensor]]:
-        """Weak models with their predictions, as `run_weak` gives them, at the call that was expected."""
-        self.stop_keeping()  # the weak passes themselves are not to be kept
-        at = replace(at, memory=self._memory)
-        for number, weak in enumerate(list(models)):
-            if not number:
-                self._watched.called(at)
-            yield weak, self._run(weak, at)
-            self._expected.pop(weak, None)
-            self._prefix(at).free(self._firsts())
+    def called(self) -> None:
+        """The call has been made: what was kept of it stays for `run`, and later calls are left alone."""
+        self._keeping.close()
+        self._main.check()
+
+    def run(self, weak: Weak, at: Pass) -> Tensor:
+        """A weak model's prediction, as `run_weak` gives it, at the call that was expected."""
+        self._keeping.close()  # the weak passes themselves are not to be kept
+        if not weak.under_edits:
+            self._main.end()
+        at = replace(at, memory=self._memory, edited=self._main.editing)
+        self._watched.called(at)
+        prediction = self._run(weak, at)
+        self._firsts.pop(weak, None)
+        self._prefix(at).free(self._firsts.values())
+        return prediction
 
     def release(self) -> None:
-        """Let go of everything that is kept."""
+        """Let go of everything that is kept, and of the edits."""
         self._keeping.close()
-        self._expected = {}
+        self._main.end()
+        self._firsts = {}
         for prefix in self._prefixes.values():
             prefix.free()
-
-    def _firsts(self) -> set[int]:
-        return {ready.first for ready in self._expected.values()}
 
     def _prefix(self, at: Pass) -> Prefix:
         if at.component not in self._prefixes:
@@ -94,9 +101,10 @@ class WeakPasses:
         return self._prefixes[at.component]
 
     def _ready(self, weak: Weak, at: Pass) -> Prepared:
-        key = at.component, weak
-        if key not in self._prepared or not weak.steady:
-            self._prepared[key] = Prepared.of(weak, at, reuse=self.passes.reuse)
+        """What a weak model puts into the denoiser: found once a run, or at every pass where that may change."""
+        key, once = (at.component, weak), weak.steady and not self._edited
+        if key not in self._prepared or not once:
+            self._prepared[key] = Prepared.of(weak, replace(at, memory=self._memory), reuse=self.passes.reuse)
         return self._prepared[key]
 
     def _run(self, weak: Weak, at: Pass) -> Tensor:
@@ -131,23 +139,29 @@ class WeakPasses:
             torch.cuda.empty_cache()
 
     def _made(self, weak: Weak, at: Pass, *, own_rows: bool) -> Tensor:
-        ready = self._expected.get(weak) or self._ready(weak, at)
-        first = ready.first if weak in self._expected and self._is_sure(weak, ready, at) else 0
         cut = own_rows and at.piece[1] > 1 and can_cut(at)
+        first = self._firsts.get(weak, 0)
+        first = first if self._is_sure(weak, first, at) else 0
         with self._prefix(at).served(first, at.piece if cut else None):
-            return run_weak(weak, only_concerned(at) if cut else at, ready)
+            then = only_concerned(at) if cut else at
+            return run_weak(weak, then, self._ready(weak, then))
 
-    def _is_sure(self, weak: Weak, ready: Prepared, at: Pass) -> bool:
+    def _is_sure(self, weak: Weak, first: int, at: Pass) -> bool:
         """Whether reuse gives the plain pass: as the family promises, or as is seen here the first time that a pass begins at
         this stage. With the batch of the pipeline's own call, where they are equal bit for bit."""
-        if at.family.surely_reused or not ready.first:
+        if at.family.surely_reused or not first:
             return True
-        key = at.component, ready.first
+        key = at.component, first
         if key not in self._sure:
             self._sure[key] = False
             # Where a changed block ran before one that answers with what was kept, it seems to have changed nothing.
             with contextlib.suppress(GuidanceError):
-                with self._prefix(at).served(ready.first):
-                    reused = run_weak(weak, at, ready)
-                self._sure[key] = torch.equal(reused, run_weak(weak, at, ready))
+                with self._prefix(at).served(first):
+                    reused = run_weak(weak, at, self._ready(weak, at))
+                self._sure[key] = torch.equal(reused, run_weak(weak, at, self._ready(weak, at)))
         return self._sure[key]
+
+
+def _bare(at: Pass) -> Pass:
+    """A call without its arguments, for looking alone: some weak models compute with them before the pass."""
+    return replace(at, args=(), kwargs={})

@@ -202,10 +202,9 @@ class _Sweep:
 def _predict(model: Weak, state: State) -> Tensor | GuidanceError:
     """The prediction of a weak model at a state, or what speaks against it."""
     try:
-        [(_, prediction)] = state.passes.run([model], state.at)
+        return state.passes.run(model, state.at)
     except GuidanceError as error:
         return error
-    return prediction
 
 
 def _layout(runs: Runs, models: Models, asked: Mapping[str, Any]) -> Layout:

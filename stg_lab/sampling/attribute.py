@@ -28,7 +28,6 @@ from torch import Tensor
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
-from stg_lab.passes.rows import only_concerned
 from stg_lab.patch import Hits, in_place, plain_around, replaced_forward, uncompiled, watched
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
@@ -38,6 +37,7 @@ from stg_lab.undone import stacked
 from stg_lab.weak import Pass
 from stg_lab.weak.attention import Attention, edited
 from stg_lab.weak.base import one_of
+from stg_lab.weak.rows import only_concerned
 from stg_lab.weak.skip import EDITS, ZEROED, Skip
 
 if TYPE_CHECKING:
@@ -156,10 +156,10 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
     gates = torch.ones(len(models), rows, device=at.prediction.device, requires_grad=True)
     module, hits = uncompiled(at.denoiser), Hits()
     with stacked() as stack:
-        puts = stack.enter_context(watched())
+        there = stack.enter_context(watched())
         for model, gate in zip(models, gates, strict=True):
             stack.enter_context(_gate(model, gate, at, hits))
-        changed = [one for one, name, _ in puts if name == "forward"]
+        changed = [one for one, name, _ in there() if name == "forward"]
         stack.enter_context(in_place(plain_around(changed, module)))
         prediction = at.family.prediction(module.forward(*at.args, **at.kwargs))
     if unreached := [place for place, count in hits.items() if not count]:

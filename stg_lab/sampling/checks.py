@@ -63,10 +63,15 @@ def check_weak(guidance: Guidance, family: Family, denoisers: Mapping[str, nn.Mo
             blocks.
     """
     for name, module in denoisers.items():
-        for model in guidance.weak.values():
+        for model in (*guidance.weak.values(), *guidance.edits):
             cast(Weak, model).check(family, name, module)
-        if guidance.weak:
+        if guidance.weak or guidance.edits:
             _check_caches(name, module)
+    if guidance.edits and family.batched and any(model.prompt == "negative" for model in guidance.weak.values()):
+        raise GuidanceError(
+            f"{family.name} pipelines compute uncond and cond in one call, and a weak pass with the negative prompt cannot be told from "
+            "one under the edit there. Leave lab.Edit(...) out, or the weak model's prompt."
+        )
 
 
 def _check_caches(name: str, denoiser: nn.Module) -> None:

@@ -79,14 +79,20 @@ class Guide:
             self.sum, self.family, self.pipe.scheduler, begin=self.first, given=given, needed=self._needs_levels
         )
 
-    def repeating(self, number: int, branch: str) -> dict[Weak, str]:
-        """The weak models whose passes repeat a branch's at a step, each with the name of its own branch."""
+    def repeating(self, number: int, branches: tuple[str, ...]) -> list[tuple[int, Weak, str]]:
+        """The weak models whose passes repeat one of the branches of a call: each with that branch's place in the call, and with
+        the name of its own. Those that are not under the edits of the main pass come last."""
         step = self.steps[number]
-        found = step.repeating(branch)
-        if not found or not step.acting.rules:
-            return found
-        running = self.sum.needed(replace(step.at, memory=self._memory))  # rules may have ended a term
-        return {weak: name for weak, name in found.items() if name in running}
+        running = step.acting.passes
+        if step.acting.rules and running:
+            running = self.sum.needed(replace(step.at, memory=self._memory))  # rules may have ended a term
+        found = [
+            (index, model, name)
+            for index, branch in enumerate(branches)
+            for model, name in step.repeating(branch).items()
+            if name in running
+        ]
+        return sorted(found, key=lambda one: not one[1].under_edits)
 
     def scales(self, now: Now) -> Any:
         """The CFG scale that the pipeline works with at a step, 1 without CFG; a tensor where frames have their own."""

@@ -97,16 +97,9 @@ class Journal:
             return
         if not self.recorder.started:
             self._start(step, now)
-        level = seen.level
-        coordinates = {
-            "timestep": level.timestep,
-            "sigma": level.sigma,
-            "noise": level.noise,
-            "x0_sample": level.one_step.sample,
-            "x0_prediction": level.one_step.prediction,
+        coordinates = seen.level.coordinates | {
             "run_step": seen.step,
             "restart": seen.restart,
-            "next_weight": float("nan") if level.next_weight is None else level.next_weight,
             "guidance_scale": seen.guidance_scale,
             "edited": float(seen.edited),
             "x0_guided": float(GUIDED not in seen.unknown),

@@ -12,22 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from stg_lab.families import Family, family_of
+from stg_lab.families import family_of
 from stg_lab.given import takes
-from stg_lab.guidance import Guidance, Moment, Term
+from stg_lab.guidance import Guidance, Term
 from stg_lab.interop import as_guidance
-from stg_lab.passes import PASSES, Passes, Prepared
+from stg_lab.passes import PASSES, Passes
 from stg_lab.recording.background import AHEAD
 from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
 from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.calls import pipeline_arguments
+from stg_lab.sampling.shares import Shares
 from stg_lab.sampling.steps import RunStep
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.values import check_names
-from stg_lab.weak import Pass
 from stg_lab.weak.per_step import PerStep
 
 WIDE = 4  # bytes of a prediction's number: float32, which several pipelines cast to
@@ -273,7 +272,7 @@ def plan(
     place = place_of(record)
     ahead = Ahead.of(pipe, family, wanted, arguments, recorded=place is not None)
     own = [PlannedPass(branches, len(branches) * ahead.samples) for branches in ahead.calls]
-    shares = _Shares(pipe, family, passes or Passes(), ahead.samples)
+    shares = Shares(pipe, family, passes or Passes(), ahead.samples)
     steps = tuple(_planned_step(restart, step, own, shares) for restart, step in ahead.running_order)
     return Plan(
         pipeline=f"{type(pipe).__name__} ({family.name})",
@@ -288,35 +287,16 @@ def plan(
     )
 
 
-def _planned_step(restart: int, step: RunStep, own: list[PlannedPass], shares: _Shares) -> PlannedStep:
+def _planned_step(restart: int, step: RunStep, own: list[PlannedPass], shares: Shares) -> PlannedStep:
     """A step with the pipeline's own passes and the weak ones that repeat them."""
     passes: list[PlannedPass] = []
     for one in own:
-        passes.append(one)
+        passes += [one, *(PlannedPass(*ahead) for ahead in shares.ahead(step, one.branches))]
         for branch in one.branches:
             for model, name in step.repeating(branch).items():
                 now = model.models[step.at.step] if isinstance(model, PerStep) else model
                 passes.append(PlannedPass((name,), shares.rows(one.rows), str(now), *shares.of(model, step.at)))
     return PlannedStep(step.at.step, restart, step.at.sigma, tuple(passes))
-
-
-class _Shares:
-    """How much of the network weak passes run, and for how many rows."""
-
-    def __init__(self, pipe: Any, family: Family, passes: Passes, samples: int) -> None:
-        self._pipe, self._family, self._passes, self._samples = pipe, family, passes, samples
-        self._name, self._denoiser = next(iter(family.denoisers(pipe).items()))
-        self._own_rows = passes.own_rows(self._denoiser)
-
-    def rows(self, repeated: int) -> int:
-        """Of a weak pass that repeats a call of so many rows."""
-        return self._samples if self._own_rows else repeated
-
-    def of(self, weak: Any, at: Moment) -> tuple[float, int]:
-        """(share of the network, first stage) of a weak pass at a step."""
-        call = Pass(self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), at.step, at.steps)
-        start = Prepared.of(weak, call, reuse=self._passes.reuse)
-        return start.share(len(self._family.stages(self._denoiser))), start.first
 
 
 def _weights(module: nn.Module) -> dict[tuple[str, str], int]:

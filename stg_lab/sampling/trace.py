@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import seeds_of
 from stg_lab.sampling.steps import Now
 from stg_lab.seams import Call, Coming, Step, alone
-from stg_lab.weak import Pass
+from stg_lab.weak import Pass, Weak
 
 
 class Trace:
@@ -92,10 +92,11 @@ class Trace:
             self._begin(call)
         if self.guidance.terms or self.journal.wanted:
             self.stepping.calling(call, self.now.number)
-        number = self.now.number
-        if weak and self.guide.steps[number].acting.passes:
-            expected = self.family.branches(self.now.calls, self.guide.uncond)
-            self.passes.expect(self.pass_at(call), [m for b in expected for m in self.guide.repeating(number, b)])
+        acting = self.guide.steps[self.now.number].acting
+        if weak and (acting.passes or acting.edits):
+            branches, at = self.family.branches(self.now.calls, self.guide.uncond), self.pass_at(call)
+            self.passes.edit(at, branches, cast("tuple[Weak, ...]", acting.edits))
+            self.passes.expect(at, [model for _, model, _ in self.guide.repeating(self.now.number, branches)])
 
     def on_call(self, call: Call, *, weak: bool = True) -> None:
         now, family, pipe = self.now, self.family, self.pipe
@@ -106,12 +107,10 @@ class Trace:
         self.journal.called(call.kwargs, pieces[0])
         if self.guide.rounds is not None and not now.restart:
             self.guide.rounds.note_call(now.number, call)
-        for index, branch in enumerate(branches if weak else ()):
-            if not (names := self.guide.repeating(now.number, branch)):
-                continue
+        self.passes.called()
+        for index, model, name in self.guide.repeating(now.number, branches) if weak else ():
             at = replace(self.pass_at(call), prediction=call.prediction, piece=(index, len(branches)))
-            for model, prediction in self.passes.run(names, at):
-                now.predictions[names[model]] = family.at_step(prediction, pipe, call.kwargs)
+            now.predictions[name] = family.at_step(self.passes.run(model, at), pipe, call.kwargs)
         self.passes.release()
         self.stepping.called()
 
@@ -173,7 +172,7 @@ class Trace:
         self.stepping.stepped()
         recorded = self.recorder is not None
         guide.begin(call, recorded=recorded)
-        self.passes.begin(call.module, bool(self.guidance.weak))
+        self.passes.begin(call.module, weak=bool(self.guidance.weak), edited=bool(self.guidance.edits))
         if recorded or guide.sum.space == "x0":
             noise_level(scheduler, self._timesteps[guide.first], self.family.prediction_type)
         if self.journal.wanted or guide.sum.space == "x0":

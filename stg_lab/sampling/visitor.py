@@ -138,7 +138,7 @@ class Visitor:
             self._passes.expect(trace.pass_at(call), self._models)
 
     def on_call(self, call: Call) -> None:
-        self._passes.stop_keeping()
+        self._passes.called()
         trace = self._trace
         branches = trace.family.computed(trace.pipe, trace.now.calls, call.kwargs, call.prediction, trace.guide.uncond)
         if self._here and COND in branches:

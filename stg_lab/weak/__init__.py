@@ -26,7 +26,11 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.early_exit import EarlyExit as early_exit
     from stg_lab.weak.ema import Ema as ema
     from stg_lab.weak.empty import Empty as empty
+    from stg_lab.weak.enhance import Enhance as enhance
+    from stg_lab.weak.nag import Nag as nag
     from stg_lab.weak.per_step import PerStep as per_step
+    from stg_lab.weak.pladis import Pladis as pladis
+    from stg_lab.weak.plain import Plain as plain
     from stg_lab.weak.shuffle import Shuffle as shuffle
     from stg_lab.weak.skip import Skip as skip
     from stg_lab.weak.swap import Swap as swap

@@ -102,14 +102,19 @@ class Attention:
         Raises:
             GuidanceError: the attention is causal.
         """
+        logits = self.logits(rows)
+        return (logits if logits.dtype.itemsize >= 4 else logits.float()).softmax(-1).to(self.value.dtype)
+
+    def logits(self, rows: slice = slice(None)) -> Tensor:
+        """What the map is the softmax of; minus infinity where the mask hides. Raises as `map`."""
         if self.options.get("is_causal"):
             raise GuidanceError("this attention is causal, and the lab computes the map of such ones nowhere.")
         query = self.query[:, :, rows] * (self.options.get("scale") or self.query.shape[-1] ** -0.5)
         logits = query @ self.each_head(self.key).transpose(-1, -2)
-        if self.mask is not None:
-            mask = self.mask if self.mask.ndim < 2 or self.mask.shape[-2] == 1 else self.mask[..., rows, :]
-            logits = logits.masked_fill(~mask, -float("inf")) if not mask.is_floating_point() else logits + mask
-        return logits.float().softmax(-1).to(self.value.dtype)
+        if self.mask is None:
+            return logits
+        mask = self.mask if self.mask.ndim < 2 or self.mask.shape[-2] == 1 else self.mask[..., rows, :]
+        return logits + mask if mask.is_floating_point() else logits.masked_fill(~mask, -float("inf"))
 
     def keys_mask(self) -> Tensor | None:
         """The mask as one row for all video queries, `(batch or 1, 1, 1, key token)`.
@@ -233,7 +238,7 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
     """Answer every attention kernel call of one module with `edit` inside the `with`, and count them under `place`."""
     hits.setdefault(place, 0)
     text = at.family.text_tokens if axis == "joint" else "none"
-    mode = _kernel_mode()
+    _kernel_mode()  # made before the pass, which may run inside a compiler
     try:
         lying = at.grid  # asked before the pass, which may run inside a compiler
     except GuidanceError:
@@ -248,14 +253,21 @@ def edited(module: nn.Module, edit: Edit, at: Pass, axis: str, hits: Hits, place
 
     def make(forward: Callable[..., Any]) -> Callable[..., Any]:
         def inside_mode(*args: Any, **kwargs: Any) -> Any:
-            inside = mode(answer)
-            with undone(inside.leave):
-                inside.__enter__()
+            with intercepted(answer):
                 return forward(*args, **kwargs)
 
         return at.family.attend(module, answer) or inside_mode
 
     with replaced_forward(module, make, {}, place):
+        yield
+
+
+@contextlib.contextmanager
+def intercepted(answer: Callable[..., Tensor]) -> Iterator[None]:
+    """Inside the `with`, attention kernel calls are answered by `answer(kernel, query=..., key=..., value=..., ...)`."""
+    inside = _kernel_mode()(answer)
+    with undone(inside.leave):
+        inside.__enter__()
         yield
 
 

@@ -39,6 +39,7 @@ class Pass:
         step, steps: which step of how many.
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
         memory: what weak passes of one run keep for later ones.
+        edited: whether the call was made under an edit of the main pass.
     """
 
     family: Family
@@ -52,6 +53,7 @@ class Pass:
     steps: int
     piece: tuple[int, int] = (0, 1)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    edited: bool = False
 
     def concerned(self, prediction: Tensor) -> Tensor:
         """The part of the call's batch that the weak pass is about."""
@@ -86,8 +88,10 @@ class Weak:
     example_text: ClassVar[str] = ""  # the same as a specification; the kind and ":5" if not said
     axis: ClassVar[str] = "joint"
     steady: ClassVar[bool] = (
-        False  # whether it changes the same modules at every step, so that where it begins is found once
+        False  # whether it perturbs alike at all steps of a run, so that it need be looked at but once
     )
+    under_edits: ClassVar[bool] = True  # whether its passes are of the model under the run's edits
+    by_rows: ClassVar[bool] = False  # whether, as an edit, it leaves other rows of a batch alone
 
     prompt: str = field(default="caption", kw_only=True)
 
@@ -142,6 +146,10 @@ class Weak:
     def unchanged(self, at: Pass) -> bool:
         """Whether a pass is right to come out equal to the one that it weakens, as the first of those that remember."""
         return False
+
+    def ahead(self, at: Pass, branches: int) -> float | None:
+        """As an edit: which share of the network runs ahead of the pipeline's own call of so many branches; None for no pass."""
+        return None
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""
