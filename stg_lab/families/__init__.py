@@ -16,31 +16,43 @@ from typing import Any
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.allegro import Allegro
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.cogvideox import CogVideoX, CogVideoXImage
+from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
 from stg_lab.families.cosmos import Cosmos
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.flux import Flux
 from stg_lab.families.generic import ADVICE, Generic, can_be_found_out
-from stg_lab.families.hunyuan import HunyuanVideo, HunyuanVideo15
-from stg_lab.families.kandinsky import Kandinsky5
+from stg_lab.families.hunyuan import (
+    FramePack,
+    HunyuanSkyReels,
+    HunyuanVideo,
+    HunyuanVideo15,
+    HunyuanVideo15Image,
+    HunyuanVideoImage,
+)
+from stg_lab.families.kandinsky import Kandinsky5, Kandinsky5Image
 from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXImage
 from stg_lab.families.ltx2 import LTX2
 from stg_lab.families.mochi import Mochi
 from stg_lab.families.opensora import OpenSora
 from stg_lab.families.registry import FamilyTable, check_family
-from stg_lab.families.sana import SanaVideo
+from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
-from stg_lab.families.skyreels import SkyReelsV2
+from stg_lab.families.skyreels import SkyReelsV2, SkyReelsV2Image
 from stg_lab.families.svd import StableVideoDiffusion
-from stg_lab.families.wan import Wan, WanImage
+from stg_lab.families.wan import Wan, WanAnimate, WanImage, WanVACE, WanVideo
 
 FAMILIES: tuple[Family, ...] = (
     Wan(),
     WanImage(),
+    WanVideo(),
+    WanVACE(),
+    WanAnimate(),
     Mochi(),
     CogVideoX(),
     CogVideoXImage(),
+    CogVideoXVideo(),
+    CogVideoXControl(),
     Latte(),
     OpenSora(),
     StableVideoDiffusion(),
@@ -48,11 +60,18 @@ FAMILIES: tuple[Family, ...] = (
     LTXImage(),
     LTX2(),
     HunyuanVideo(),
+    HunyuanVideoImage(),
+    FramePack(),
+    HunyuanSkyReels(),
     HunyuanVideo15(),
+    HunyuanVideo15Image(),
     SkyReelsV2(),
+    SkyReelsV2Image(),
     Allegro(),
     Kandinsky5(),
+    Kandinsky5Image(),
     SanaVideo(),
+    SanaImage(),
     Cosmos(),
     Flux(),
     StableDiffusion3(),

@@ -1,0 +1,328 @@
+"""Tiny pipelines of the siblings: image-to-video, video-to-video, control and condition, by models that `kit.zoo` has already.
+
+They are put to fewer tests than the zoo, those that tell whether a class is served at all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    CogVideoXFunControlPipeline,
+    CogVideoXTransformer3DModel,
+    CogVideoXVideoToVideoPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideo15ImageToVideoPipeline,
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideoFramepackPipeline,
+    HunyuanVideoFramepackTransformer3DModel,
+    HunyuanVideoImageToVideoPipeline,
+    HunyuanVideoTransformer3DModel,
+    Kandinsky5I2VPipeline,
+    SanaImageToVideoPipeline,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Transformer3DModel,
+    UniPCMultistepScheduler,
+    WanAnimatePipeline,
+    WanAnimateTransformer3DModel,
+    WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+    WanVideoToVideoPipeline,
+)
+from torch import Tensor
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+from kit import zoo
+from kit.pipelines import FLOW, generators
+from kit.zoo import Distilled, Guided, Linear, Member, PartlyWide, embeds, picture, pooled, prepared
+from stg_lab.families.wan import statistics
+
+
+def clip(frames: int, height: int, width: int) -> list[Any]:
+    """A little film."""
+    return [picture(height, width).rotate(90 * i) for i in range(frames)]
+
+
+def clip_vision() -> dict[str, Any]:
+    """A CLIP that reads pictures."""
+    config = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    processor = CLIPImageProcessor(crop_size=32, size=32)
+    return {"image_encoder": prepared(CLIPVisionModel(config)), "image_processor": processor}
+
+
+def siglip_vision() -> dict[str, Any]:
+    config = SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    processor = SiglipImageProcessor(size={"height": 32, "width": 32})
+    return {"image_encoder": prepared(SiglipVisionModel(config)), "feature_extractor": processor}
+
+
+# ---- Wan ----
+
+WAN = {
+    "patch_size": (1, 2, 2), "num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 16, "freq_dim": 16,
+    "ffn_dim": 32, "num_layers": 3, "rope_max_seq_len": 32,
+}  # fmt: skip
+WAN_CALL = {"height": 32, "width": 64, "num_frames": 9}
+
+
+def wan_video() -> Member:
+    """Starts from a noised video, half-way."""
+    transformer = WanTransformer3DModel(**WAN, in_channels=4, out_channels=4)
+    pipe = WanVideoToVideoPipeline(None, None, prepared(transformer), zoo.wan_vae(), UniPCMultistepScheduler(**FLOW))
+    call = {**embeds(6, 16), "height": 32, "width": 64, "video": clip(9, 32, 64)}
+    return Member(pipe, {**call, "strength": 0.8, "num_inference_steps": 4})
+
+
+class OneGenerator(Member):
+    """A pipeline that takes one generator for all samples."""
+
+    def stock(self, *, seed: int = 0, count: int = 1, **changes: Any) -> Any:
+        return super().stock(count=count, generator=generators(seed, 1)[0], **changes)
+
+
+def wan_vace(*, reference: bool = False) -> Member:
+    transformer = WanVACETransformer3DModel(
+        **WAN, in_channels=4, out_channels=4, vace_layers=[0, 2], vace_in_channels=2 * 4 + 64
+    )
+    pipe = WanVACEPipeline(None, None, zoo.wan_vae(), UniPCMultistepScheduler(**FLOW), prepared(transformer))
+    call = {**embeds(6, 16), **WAN_CALL, "video": clip(9, 32, 64)}
+    if reference:
+        return Referring(pipe, {**call, "reference_images": [picture(32, 64)]})
+    return OneGenerator(pipe, call)
+
+
+class Referring(OneGenerator):
+    """Wan VACE with a reference picture: its frame is sampled in front of the video."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        return latents[:, :, 1:].float()
+
+
+class Animated(Member):
+    """Wan Animate: latents come back as the decoder wants them."""
+
+    def returned(self, final: Tensor) -> Tensor:
+        mean, inverse = statistics(self.pipe.vae, final)
+        return final / inverse + mean
+
+
+def wan_animate() -> Member:
+    transformer = WanAnimateTransformer3DModel(
+        **WAN, in_channels=12, latent_channels=4, out_channels=4, image_dim=8,
+        motion_encoder_channel_sizes={"4": 4, "8": 4, "16": 4}, motion_encoder_size=16, motion_style_dim=4, motion_dim=2,
+        motion_encoder_dim=4, face_encoder_hidden_dim=8, face_encoder_num_heads=2, inject_face_latents_blocks=3,
+    )  # fmt: skip
+    seeing = clip_vision()
+    pipe = WanAnimatePipeline(
+        None, None, zoo.wan_vae(), UniPCMultistepScheduler(**FLOW), seeing["image_processor"], seeing["image_encoder"],
+        prepared(transformer),
+    )  # fmt: skip
+    call = {**embeds(6, 16), "height": 32, "width": 64, "segment_frame_length": 9, "guidance_scale": 3.0}
+    return Animated(
+        pipe, {**call, "image": picture(32, 64), "pose_video": clip(9, 32, 64), "face_video": clip(9, 16, 16)}
+    )
+
+
+def skyreels_image() -> Member:
+    transformer = SkyReelsV2Transformer3DModel(
+        **WAN, in_channels=4 + 4 + 4, out_channels=4, image_dim=8, added_kv_proj_dim=24
+    )
+    seeing = clip_vision()
+    pipe = SkyReelsV2ImageToVideoPipeline(
+        None, None, seeing["image_encoder"], seeing["image_processor"], prepared(transformer), zoo.wan_vae(),
+        UniPCMultistepScheduler(**FLOW),
+    )  # fmt: skip
+    return Member(pipe, {**embeds(512, 16), **WAN_CALL, "image": picture(32, 64)})
+
+
+# ---- HunyuanVideo ----
+
+HUNYUAN = {
+    "num_attention_heads": 2, "attention_head_dim": 10, "num_layers": 2, "num_single_layers": 2, "num_refiner_layers": 1,
+    "text_embed_dim": 16, "pooled_projection_dim": 8, "rope_axes_dim": (2, 4, 4),
+}  # fmt: skip
+
+
+def hunyuan_vae() -> Any:
+    return prepared(
+        AutoencoderKLHunyuanVideo(
+            latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+        )
+    )
+
+
+def hunyuan_call() -> dict[str, Any]:
+    call = {**embeds(6, 16, mask=True), "height": 32, "width": 64, "num_frames": 9, "true_cfg_scale": 3.0}
+    return {**call, **pooled(8), "image": picture(32, 64)}
+
+
+class Replaced(Distilled):
+    """HunyuanVideo image-to-video with token replacement: the picture's frame is given."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+class Concatenated(Distilled):
+    """HunyuanVideo image-to-video with the picture in channels of its own: the first latent frame is sampled and dropped."""
+
+    def returned(self, final: Tensor) -> Tensor:
+        return final[:, :, 1:]
+
+
+def hunyuan_image(kind: str) -> Member:
+    transformer = HunyuanVideoTransformer3DModel(
+        **HUNYUAN, in_channels=9 if kind == "latent_concat" else 4, out_channels=4, image_condition_type=kind,
+        guidance_embeds=kind == "token_replace",
+    )  # fmt: skip
+    pipe = HunyuanVideoImageToVideoPipeline(
+        None, None, prepared(transformer), hunyuan_vae(), FlowMatchEulerDiscreteScheduler(shift=7.0), None, None, None
+    )
+    return (Replaced if kind == "token_replace" else Concatenated)(pipe, hunyuan_call())
+
+
+def hunyuan_skyreels() -> Member:
+    transformer = HunyuanVideoTransformer3DModel(**HUNYUAN, in_channels=8, out_channels=4, guidance_embeds=True)
+    pipe = HunyuanSkyreelsImageToVideoPipeline(
+        None, None, prepared(transformer), hunyuan_vae(), FlowMatchEulerDiscreteScheduler(shift=7.0), None, None
+    )
+    return Distilled(pipe, hunyuan_call())
+
+
+class Sections(Distilled):
+    """FramePack: what is returned has the picture's frame in front."""
+
+    decoded_apart = "the pipeline decodes a section with its neighbours; lab.decode shows it alone"
+
+    def stock(self, **changes: Any) -> Any:
+        found = super().stock(**changes)
+        return found[-1] if isinstance(found, list) else found
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        return latents[:, :, 1:].float() if latents.shape[2] == 4 else latents.float()
+
+
+def framepack() -> Member:
+    transformer = HunyuanVideoFramepackTransformer3DModel(
+        **HUNYUAN, in_channels=4, out_channels=4, guidance_embeds=True, has_image_proj=True, image_proj_dim=8,
+        has_clean_x_embedder=True,
+    )  # fmt: skip
+    seeing = siglip_vision()
+    pipe = HunyuanVideoFramepackPipeline(
+        None, None, prepared(transformer), hunyuan_vae(), FlowMatchEulerDiscreteScheduler(shift=7.0), None, None,
+        seeing["image_encoder"], seeing["feature_extractor"],
+    )  # fmt: skip
+    return Sections(pipe, {**hunyuan_call(), "latent_window_size": 3})
+
+
+def hunyuan15_image() -> Member:
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=3, num_refiner_layers=1,
+        text_embed_dim=16, text_embed_2_dim=8, image_embed_dim=8, rope_axes_dim=(2, 4, 4), target_size=64, task_type="i2v",
+    )  # fmt: skip
+    other = zoo.hunyuan15()
+    parts = {k: v for k, v in other.pipe.components.items() if k != "transformer"}
+    pipe = HunyuanVideo15ImageToVideoPipeline(**parts, transformer=prepared(transformer), **siglip_vision())
+    call = {k: v for k, v in other.call.items() if k not in ("height", "width")}
+    return Guided(pipe, {**call, "image": picture(64, 64)})
+
+
+# ---- CogVideoX ----
+
+
+def cogvideox_video() -> Member:
+    other = zoo.cogvideox()
+    pipe = CogVideoXVideoToVideoPipeline(**other.pipe.components)
+    call = {k: v for k, v in other.call.items() if k != "num_frames"}
+    return Member(pipe, {**call, "video": clip(9, 16, 32), "strength": 0.8, "num_inference_steps": 4})
+
+
+def cogvideox_control() -> Member:
+    other = zoo.cogvideox()
+    config = {**other.pipe.transformer.config, "in_channels": 8, "out_channels": 4}
+    pipe = CogVideoXFunControlPipeline(
+        **{**other.pipe.components, "transformer": prepared(CogVideoXTransformer3DModel.from_config(config))}
+    )
+    call = {k: v for k, v in other.call.items() if k != "num_frames"}
+    return Member(pipe, {**call, "control_video": clip(9, 16, 32)})
+
+
+# ---- others ----
+
+
+class FirstFrameLast(PartlyWide):
+    """Kandinsky 5 image-to-video: the picture's frame is given, and the first frames are normalised when all is sampled."""
+
+    def returned(self, final: Tensor) -> Tensor:
+        channels_last = final.permute(0, 2, 3, 4, 1).contiguous()
+        return self.pipe.normalize_first_frame(channels_last).permute(0, 4, 1, 2, 3)
+
+    def decodable(self, final: Tensor) -> Tensor:
+        return self.returned(final)
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+def kandinsky_image() -> Member:
+    other = zoo.kandinsky(pictured=True)
+    pipe = Kandinsky5I2VPipeline(**other.pipe.components)
+    return FirstFrameLast(pipe, {**other.call, "num_frames": 25, "image": picture(32, 64)})  # 7 latent frames
+
+
+class LinearFirst(Linear):
+    """Sana image-to-video: the picture's frame is given."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+def sana_image() -> Member:
+    other = zoo.sana()
+    pipe = SanaImageToVideoPipeline(**other.pipe.components)
+    return LinearFirst(pipe, {**other.call, "image": picture(32, 64)})
+
+
+SIBLINGS: dict[str, Callable[[], Member]] = {
+    "wan-video": wan_video,
+    "wan-vace": wan_vace,
+    "wan-vace-reference": functools.partial(wan_vace, reference=True),
+    "wan-animate": wan_animate,
+    "skyreels-image": skyreels_image,
+    "hunyuan-image-concat": functools.partial(hunyuan_image, "latent_concat"),
+    "hunyuan-image-replace": functools.partial(hunyuan_image, "token_replace"),
+    "hunyuan-skyreels": hunyuan_skyreels,
+    "framepack": framepack,
+    "hunyuan15-image": hunyuan15_image,
+    "cogvideox-video": cogvideox_video,
+    "cogvideox-control": cogvideox_control,
+    "kandinsky-image": kandinsky_image,
+    "sana-image": sana_image,
+}
+
+
+def sibling(name: str) -> Member:
+    """A fresh tiny pipeline of a sibling."""
+    return zoo.made(SIBLINGS[name], name)
