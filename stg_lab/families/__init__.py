@@ -15,6 +15,7 @@ from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.allegro import Allegro
+from stg_lab.families.animatediff import AnimateDiff, AnimateDiffVideo
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
 from stg_lab.families.cosmos import Cosmos
@@ -56,6 +57,8 @@ FAMILIES: tuple[Family, ...] = (
     Latte(),
     OpenSora(),
     StableVideoDiffusion(),
+    AnimateDiff(),
+    AnimateDiffVideo(),
     LTX(),
     LTXImage(),
     LTX2(),

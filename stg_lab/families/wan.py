@@ -110,7 +110,8 @@ class WanVACE(Wan):
     pipelines = ("WanVACEPipeline",)
 
     def notes(self, pipe: Any) -> dict[str, str]:
-        layers = next(iter(self.denoisers(pipe).values())).config.vace_layers
+        denoiser: Any = next(iter(self.denoisers(pipe).values()))
+        layers = denoiser.config.vace_layers
         return {
             "control": f"hints are added behind layers {', '.join(map(str, layers))}; skipping a layer leaves its hint"
         }

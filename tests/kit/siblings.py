@@ -10,10 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from diffusers import (
+    AnimateDiffPipeline,
+    AnimateDiffVideoToVideoPipeline,
+    AutoencoderKL,
     AutoencoderKLHunyuanVideo,
     CogVideoXFunControlPipeline,
     CogVideoXTransformer3DModel,
     CogVideoXVideoToVideoPipeline,
+    DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideo15ImageToVideoPipeline,
@@ -23,9 +27,12 @@ from diffusers import (
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoTransformer3DModel,
     Kandinsky5I2VPipeline,
+    MotionAdapter,
     SanaImageToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Transformer3DModel,
+    UNet2DConditionModel,
+    UNetMotionModel,
     UniPCMultistepScheduler,
     WanAnimatePipeline,
     WanAnimateTransformer3DModel,
@@ -265,6 +272,31 @@ def cogvideox_control() -> Member:
     return Member(pipe, {**call, "control_video": clip(9, 16, 32)})
 
 
+# ---- AnimateDiff ----
+
+
+def animatediff(pipeline: type = AnimateDiffPipeline) -> Member:
+    levels = {"block_out_channels": (8, 8), "norm_num_groups": 2}
+    unet = UNet2DConditionModel(
+        **levels, layers_per_block=1, sample_size=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=16, attention_head_dim=2,
+    )  # fmt: skip
+    adapter = MotionAdapter(
+        block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=2
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=2, latent_channels=4, scaling_factor=1.5,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False)
+    made = UNetMotionModel.from_unet2d(prepared(unet), prepared(adapter, 1))
+    pipe = pipeline(prepared(vae), None, None, prepared(made, 2), prepared(adapter, 1), scheduler)
+    call = {**embeds(6, 16), "height": 16, "width": 32}
+    if pipeline is AnimateDiffPipeline:
+        return Member(pipe, {**call, "num_frames": 3})
+    return Member(pipe, {**call, "video": clip(3, 16, 32), "strength": 0.8, "num_inference_steps": 4})
+
+
 # ---- others ----
 
 
@@ -318,6 +350,8 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "hunyuan15-image": hunyuan15_image,
     "cogvideox-video": cogvideox_video,
     "cogvideox-control": cogvideox_control,
+    "animatediff": animatediff,
+    "animatediff-video": functools.partial(animatediff, AnimateDiffVideoToVideoPipeline),
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
 }
