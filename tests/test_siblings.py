@@ -16,7 +16,11 @@ from test_families import (  # noqa: F401 - collected here, with the pipelines o
 pytestmark = pytest.mark.xdist_group("families")
 
 
-@pytest.fixture(params=sorted(SIBLINGS))
+#: Pipelines that change their latents after the scheduler's step, which the lab tells.
+EDITS = pytest.mark.filterwarnings("ignore:the latents were changed between steps")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[EDITS] * (name == "ltx-condition")) for name in sorted(SIBLINGS)])
 def one(request):
     return sibling(request.param)
 

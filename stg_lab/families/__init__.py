@@ -32,8 +32,8 @@ from stg_lab.families.hunyuan import (
 )
 from stg_lab.families.kandinsky import Kandinsky5, Kandinsky5Image
 from stg_lab.families.latte import Latte
-from stg_lab.families.ltx import LTX, LTXImage
-from stg_lab.families.ltx2 import LTX2
+from stg_lab.families.ltx import LTX, LTXCondition, LTXImage
+from stg_lab.families.ltx2 import LTX2, LTX2Condition, LTX2Image
 from stg_lab.families.mochi import Mochi
 from stg_lab.families.opensora import OpenSora
 from stg_lab.families.registry import FamilyTable, check_family
@@ -61,7 +61,10 @@ FAMILIES: tuple[Family, ...] = (
     AnimateDiffVideo(),
     LTX(),
     LTXImage(),
+    LTXCondition(),
     LTX2(),
+    LTX2Image(),
+    LTX2Condition(),
     HunyuanVideo(),
     HunyuanVideoImage(),
     FramePack(),

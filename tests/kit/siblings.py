@@ -6,9 +6,11 @@ They are put to fewer tests than the zoo, those that tell whether a class is ser
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from diffusers import (
     AnimateDiffPipeline,
     AnimateDiffVideoToVideoPipeline,
@@ -27,6 +29,9 @@ from diffusers import (
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoTransformer3DModel,
     Kandinsky5I2VPipeline,
+    LTX2ConditionPipeline,
+    LTX2ImageToVideoPipeline,
+    LTXConditionPipeline,
     MotionAdapter,
     SanaImageToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
@@ -41,6 +46,7 @@ from diffusers import (
     WanVACETransformer3DModel,
     WanVideoToVideoPipeline,
 )
+from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
@@ -272,6 +278,55 @@ def cogvideox_control() -> Member:
     return Member(pipe, {**call, "control_video": clip(9, 16, 32)})
 
 
+# ---- LTX ----
+
+
+class SoundingPictured(zoo.Sounding):
+    """LTX-2 image-to-video: the picture's frame is given."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
+
+
+class Conditioned(zoo.Sounding):
+    """LTX-2 condition: frames that are given are mixed into x0, and stand behind the video where they are not its first."""
+
+    def at_step(self, output: Tensor, recording: Any, step: int) -> Tensor:
+        tokens = math.prod(self.sizes)
+        whole, x_t = self.unpacked(output[:, :tokens]), recording.ds.isel(step=step)
+        x_t, sigma = torch.from_numpy(x_t.x_t.values), torch.tensor(float(x_t.sigma))
+        given = (x_t - recording.ds.final.values)[:, :, :1] / sigma  # its first frame is kept to the end
+        return torch.cat([given, whole[:, :, 1:]], dim=2)
+
+
+def ltx2_image() -> Member:
+    other = zoo.ltx2()
+    pipe = LTX2ImageToVideoPipeline(**{k: v for k, v in other.pipe.components.items() if k != "audio_scheduler"})
+    return SoundingPictured(pipe, {**other.call, "image": picture(32, 64), "image_crf": 0})
+
+
+def ltx2_condition() -> Member:
+    other = zoo.ltx2()
+    frames = [LTX2VideoCondition(picture(32, 64), 0, 1.0, crf=0), LTX2VideoCondition(picture(32, 64), 1, 1.0, crf=0)]
+    return Conditioned(LTX2ConditionPipeline(**other.pipe.components), {**other.call, "conditions": frames})
+
+
+class Beside(zoo.Packed):
+    """LTX condition: tokens that are given stand in front of the video's, and latents come back unpacked."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        return latents.float() if latents.ndim == 5 else super().unpacked(latents[:, -math.prod(self.sizes) :])
+
+
+def ltx_condition() -> Member:
+    other = zoo.ltx()
+    parts = {**other.pipe.components, "scheduler": FlowMatchEulerDiscreteScheduler()}
+    call = {**other.call, "image": picture(32, 64), "frame_index": 8}
+    return Beside(LTXConditionPipeline(**parts), call)
+
+
 # ---- AnimateDiff ----
 
 
@@ -350,6 +405,9 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "hunyuan15-image": hunyuan15_image,
     "cogvideox-video": cogvideox_video,
     "cogvideox-control": cogvideox_control,
+    "ltx-condition": ltx_condition,
+    "ltx2-image": ltx2_image,
+    "ltx2-condition": ltx2_condition,
     "animatediff": animatediff,
     "animatediff-video": functools.partial(animatediff, AnimateDiffVideoToVideoPipeline),
     "kandinsky-image": kandinsky_image,
