@@ -20,7 +20,8 @@ from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
 from stg_lab.families.cosmos import Cosmos
 from stg_lab.families.describe import Description, describe
-from stg_lab.families.flux import Flux
+from stg_lab.families.flux import Chroma, Flux
+from stg_lab.families.flux2 import Flux2, Flux2Klein
 from stg_lab.families.generic import ADVICE, Generic, can_be_found_out
 from stg_lab.families.hunyuan import (
     FramePack,
@@ -35,7 +36,9 @@ from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXCondition, LTXImage
 from stg_lab.families.ltx2 import LTX2, LTX2Condition, LTX2Image
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.motif import Motif
 from stg_lab.families.opensora import OpenSora
+from stg_lab.families.qwen import QwenImage
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
@@ -71,6 +74,7 @@ FAMILIES: tuple[Family, ...] = (
     HunyuanSkyReels(),
     HunyuanVideo15(),
     HunyuanVideo15Image(),
+    Motif(),
     SkyReelsV2(),
     SkyReelsV2Image(),
     Allegro(),
@@ -80,6 +84,10 @@ FAMILIES: tuple[Family, ...] = (
     SanaImage(),
     Cosmos(),
     Flux(),
+    Chroma(),
+    Flux2(),
+    Flux2Klein(),
+    QwenImage(),
     StableDiffusion3(),
 )
 

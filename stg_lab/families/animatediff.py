@@ -20,7 +20,7 @@ class AnimateDiff(UNet):
     module behind it; levels without text have motion modules alone. Motion modules attend over time twice."""
 
     name = "AnimateDiff"
-    pipelines = (
+    pipelines: tuple[str, ...] = (
         "AnimateDiffPipeline",
         "AnimateDiffSDXLPipeline",
         "AnimateDiffControlNetPipeline",
@@ -46,7 +46,7 @@ class AnimateDiff(UNet):
         return [m for m in (block.attn1, block.attn2) if m is not None and bool(m.is_cross_attention) == wanted]
 
     def heads(self, denoiser: Any) -> int:
-        return min(m.heads for block in self.blocks(denoiser) for m in self.sublayers(block, "attention"))
+        return min(int(m.heads) for block in self.blocks(denoiser) for m in self.sublayers(block, "attention"))
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         latents = args[0] if args else kwargs["sample"]

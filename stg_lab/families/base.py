@@ -379,10 +379,11 @@ class Family:
 
 
 def two_streams_without(part: str, *args: Any, **kwargs: Any) -> Any:
-    """`Family.without` for blocks and attentions that carry video and text side by side; a feed-forward has one stream."""
+    """`Family.without` for blocks and attentions that carry video and text side by side; a feed-forward has one stream, and so has
+    a block that was given both as one."""
     names = ("hidden_states", "encoder_hidden_states")
     given = dict(zip(names, args, strict=False)) | kwargs
-    if "encoder_hidden_states" not in given:
-        return torch.zeros_like(given["hidden_states"])
+    if given.get("encoder_hidden_states") is None:
+        return given["hidden_states"] if part == "block" else torch.zeros_like(given["hidden_states"])
     streams = tuple(given[name] for name in names)
     return streams if part == "block" else tuple(torch.zeros_like(x) for x in streams)

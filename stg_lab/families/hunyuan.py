@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
+from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid, two_streams_without
 from stg_lab.families.first_frame import FirstFrame
+from stg_lab.families.guider import Guider
 from stg_lab.families.running import running
 from stg_lab.families.wan import SEGMENTS
 
@@ -166,28 +167,12 @@ class FramePack(HunyuanVideo):
         }
 
 
-class HunyuanVideo15(Hunyuan):
+class HunyuanVideo15(Guider, Hunyuan):
     """`HunyuanVideo15Pipeline`. CFG is done by a component, `pipe.guider`, and so is its scale; the denoiser's input is the
     latents with the channels of a picture and its mask, all zero for text-to-video."""
 
     name = "HunyuanVideo 1.5"
     pipelines = ("HunyuanVideo15Pipeline",)
-    scale_argument = ""
-    scale_name = "pipe.guider.guidance_scale"  # type: ignore[assignment]
-    cfg_form = "two calls a step, conditional first, combined by pipe.guider with its own scale: u + scale (c - u)"
-
-    def has_uncond(self, pipe: Any) -> bool:
-        guider = pipe.guider
-        if type(guider).__name__ != "ClassifierFreeGuidance" or (guider._start, guider._stop) != (0.0, 1.0):
-            raise UnsupportedPipelineError(
-                f"the pipeline's guider is {type(guider).__name__} from {guider._start:g} to {guider._stop:g} of the steps; the "
-                "lab knows ClassifierFreeGuidance at all steps. Type pipe.guider = ClassifierFreeGuidance(guidance_scale=6.0) "
-                "and leave windows and other guidance to the lab, for example lab.CFG(6, stop=0.5)."
-            )
-        return guider.num_conditions > 1
-
-    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
-        return self.has_uncond(pipe)
 
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         if call.get("height") is None and call.get("width") is None:
@@ -195,27 +180,6 @@ class HunyuanVideo15(Hunyuan):
             height, width = pipe.video_processor.calculate_default_height_width(high, wide, pipe.target_size)
             call = {**call, "height": height, "width": width}
         return super().latent_shape(pipe, call)
-
-    def scale(self, pipe: Any, denoiser: str) -> float:
-        return float(pipe.guider.guidance_scale) if self.has_uncond(pipe) else 1.0
-
-    def how_to_scale(self, scale: str) -> str:
-        return f"Type pipe.guider = pipe.guider.new(guidance_scale={scale})."
-
-    def how_to_uncond(self) -> str:
-        return "Type pipe.guider = pipe.guider.new(guidance_scale=6.0)."
-
-    def beside_cfg(self, pipe: Any) -> str:
-        on = [
-            f"{name}={value}"
-            for name in ("guidance_rescale", "use_original_formulation")
-            if (value := getattr(pipe.guider, name))
-        ]
-        if not on:
-            return ""
-        return (
-            f"{', '.join(on)}. Type pipe.guider = pipe.guider.new(guidance_rescale=0.0, use_original_formulation=False)"
-        )
 
 
 class HunyuanVideo15Image(HunyuanVideo15):

@@ -30,7 +30,7 @@ class Pictures(Family):
 
     def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
         streams = two_streams_without(part, *args, **kwargs)
-        return streams[::-1] if part == "block" else streams
+        return streams[::-1] if part == "block" and isinstance(streams, tuple) else streams
 
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         usual = pipe.default_sample_size * pipe.vae_scale_factor

@@ -15,12 +15,20 @@ from diffusers import (
     AnimateDiffPipeline,
     AnimateDiffVideoToVideoPipeline,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    ClassifierFreeGuidance,
     CogVideoXFunControlPipeline,
     CogVideoXTransformer3DModel,
     CogVideoXVideoToVideoPipeline,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideo15Transformer3DModel,
@@ -32,7 +40,12 @@ from diffusers import (
     LTX2ConditionPipeline,
     LTX2ImageToVideoPipeline,
     LTXConditionPipeline,
+    MotifVideoImage2VideoPipeline,
+    MotifVideoPipeline,
+    MotifVideoTransformer3DModel,
     MotionAdapter,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SanaImageToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Transformer3DModel,
@@ -59,7 +72,8 @@ from transformers import (
 
 from kit import zoo
 from kit.pipelines import FLOW, generators
-from kit.zoo import Distilled, Guided, Linear, Member, PartlyWide, embeds, picture, pooled, prepared
+from kit.zoo import Distilled, Guided, Linear, Member, PartlyWide, Still, embeds, picture, pooled, prepared
+from stg_lab.families.flux2 import statistics as patch_statistics
 from stg_lab.families.wan import statistics
 
 
@@ -352,7 +366,99 @@ def animatediff(pipeline: type = AnimateDiffPipeline) -> Member:
     return Member(pipe, {**call, "video": clip(3, 16, 32), "strength": 0.8, "num_inference_steps": 4})
 
 
+# ---- pictures ----
+
+
+class StillLatents(Still):
+    """Packed tokens come back."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        height, width = self.call["height"], self.call["width"]
+        found = self.pipe._unpack_latents(latents, height, width, self.pipe.vae_scale_factor)
+        return (found if found.ndim == 5 else found[:, :, None]).float()
+
+
+PICTURE = {"height": 16, "width": 24}
+
+
+def chroma() -> Member:
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(2, 2, 4), approximator_num_channels=8, approximator_hidden_dim=8, approximator_layers=1,
+    )  # fmt: skip
+    pipe = ChromaPipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0), zoo.picture_vae(), None, None, prepared(transformer)
+    )
+    return StillLatents(pipe, {**embeds(6, 16, mask=True), **PICTURE, "guidance_scale": 3.0})
+
+
+def qwen() -> Member:
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16, out_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    statistics = {"latents_mean": [-0.5, 0.0, 0.2, 0.5], "latents_std": [0.5, 1.0, 1.2, 1.5]}
+    vae = AutoencoderKLQwenImage(base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, **statistics)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    pipe = QwenImagePipeline(scheduler, prepared(vae), None, None, prepared(transformer))
+    words = embeds(6, 16, mask=False, names=("prompt_embeds", "prompt_embeds_mask"))
+    positive = {k: v for k, v in words.items() if "negative" not in k}
+    return StillLatents(pipe, {**positive, "height": 32, "width": 48})
+
+
+class Patches(Still):
+    """Flux.2: tokens of patches."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        if latents.ndim == 4:
+            return latents[:, :, None].float()
+        patches = latents.mT.unflatten(2, (self.call["height"] // 4, -1))
+        return self.pipe._unpatchify_latents(patches)[:, :, None].float()
+
+    def returned(self, final: Tensor) -> Tensor:
+        if isinstance(self.pipe, Flux2Pipeline):
+            return final
+        patches = self.pipe._patchify_latents(final[:, :, 0].contiguous())
+        mean, std = patch_statistics(self.pipe.vae, patches)
+        return self.pipe._unpatchify_latents(patches * std + mean)[:, :, None]
+
+    def off(self) -> dict[str, Any]:
+        return {"guidance_scale": 1.0}
+
+
+def flux2(pipeline: type = Flux2Pipeline) -> Member:
+    transformer = Flux2Transformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(2, 2, 2, 2), timestep_guidance_channels=8, guidance_embeds=pipeline is Flux2Pipeline,
+    )  # fmt: skip
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8), norm_num_groups=2, latent_channels=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    prepared(vae).bn.running_mean.copy_(torch.linspace(-0.5, 0.5, 16))
+    vae.bn.running_var.copy_(torch.linspace(0.5, 1.5, 16))
+    pipe = pipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True), vae, None, None, prepared(transformer)
+    )
+    words = {k: v for k, v in embeds(6, 16).items() if pipeline is not Flux2Pipeline or "negative" not in k}
+    return Patches(pipe, {**words, **PICTURE, "guidance_scale": 3.0})
+
+
 # ---- others ----
+
+
+def motif(pipeline: type = MotifVideoPipeline) -> Member:
+    transformer = MotifVideoTransformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=2, num_single_layers=2,
+        num_decoder_layers=1, text_embed_dim=16, rope_axes_dim=(2, 4, 4), enable_text_cross_attention_dual=True,
+        enable_text_cross_attention_single=True,
+    )  # fmt: skip
+    pipe = pipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0), zoo.wan_vae(), None, None, prepared(transformer),
+        ClassifierFreeGuidance(guidance_scale=3.0), None,
+    )  # fmt: skip
+    call = {**embeds(6, 16, mask=False), **WAN_CALL}
+    return Guided(pipe, call if pipeline is MotifVideoPipeline else {**call, "prompt": None, "image": picture(32, 64)})
 
 
 class FirstFrameLast(PartlyWide):
@@ -410,6 +516,12 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "ltx2-condition": ltx2_condition,
     "animatediff": animatediff,
     "animatediff-video": functools.partial(animatediff, AnimateDiffVideoToVideoPipeline),
+    "motif": motif,
+    "motif-image": functools.partial(motif, MotifVideoImage2VideoPipeline),
+    "chroma": chroma,
+    "qwen": qwen,
+    "flux2": flux2,
+    "flux2-klein": functools.partial(flux2, Flux2KleinPipeline),
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
 }
