@@ -18,7 +18,7 @@ from stg_lab.families.allegro import Allegro
 from stg_lab.families.animatediff import AnimateDiff, AnimateDiffVideo
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
-from stg_lab.families.cosmos import Cosmos
+from stg_lab.families.cosmos import Cosmos, Cosmos2, Cosmos25
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.flux import Chroma, Flux
 from stg_lab.families.flux2 import Flux2, Flux2Klein
@@ -83,6 +83,8 @@ FAMILIES: tuple[Family, ...] = (
     SanaVideo(),
     SanaImage(),
     Cosmos(),
+    Cosmos2(),
+    Cosmos25(),
     Flux(),
     Chroma(),
     Flux2(),

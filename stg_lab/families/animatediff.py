@@ -46,7 +46,8 @@ class AnimateDiff(UNet):
         return [m for m in (block.attn1, block.attn2) if m is not None and bool(m.is_cross_attention) == wanted]
 
     def heads(self, denoiser: Any) -> int:
-        return min(int(m.heads) for block in self.blocks(denoiser) for m in self.sublayers(block, "attention"))
+        attentions: list[Any] = [m for block in self.blocks(denoiser) for m in self.sublayers(block, "attention")]
+        return min(m.heads for m in attentions)
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         latents = args[0] if args else kwargs["sample"]

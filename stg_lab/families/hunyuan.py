@@ -23,7 +23,14 @@ class Hunyuan(Family):
     """What both versions share."""
 
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts: tuple[str, ...] = (
+        "block",
+        "attention",
+        "attention_video",
+        "attention_diagonal",
+        "attention_zero",
+        "feedforward",
+    )
     text_tokens = "last"
 
     def blocks(self, denoiser: Any) -> list[Any]:

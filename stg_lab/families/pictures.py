@@ -16,7 +16,14 @@ class Pictures(Family):
     """Text and picture in one attention; blocks that take the picture first and return the text first."""
 
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts: tuple[str, ...] = (
+        "block",
+        "attention",
+        "attention_video",
+        "attention_diagonal",
+        "attention_zero",
+        "feedforward",
+    )
     still = True
     video_stream = 1
     samples_argument = "num_images_per_prompt"

@@ -24,6 +24,9 @@ from diffusers import (
     CogVideoXFunControlPipeline,
     CogVideoXTransformer3DModel,
     CogVideoXVideoToVideoPipeline,
+    Cosmos2_5_PredictBasePipeline,
+    Cosmos2VideoToWorldPipeline,
+    CosmosTransformer3DModel,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -447,6 +450,42 @@ def flux2(pipeline: type = Flux2Pipeline) -> Member:
 # ---- others ----
 
 
+class OneStep(Member):
+    """Cosmos 2: the scheduler is handed `(x_t - x0) / sigma`, of which the lab has each branch up to rounding."""
+
+    exactly = False
+
+    def at_step(self, output: Tensor, recording: Any, step: int) -> Tensor:
+        now = recording.ds.isel(step=step)
+        x_t, sigma = torch.from_numpy(now.x_t.values), torch.tensor(float(now.sigma))
+        t = sigma / (sigma + 1)
+        found = (x_t - ((1 - t) * x_t + -t * output.float())) / sigma
+        given = recording.prediction("cond").isel(step=step).values[:, :, :1]  # the same in every branch
+        return torch.cat([torch.from_numpy(given), found[:, :, 1:]], dim=2)
+
+
+COSMOS = {
+    "in_channels": 5, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "mlp_ratio": 2,
+    "text_embed_dim": 16, "adaln_lora_dim": 4, "max_size": (4, 32, 32), "concat_padding_mask": False, "extra_pos_embed_type": None,
+}  # fmt: skip
+
+
+def cosmos2() -> Member:
+    scheduler = FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
+    pipe = Cosmos2VideoToWorldPipeline(
+        None, None, prepared(CosmosTransformer3DModel(**COSMOS)), zoo.wan_vae(), scheduler, zoo.Guardrail()
+    )
+    return OneStep(pipe, {**embeds(6, 16), **WAN_CALL, "image": picture(32, 64)})
+
+
+def cosmos25() -> Member:
+    pipe = Cosmos2_5_PredictBasePipeline(
+        None, None, prepared(CosmosTransformer3DModel(**COSMOS)), zoo.wan_vae(), UniPCMultistepScheduler(**FLOW),
+        zoo.Guardrail(),
+    )  # fmt: skip
+    return Member(pipe, {**embeds(6, 16), **WAN_CALL})
+
+
 def motif(pipeline: type = MotifVideoPipeline) -> Member:
     transformer = MotifVideoTransformer3DModel(
         in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=2, num_single_layers=2,
@@ -522,6 +561,8 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "qwen": qwen,
     "flux2": flux2,
     "flux2-klein": functools.partial(flux2, Flux2KleinPipeline),
+    "cosmos2": cosmos2,
+    "cosmos25": cosmos25,
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
 }

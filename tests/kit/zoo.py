@@ -89,6 +89,7 @@ class Member(Rig):
     name = ""
     shares_noise = ""  # why a sample of a batch is not the same alone, where that is so
     scheduler_calls = 1  # how often a step calls `scheduler.step`; the last one takes it
+    exactly = True  # whether CFG rebuilt from the branches is the pipeline's own bit for bit
     decoded_apart = ""  # why the pipeline's own output is not the decoded latents of a recording, where that is so
     telling = STEPS  # at how many of its steps a changed prediction shows
 
