@@ -18,7 +18,7 @@ from stg_lab.families.allegro import Allegro
 from stg_lab.families.animatediff import AnimateDiff, AnimateDiffVideo
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
-from stg_lab.families.cosmos import Cosmos, Cosmos2, Cosmos25
+from stg_lab.families.cosmos import Cosmos, Cosmos2, Cosmos25, CosmosVideo
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.flux import Chroma, Flux
 from stg_lab.families.flux2 import Flux2, Flux2Klein
@@ -39,12 +39,13 @@ from stg_lab.families.mochi import Mochi
 from stg_lab.families.motif import Motif
 from stg_lab.families.opensora import OpenSora
 from stg_lab.families.qwen import QwenImage
+from stg_lab.families.refused import REFUSED
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
 from stg_lab.families.skyreels import SkyReelsV2, SkyReelsV2Image
 from stg_lab.families.svd import StableVideoDiffusion
-from stg_lab.families.wan import Wan, WanAnimate, WanImage, WanVACE, WanVideo
+from stg_lab.families.wan import Wan, WanAnimate, WanEdit, WanImage, WanVACE, WanVideo
 
 FAMILIES: tuple[Family, ...] = (
     Wan(),
@@ -52,6 +53,7 @@ FAMILIES: tuple[Family, ...] = (
     WanVideo(),
     WanVACE(),
     WanAnimate(),
+    WanEdit(),
     Mochi(),
     CogVideoX(),
     CogVideoXImage(),
@@ -83,6 +85,7 @@ FAMILIES: tuple[Family, ...] = (
     SanaVideo(),
     SanaImage(),
     Cosmos(),
+    CosmosVideo(),
     Cosmos2(),
     Cosmos25(),
     Flux(),
@@ -128,10 +131,11 @@ def family_of(pipe: Any) -> Family:
                 return family
     kind = type(pipe).__name__
     _check_kind(pipe)
+    if reason := next((REFUSED[base.__name__] for base in type(pipe).__mro__ if base.__name__ in REFUSED), ""):
+        raise UnsupportedPipelineError(f"{kind} cannot be guided: {reason}.")
     if not can_be_found_out(pipe):
-        names = ", ".join(name for family in known for name in family.pipelines)
         raise UnsupportedPipelineError(
-            f"{kind} is of no family that the lab knows ({names}). "
+            f"{kind} is of no family that the lab knows; lab.families() lists them. "
             f"Load one of those, for example pipe = lab.load('digits-joint'). {ADVICE}"
         )
     if pipe not in _found_out:

@@ -24,7 +24,6 @@ class AnimateDiff(UNet):
         "AnimateDiffPipeline",
         "AnimateDiffSDXLPipeline",
         "AnimateDiffControlNetPipeline",
-        "AnimateDiffSparseControlNetPipeline",
     )
     cfg_form = "one call with the batch [uncond, cond]: u + scale (c - u)"
 

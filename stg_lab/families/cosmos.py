@@ -112,6 +112,19 @@ class Cosmos(Worlds):
         return self.shown(pipe, video)
 
 
+class CosmosVideo(Cosmos):
+    """`CosmosVideoToWorldPipeline`. Frames that are given are put into x0 of every branch; the model sees them with noise that is
+    drawn anew for every pass, and with `input_frames_guidance=False` the unconditional pass is not told which they are."""
+
+    name = "Cosmos video-to-world"
+    pipelines = ("CosmosVideoToWorldPipeline",)
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        call = running(pipe, "current_cond_indicator", "conditioning_latents")
+        given, x0 = call["current_cond_indicator"], super().at_step(prediction, pipe, kwargs)
+        return given * call["conditioning_latents"] + (1 - given) * x0
+
+
 class Cosmos2(Worlds):
     """`Cosmos2VideoToWorldPipeline` and `Cosmos2TextToImagePipeline`. The network's output is turned into x0, frames that are given
     are put in, CFG acts on x0, and the scheduler is handed `(x_t - x0) / sigma`; the lab guides that, branch by branch, which is

@@ -126,7 +126,7 @@ class LTX2Condition(LTX2):
     agree, and guidance changes nothing."""
 
     name = "LTX-2 condition"
-    pipelines = ("LTX2ConditionPipeline",)
+    pipelines = ("LTX2ConditionPipeline", "LTX2InContextPipeline")
     layout = "batch, token, channel; tokens that are given stand behind the video's"
 
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:

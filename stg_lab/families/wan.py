@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.pixels import codec_defaults, codec_preview
 from stg_lab.families.running import running
@@ -183,6 +184,22 @@ class WanImage(Wan):
             return x
         picture = kwargs["hidden_states"][:, :, :1].to(x.dtype)
         return torch.cat([torch.zeros_like(picture) if predicted else picture, x[:, :, 1:]], dim=2)
+
+
+class WanEdit(Wan):
+    """`LucyEditPipeline` and `ChronoEditPipeline`. The denoiser's input is the latents with the channels of the video, or of the
+    picture, that is edited."""
+
+    name = "Wan edit"
+    pipelines = ("LucyEditPipeline", "ChronoEditPipeline")
+    sources = ""
+
+    def check_call(self, pipe: Any, call: Mapping[str, Any]) -> None:
+        if call.get("enable_temporal_reasoning"):
+            raise CallError(
+                "enable_temporal_reasoning=True drops frames in the middle of the run, so that its steps have different shapes. Leave "
+                "it out."
+            )
 
 
 def statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnimateDiffControlNetPipeline,
     AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
+    AnimateDiffVideoToVideoControlNetPipeline,
     AnimateDiffVideoToVideoPipeline,
     AutoencoderKL,
     AutoencoderKLFlux2,
@@ -20,13 +23,16 @@ from diffusers import (
     AutoencoderKLQwenImage,
     ChromaPipeline,
     ChromaTransformer2DModel,
+    ChronoEditPipeline,
     ClassifierFreeGuidance,
     CogVideoXFunControlPipeline,
     CogVideoXTransformer3DModel,
     CogVideoXVideoToVideoPipeline,
+    ControlNetModel,
     Cosmos2_5_PredictBasePipeline,
     Cosmos2VideoToWorldPipeline,
     CosmosTransformer3DModel,
+    CosmosVideoToWorldPipeline,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -42,7 +48,9 @@ from diffusers import (
     Kandinsky5I2VPipeline,
     LTX2ConditionPipeline,
     LTX2ImageToVideoPipeline,
+    LTX2InContextPipeline,
     LTXConditionPipeline,
+    LucyEditPipeline,
     MotifVideoImage2VideoPipeline,
     MotifVideoPipeline,
     MotifVideoTransformer3DModel,
@@ -167,6 +175,22 @@ def wan_animate() -> Member:
     return Animated(
         pipe, {**call, "image": picture(32, 64), "pose_video": clip(9, 32, 64), "face_video": clip(9, 16, 16)}
     )
+
+
+def lucy() -> Member:
+    transformer = WanTransformer3DModel(**WAN, in_channels=8, out_channels=4)
+    pipe = LucyEditPipeline(None, None, zoo.wan_vae(), UniPCMultistepScheduler(**FLOW), prepared(transformer))
+    return Member(pipe, {**embeds(6, 16), **WAN_CALL, "video": clip(9, 32, 64)})
+
+
+def chrono() -> Member:
+    transformer = WanTransformer3DModel(**WAN, in_channels=12, out_channels=4, image_dim=8, added_kv_proj_dim=24)
+    seeing = clip_vision()
+    pipe = ChronoEditPipeline(
+        None, None, seeing["image_encoder"], seeing["image_processor"], prepared(transformer), zoo.wan_vae(),
+        UniPCMultistepScheduler(**FLOW),
+    )  # fmt: skip
+    return Member(pipe, {**embeds(512, 16), **WAN_CALL, "image": picture(32, 64)})
 
 
 def skyreels_image() -> Member:
@@ -324,10 +348,13 @@ def ltx2_image() -> Member:
     return SoundingPictured(pipe, {**other.call, "image": picture(32, 64), "image_crf": 0})
 
 
-def ltx2_condition() -> Member:
+def ltx2_condition(pipeline: type = LTX2ConditionPipeline) -> Member:
     other = zoo.ltx2()
     frames = [LTX2VideoCondition(picture(32, 64), 0, 1.0, crf=0), LTX2VideoCondition(picture(32, 64), 1, 1.0, crf=0)]
-    return Conditioned(LTX2ConditionPipeline(**other.pipe.components), {**other.call, "conditions": frames})
+    parts = other.pipe.components
+    if pipeline is LTX2InContextPipeline:
+        parts.pop("duration_head")
+    return Conditioned(pipeline(**parts), {**other.call, "conditions": frames})
 
 
 class Beside(zoo.Packed):
@@ -347,12 +374,21 @@ def ltx_condition() -> Member:
 # ---- AnimateDiff ----
 
 
-def animatediff(pipeline: type = AnimateDiffPipeline) -> Member:
-    levels = {"block_out_channels": (8, 8), "norm_num_groups": 2}
+LEVELS = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 2}
+DOWN = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "cross_attention_dim": 16, "attention_head_dim": 2}
+#: Of Stable Diffusion XL, beside that.
+LARGE = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 8 + 24,
+}
+
+
+def animatediff(pipeline: type = AnimateDiffPipeline, *, control: bool = False) -> Member:
+    large = pipeline is AnimateDiffSDXLPipeline
     unet = UNet2DConditionModel(
-        **levels, layers_per_block=1, sample_size=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=16, attention_head_dim=2,
-    )  # fmt: skip
+        **LEVELS, **DOWN, **(LARGE if large else {}), sample_size=8, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")
+    )
     adapter = MotionAdapter(
         block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=2
     )
@@ -360,13 +396,27 @@ def animatediff(pipeline: type = AnimateDiffPipeline) -> Member:
         block_out_channels=(8, 8), norm_num_groups=2, latent_channels=4, scaling_factor=1.5,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False)
-    made = UNetMotionModel.from_unet2d(prepared(unet), prepared(adapter, 1))
-    pipe = pipeline(prepared(vae), None, None, prepared(made, 2), prepared(adapter, 1), scheduler)
+    parts = {
+        "vae": prepared(vae),
+        "text_encoder": None,
+        "tokenizer": None,
+        "unet": prepared(UNetMotionModel.from_unet2d(prepared(unet), prepared(adapter, 1)), 2),
+        "motion_adapter": adapter,
+        "scheduler": DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False),
+    }
     call = {**embeds(6, 16), "height": 16, "width": 32}
-    if pipeline is AnimateDiffPipeline:
-        return Member(pipe, {**call, "num_frames": 3})
-    return Member(pipe, {**call, "video": clip(3, 16, 32), "strength": 0.8, "num_inference_steps": 4})
+    if large:
+        parts |= {"text_encoder_2": None, "tokenizer_2": None}
+        call |= {**pooled(8), "guidance_scale": 3.0}
+    if control:
+        net = ControlNetModel(**LEVELS, **DOWN, conditioning_embedding_out_channels=(4, 4))
+        parts["controlnet"] = prepared(net)
+        call["conditioning_frames"] = clip(3, 16, 32)
+    if "Video" in pipeline.__name__:
+        call |= {"video": clip(3, 16, 32), "strength": 0.8, "num_inference_steps": 4}
+    else:
+        call["num_frames"] = 3
+    return Member(pipeline(**parts), call)
 
 
 # ---- pictures ----
@@ -470,6 +520,22 @@ COSMOS = {
 }  # fmt: skip
 
 
+def cosmos_video() -> Member:
+    other = zoo.cosmos()
+    config = {**other.pipe.transformer.config, "in_channels": 5}
+    parts = {**other.pipe.components, "transformer": prepared(CosmosTransformer3DModel.from_config(config))}
+    parts["safety_checker"] = zoo.Guardrail()
+    return StartedStep(CosmosVideoToWorldPipeline(**parts), {**other.call, "image": picture(32, 64)})
+
+
+class StartedStep(zoo.OneStepCFG):
+    """Cosmos 1 video-to-world: the frames that are given are put into x0."""
+
+    def at_step(self, output: Tensor, recording: Any, step: int) -> Tensor:
+        given = recording.prediction("cond").isel(step=step).values[:, :, :1]
+        return torch.cat([torch.from_numpy(given), super().at_step(output, recording, step)[:, :, 1:]], dim=2)
+
+
 def cosmos2() -> Member:
     scheduler = FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
     pipe = Cosmos2VideoToWorldPipeline(
@@ -542,6 +608,8 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "wan-vace": wan_vace,
     "wan-vace-reference": functools.partial(wan_vace, reference=True),
     "wan-animate": wan_animate,
+    "lucy": lucy,
+    "chrono": chrono,
     "skyreels-image": skyreels_image,
     "hunyuan-image-concat": functools.partial(hunyuan_image, "latent_concat"),
     "hunyuan-image-replace": functools.partial(hunyuan_image, "token_replace"),
@@ -553,14 +621,21 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "ltx-condition": ltx_condition,
     "ltx2-image": ltx2_image,
     "ltx2-condition": ltx2_condition,
+    "ltx2-context": functools.partial(ltx2_condition, LTX2InContextPipeline),
     "animatediff": animatediff,
+    "animatediff-xl": functools.partial(animatediff, AnimateDiffSDXLPipeline),
+    "animatediff-control": functools.partial(animatediff, AnimateDiffControlNetPipeline, control=True),
     "animatediff-video": functools.partial(animatediff, AnimateDiffVideoToVideoPipeline),
+    "animatediff-video-control": functools.partial(
+        animatediff, AnimateDiffVideoToVideoControlNetPipeline, control=True
+    ),
     "motif": motif,
     "motif-image": functools.partial(motif, MotifVideoImage2VideoPipeline),
     "chroma": chroma,
     "qwen": qwen,
     "flux2": flux2,
     "flux2-klein": functools.partial(flux2, Flux2KleinPipeline),
+    "cosmos-video": cosmos_video,
     "cosmos2": cosmos2,
     "cosmos25": cosmos25,
     "kandinsky-image": kandinsky_image,
