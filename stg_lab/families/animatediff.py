@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Grid
+from stg_lab.families.halfway import Halfway
 from stg_lab.families.unet import UNet
-from stg_lab.families.wan import STARTS_HALFWAY
 
 
 class AnimateDiff(UNet):
@@ -64,14 +64,8 @@ class AnimateDiff(UNet):
         return pipe.video_processor.postprocess_video(video=video, output_type="np")
 
 
-class AnimateDiffVideo(AnimateDiff):
+class AnimateDiffVideo(Halfway, AnimateDiff):
     """`AnimateDiffVideoToVideoPipeline`: starts from a noised video at `strength` of the noise levels."""
 
     name = "AnimateDiff video-to-video"
     pipelines = ("AnimateDiffVideoToVideoPipeline", "AnimateDiffVideoToVideoControlNetPipeline")
-
-    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
-        return super().latent_shape(pipe, {**call, "num_frames": len(call["video"])})
-
-    def notes(self, pipe: Any) -> dict[str, str]:
-        return {**super().notes(pipe), "starts": STARTS_HALFWAY}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid, two_streams_without
-from stg_lab.families.wan import STARTS_HALFWAY
+from stg_lab.families.halfway import Halfway
 
 
 class CogVideoX(Family):
@@ -77,17 +77,11 @@ class CogVideoXImage(CogVideoX):
     pipelines = ("CogVideoXImageToVideoPipeline",)
 
 
-class CogVideoXVideo(CogVideoX):
+class CogVideoXVideo(Halfway, CogVideoX):
     """`CogVideoXVideoToVideoPipeline`: starts from a noised video at `strength` of the noise levels."""
 
     name = "CogVideoX video-to-video"
     pipelines = ("CogVideoXVideoToVideoPipeline",)
-
-    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
-        return super().latent_shape(pipe, {**call, "num_frames": len(call["video"])})
-
-    def notes(self, pipe: Any) -> dict[str, str]:
-        return {"starts": STARTS_HALFWAY}
 
 
 class CogVideoXControl(CogVideoX):

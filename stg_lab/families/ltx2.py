@@ -22,7 +22,7 @@ class LTX2(LTX):
     stepped by a scheduler of its own, as stock. Passes of the pipeline's own STG and modality guidance are branches as well."""
 
     name = "LTX-2"
-    pipelines = ("LTX2Pipeline",)
+    pipelines: tuple[str, ...] = ("LTX2Pipeline",)
     other_stream = "sound"
     shift = (1024, 0.95, 2.05)
     cfg_form = (

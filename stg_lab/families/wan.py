@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.halfway import Halfway
 from stg_lab.families.pixels import codec_defaults, codec_preview
 from stg_lab.families.running import running
 from stg_lab.preview import Preview
 
 #: What siblings say of themselves, for `lab.describe`.
-STARTS_HALFWAY = (
-    "from a noised video: the call leaves out the share 1 - strength of its steps, and windows count those it takes"
-)
 SEGMENTS = (
     "each is a run of its own within the call, with the guidance of all and a recording of its own (trace.recordings)"
 )
@@ -28,7 +26,7 @@ class Wan(Family):
     """`WanPipeline` with one transformer (2.1, TI2V-5B) or two (2.2 A14B, split by noise level)."""
 
     name = "Wan"
-    pipelines = ("WanPipeline",)
+    pipelines: tuple[str, ...] = ("WanPipeline",)
     surely_reused = True
     cfg_form = "two calls a step, conditional first: u + scale (c - u)"
     sources = (
@@ -89,17 +87,11 @@ class Wan(Family):
         return codec_preview(pipe)
 
 
-class WanVideo(Wan):
+class WanVideo(Halfway, Wan):
     """`WanVideoToVideoPipeline`: starts from a noised video at `strength` of the noise levels."""
 
     name = "Wan video-to-video"
     pipelines = ("WanVideoToVideoPipeline",)
-
-    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
-        return super().latent_shape(pipe, {**call, "num_frames": len(call["video"])})
-
-    def notes(self, pipe: Any) -> dict[str, str]:
-        return {"starts": STARTS_HALFWAY}
 
 
 class WanVACE(Wan):
