@@ -19,6 +19,7 @@ from stg_lab.families.animatediff import AnimateDiff, AnimateDiffVideo
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
 from stg_lab.families.cosmos import Cosmos, Cosmos2, Cosmos25, CosmosVideo
+from stg_lab.families.denoisers import DENOISERS
 from stg_lab.families.describe import Description, describe
 from stg_lab.families.flux import Chroma, Flux
 from stg_lab.families.flux2 import Flux2, Flux2Klein
@@ -104,6 +105,7 @@ __all__ = [
     "Grid",
     "describe_pipeline",
     "family_of",
+    "family_of_denoiser",
     "register_family",
 ]
 
@@ -147,6 +149,23 @@ def family_of(pipe: Any) -> Family:
             stacklevel=3,
         )
     return _found_out[pipe]
+
+
+def family_of_denoiser(denoiser: Any) -> Family:
+    """The family of a denoiser by its class, where no pipeline is at hand.
+
+    Raises:
+        UnsupportedPipelineError: it is of none.
+    """
+    denoiser = getattr(denoiser, "_orig_mod", denoiser)
+    named = next((DENOISERS[base.__name__] for base in type(denoiser).__mro__ if base.__name__ in DENOISERS), None)
+    for family in _known():
+        if family.name == named:
+            return family
+    raise UnsupportedPipelineError(
+        f"{type(denoiser).__name__} is no denoiser that the lab knows by its class ({', '.join(DENOISERS)}). With a pipeline at "
+        "hand use lab.attach."
+    )
 
 
 def _check_kind(pipe: Any) -> None:

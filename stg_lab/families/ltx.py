@@ -20,7 +20,7 @@ class LTX(Family):
     """`LTXPipeline` (0.9 and its successors, 13B). A latent pixel is a token; their sizes are in every denoiser call."""
 
     name = "LTX"
-    pipelines = ("LTXPipeline",)
+    pipelines: tuple[str, ...] = ("LTXPipeline",)
     surely_reused = True
     batched = True
     unbatched = ("rope_interpolation_scale", "attention_kwargs")  # its rotary embeddings have rows

@@ -175,6 +175,10 @@ class Prefix:
         for number in self.outputs.keys() - self.wanted:
             del self.outputs[number]
 
+    def serving(self, weak: Weak) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with`, a pass that somebody else makes of a weak model, with the rows of the call, begins where it may."""
+        return self._served(self.first.get(weak, 0), lambda output: output)
+
     @contextlib.contextmanager
     def _served(self, first: int, taken: Callable[[Any], Any]) -> Iterator[None]:
         """Inside the `with`, the stages before the first changed one answer with what was kept, or what is taken of it."""
