@@ -37,6 +37,7 @@ from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXCondition, LTXImage
 from stg_lab.families.ltx2 import LTX2, LTX2Condition, LTX2Image
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.modular import ModularHunyuanVideo15, ModularWan
 from stg_lab.families.motif import Motif
 from stg_lab.families.opensora import OpenSora
 from stg_lab.families.qwen import QwenImage
@@ -89,6 +90,8 @@ FAMILIES: tuple[Family, ...] = (
     CosmosVideo(),
     Cosmos2(),
     Cosmos25(),
+    ModularWan(),
+    ModularHunyuanVideo15(),
     Flux(),
     Chroma(),
     Flux2(),
@@ -182,9 +185,9 @@ def _check_kind(pipe: Any) -> None:
         )
     if "ModularPipeline" in kinds or "ModularPipelineBlocks" in kinds:
         raise UnsupportedPipelineError(
-            f"{kind} is a modular pipeline of diffusers: its blocks call the denoiser and the scheduler, and its guider decides on the "
-            "guidance. The lab serves pipelines that are one call, DiffusionPipeline and what is derived from it. Make one of the same "
-            f"components{_same_model(kind)}."
+            f"{kind} is a modular pipeline of diffusers that the lab does not attach to; it does to those of Wan and HunyuanVideo 1.5. "
+            "Where it has a guider, give it the lab's sum: pipe.update_components(guider=lab.guider(guidance)). Or make a pipeline of the "
+            f"same components{_same_model(kind)}."
         )
     if "Module" in kinds and hasattr(pipe, "forward"):
         raise UnsupportedPipelineError(

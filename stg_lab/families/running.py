@@ -46,3 +46,18 @@ def _self_of(frame: FrameType) -> Any:
     if isinstance(variables, dict):
         variables.clear()  # see `running`
     return own
+
+
+def batch_name(pipe: Any) -> str:
+    """What the guider of a modular pipeline calls the batch that its denoiser runs now; "" outside of one."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if {"components", "guider_state_batch"} <= {*frame.f_code.co_varnames}:
+            variables = frame.f_locals
+            components, batch = variables.get("components"), variables.get("guider_state_batch")
+            if isinstance(variables, dict):
+                variables.clear()  # see `running`
+            if components is pipe and batch is not None:
+                return str(getattr(batch, "__guidance_identifier__", ""))
+        frame = frame.f_back
+    return ""

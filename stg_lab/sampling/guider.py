@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,12 +109,16 @@ class _Run:
             family = family_of_denoiser(module)
             at = Pass(family, None, "transformer", module, args, kwargs, torch.empty(0), self.step, self._steps, memory=self._memory)  # fmt: skip
             branch.at = at
-            if branch.weak is None:
-                stack.enter_context(self._keep(branch, at))
-            else:
-                stack.enter_context(self._weaken(branch.weak, branch, at))
+            try:
+                stack.enter_context(
+                    self._keep(branch, at) if branch.weak is None else self._weaken(branch.weak, branch, at)
+                )
+            except BaseException:
+                leave()  # torch calls hooks behind a forward that fails, but not where a hook before it does
+                raise
 
         def leave(*_: Any) -> None:
+            self.unwatch()
             stack.close()
 
         self._handles = [
@@ -199,7 +203,7 @@ def _guider_class() -> Callable[[Guidance, Passes], Any]:
     class LabGuidance(BaseGuidance):
         """A sum of guidance vectors; made by `stg_lab.guider`."""
 
-        _input_predictions: ClassVar[list[str]] = [identifier for identifier, _ in CONDITIONS.values()]
+        _input_predictions = [name for name, _ in CONDITIONS.values()]  # type: ignore[assignment]  # noqa: RUF012
 
         def __init__(self, guidance: Guidance, passes: Passes) -> None:
             _check(guidance)
@@ -220,9 +224,12 @@ def _guider_class() -> Callable[[Guidance, Passes], Any]:
 
         @property
         def num_conditions(self) -> int:
-            """How many batches this step has; before the first one, whether there is an unconditional one among them."""
+            """How many batches this step has; before the first one, more than one where there will be more.
+
+            Blocks take that for whether they need the negative prompt, and Wan's fail without (diffusers 0.42.1).
+            """
             if self._step is None:
-                return 1 + (self._enabled and self._run.needs_uncond)
+                return 1 + (self._enabled and bool(self._run.needs_uncond or self.guidance.weak))
             return len(self._run.branches)
 
         def prepare_inputs(self, data: Any) -> list[Any]:
