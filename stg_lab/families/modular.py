@@ -21,6 +21,7 @@ class Modular(Guider):
     """The same models, called by blocks. Guiders other than `ClassifierFreeGuidance` are recorded, each batch under their own name
     for it, and not guided beside."""
 
+    batched = False
     cfg_form = "a call for each batch of pipe.guider, which names it and combines them: ClassifierFreeGuidance is u + scale (c - u)"
 
     def has_uncond(self, pipe: Any) -> bool:
@@ -66,10 +67,10 @@ class Modular(Guider):
 
 
 class ModularWan(Modular, Wan):
-    """`WanModularPipeline` and those of Wan 2.2, text-to-video and image-to-video."""
+    """`WanModularPipeline`, and what is derived from it: image-to-video and Wan 2.2."""
 
     name = "Wan, modular"
-    pipelines = ("WanModularPipeline", "Wan22ModularPipeline")
+    pipelines = ("WanModularPipeline",)
 
 
 class ModularHunyuanVideo15(Modular, HunyuanVideo15):

@@ -52,7 +52,8 @@ def batch_name(pipe: Any) -> str:
     """What the guider of a modular pipeline calls the batch that its denoiser runs now; "" outside of one."""
     frame = inspect.currentframe()
     while frame is not None:
-        if {"components", "guider_state_batch"} <= {*frame.f_code.co_varnames}:
+        code = frame.f_code
+        if {"components", "guider_state_batch"} <= {*code.co_varnames, *code.co_cellvars}:
             variables = frame.f_locals
             components, batch = variables.get("components"), variables.get("guider_state_batch")
             if isinstance(variables, dict):

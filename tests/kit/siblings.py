@@ -70,6 +70,8 @@ from diffusers import (
     WanVACETransformer3DModel,
     WanVideoToVideoPipeline,
 )
+from diffusers.modular_pipelines import WanBlocks
+from diffusers.modular_pipelines.hunyuan_video1_5.modular_blocks_hunyuan_video1_5 import HunyuanVideo15Blocks
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from torch import Tensor
 from transformers import (
@@ -603,6 +605,37 @@ def sana_image() -> Member:
     return LinearFirst(pipe, {**other.call, "image": picture(32, 64)})
 
 
+# ---- modular pipelines ----
+
+
+class ByBlocks(Guided):
+    """A modular pipeline: it is asked for one of the things that its blocks make."""
+
+    def stock(self, *, seed: int = 0, count: int = 1, **changes: Any) -> Any:
+        call = self.arguments(changes)
+        wanted = "latents" if call.pop("output_type") == "latent" else "videos"
+        return self.pipe(**call, output_type="np", generator=generators(seed, 1)[0], output=wanted)
+
+
+def wan_modular() -> Member:
+    words, blocks = zoo.wan().pipe, WanBlocks().init_pipeline()
+    transformer = prepared(WanTransformer3DModel(**WAN, in_channels=4, out_channels=4))
+    blocks.update_components(
+        tokenizer=words.tokenizer, text_encoder=words.text_encoder, transformer=transformer, vae=zoo.wan_vae(),
+        scheduler=UniPCMultistepScheduler(**FLOW), guider=ClassifierFreeGuidance(guidance_scale=3.0),
+    )  # fmt: skip
+    return ByBlocks(blocks, {"prompt": "a red seven moving left", "max_sequence_length": 8, **WAN_CALL})
+
+
+def hunyuan15_modular() -> Member:
+    other, blocks = zoo.hunyuan15(), HunyuanVideo15Blocks()
+    blocks.sub_blocks.pop("text_encoder")  # embeddings are given
+    pipe = blocks.init_pipeline()
+    parts = other.pipe.components
+    pipe.update_components(**{name: parts[name] for name in pipe._component_specs if name in parts})
+    return ByBlocks(pipe, other.call)
+
+
 SIBLINGS: dict[str, Callable[[], Member]] = {
     "wan-video": wan_video,
     "wan-vace": wan_vace,
@@ -638,6 +671,8 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "cosmos-video": cosmos_video,
     "cosmos2": cosmos2,
     "cosmos25": cosmos25,
+    "wan-modular": wan_modular,
+    "hunyuan15-modular": hunyuan15_modular,
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
 }
