@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stg_lab.recording import IncompleteRecordingWarning, Recording, open_ablation, pack, recordings
     from stg_lab.recording import open_recording as open
     from stg_lab.report import report  # type: ignore[no-redef]
-    from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, plan, rerun, sample  # type: ignore[no-redef]
+    from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, guider, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.search import open_search, search  # type: ignore[no-redef]
     from stg_lab.weak import (
         blur,
@@ -69,6 +69,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "weak": ("stg_lab.weak", None),
     "sample": ("stg_lab.sampling", "sample"),
     "attach": ("stg_lab.sampling", "attach"),
+    "guider": ("stg_lab.sampling", "guider"),
     "rerun": ("stg_lab.sampling", "rerun"),
     "fork": ("stg_lab.sampling", "fork"),
     "decode": ("stg_lab.sampling", "decode"),

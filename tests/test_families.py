@@ -48,7 +48,7 @@ def test_recording_leaves_the_stock_bits(one):
     stock = tensor(one.stock())
     recorded, trace = attached(one)
     assert torch.equal(recorded, stock)
-    assert trace.rebuilt
+    assert trace.rebuilt is one.exactly
     assert trace.recording.steps == STEPS
     assert left_behind(one.pipe) == []
     assert torch.equal(tensor(one.stock()), stock)
@@ -165,9 +165,11 @@ def test_x0_is_the_schedulers_own_where_it_reports_one(one):
 
 
 def test_the_last_latents_decode_to_the_pipelines_own_output(one):
+    if one.decoded_apart:
+        pytest.skip(one.decoded_apart)
     output = one.stock(output_type="np")
     _, trace = attached(one)
-    decoded = lab.decode(one.pipe, trace.recording.ds.final)
+    decoded = lab.decode(one.pipe, one.decodable(torch.from_numpy(trace.recording.ds.final.values)))
     assert decoded.shape == np.asarray(output).shape
     assert np.allclose(decoded, np.asarray(output), atol=1e-5)
     assert lab.decode(one.pipe, trace.recording.x0("cond").isel(step=0)).shape == decoded.shape

@@ -15,46 +15,88 @@ from typing import Any
 
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.allegro import Allegro
+from stg_lab.families.animatediff import AnimateDiff, AnimateDiffVideo
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.cogvideox import CogVideoX, CogVideoXImage
-from stg_lab.families.cosmos import Cosmos
+from stg_lab.families.cogvideox import CogVideoX, CogVideoXControl, CogVideoXImage, CogVideoXVideo
+from stg_lab.families.cosmos import Cosmos, Cosmos2, Cosmos25, CosmosVideo
+from stg_lab.families.denoisers import DENOISERS
 from stg_lab.families.describe import Description, describe
-from stg_lab.families.flux import Flux
+from stg_lab.families.flux import Chroma, Flux
+from stg_lab.families.flux2 import Flux2, Flux2Klein
 from stg_lab.families.generic import ADVICE, Generic, can_be_found_out
-from stg_lab.families.hunyuan import HunyuanVideo, HunyuanVideo15
-from stg_lab.families.kandinsky import Kandinsky5
+from stg_lab.families.hunyuan import (
+    FramePack,
+    HunyuanSkyReels,
+    HunyuanVideo,
+    HunyuanVideo15,
+    HunyuanVideo15Image,
+    HunyuanVideoImage,
+)
+from stg_lab.families.kandinsky import Kandinsky5, Kandinsky5Image
 from stg_lab.families.latte import Latte
-from stg_lab.families.ltx import LTX, LTXImage
-from stg_lab.families.ltx2 import LTX2
+from stg_lab.families.ltx import LTX, LTXCondition, LTXImage
+from stg_lab.families.ltx2 import LTX2, LTX2Condition, LTX2Image
 from stg_lab.families.mochi import Mochi
+from stg_lab.families.modular import ModularHunyuanVideo15, ModularWan
+from stg_lab.families.motif import Motif
 from stg_lab.families.opensora import OpenSora
+from stg_lab.families.qwen import QwenImage
+from stg_lab.families.refused import REFUSED
 from stg_lab.families.registry import FamilyTable, check_family
-from stg_lab.families.sana import SanaVideo
+from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
-from stg_lab.families.skyreels import SkyReelsV2
+from stg_lab.families.skyreels import SkyReelsV2, SkyReelsV2Image
 from stg_lab.families.svd import StableVideoDiffusion
-from stg_lab.families.wan import Wan, WanImage
+from stg_lab.families.wan import Wan, WanAnimate, WanEdit, WanImage, WanVACE, WanVideo
 
 FAMILIES: tuple[Family, ...] = (
     Wan(),
     WanImage(),
+    WanVideo(),
+    WanVACE(),
+    WanAnimate(),
+    WanEdit(),
     Mochi(),
     CogVideoX(),
     CogVideoXImage(),
+    CogVideoXVideo(),
+    CogVideoXControl(),
     Latte(),
     OpenSora(),
     StableVideoDiffusion(),
+    AnimateDiff(),
+    AnimateDiffVideo(),
     LTX(),
     LTXImage(),
+    LTXCondition(),
     LTX2(),
+    LTX2Image(),
+    LTX2Condition(),
     HunyuanVideo(),
+    HunyuanVideoImage(),
+    FramePack(),
+    HunyuanSkyReels(),
     HunyuanVideo15(),
+    HunyuanVideo15Image(),
+    Motif(),
     SkyReelsV2(),
+    SkyReelsV2Image(),
     Allegro(),
     Kandinsky5(),
+    Kandinsky5Image(),
     SanaVideo(),
+    SanaImage(),
     Cosmos(),
+    CosmosVideo(),
+    Cosmos2(),
+    Cosmos25(),
+    ModularWan(),
+    ModularHunyuanVideo15(),
     Flux(),
+    Chroma(),
+    Flux2(),
+    Flux2Klein(),
+    QwenImage(),
     StableDiffusion3(),
 )
 
@@ -66,6 +108,7 @@ __all__ = [
     "Grid",
     "describe_pipeline",
     "family_of",
+    "family_of_denoiser",
     "register_family",
 ]
 
@@ -93,10 +136,11 @@ def family_of(pipe: Any) -> Family:
                 return family
     kind = type(pipe).__name__
     _check_kind(pipe)
+    if reason := next((REFUSED[base.__name__] for base in type(pipe).__mro__ if base.__name__ in REFUSED), ""):
+        raise UnsupportedPipelineError(f"{kind} cannot be guided: {reason}.")
     if not can_be_found_out(pipe):
-        names = ", ".join(name for family in known for name in family.pipelines)
         raise UnsupportedPipelineError(
-            f"{kind} is of no family that the lab knows ({names}). "
+            f"{kind} is of no family that the lab knows; lab.families() lists them. "
             f"Load one of those, for example pipe = lab.load('digits-joint'). {ADVICE}"
         )
     if pipe not in _found_out:
@@ -108,6 +152,23 @@ def family_of(pipe: Any) -> Family:
             stacklevel=3,
         )
     return _found_out[pipe]
+
+
+def family_of_denoiser(denoiser: Any) -> Family:
+    """The family of a denoiser by its class, where no pipeline is at hand.
+
+    Raises:
+        UnsupportedPipelineError: it is of none.
+    """
+    denoiser = getattr(denoiser, "_orig_mod", denoiser)
+    named = next((DENOISERS[base.__name__] for base in type(denoiser).__mro__ if base.__name__ in DENOISERS), None)
+    for family in _known():
+        if family.name == named:
+            return family
+    raise UnsupportedPipelineError(
+        f"{type(denoiser).__name__} is no denoiser that the lab knows by its class ({', '.join(DENOISERS)}). With a pipeline at "
+        "hand use lab.attach."
+    )
 
 
 def _check_kind(pipe: Any) -> None:
@@ -124,9 +185,9 @@ def _check_kind(pipe: Any) -> None:
         )
     if "ModularPipeline" in kinds or "ModularPipelineBlocks" in kinds:
         raise UnsupportedPipelineError(
-            f"{kind} is a modular pipeline of diffusers: its blocks call the denoiser and the scheduler, and its guider decides on the "
-            "guidance. The lab serves pipelines that are one call, DiffusionPipeline and what is derived from it. Make one of the same "
-            f"components{_same_model(kind)}."
+            f"{kind} is a modular pipeline of diffusers that the lab does not attach to; it does to those of Wan and HunyuanVideo 1.5. "
+            "Where it has a guider, give it the lab's sum: pipe.update_components(guider=lab.guider(guidance)). Or make a pipeline of the "
+            f"same components{_same_model(kind)}."
         )
     if "Module" in kinds and hasattr(pipe, "forward"):
         raise UnsupportedPipelineError(

@@ -64,7 +64,7 @@ def frames(denoiser: Any, call: Mapping[str, Any]) -> int:
     return int(given or denoiser.config.get("sample_frames") or denoiser.config.get("num_frames") or 1)
 
 
-def shift(scheduler: Any, tokens: int, base: tuple[int, float, float]) -> float:
+def shift(scheduler: Any, tokens: float, base: tuple[int, float, float]) -> float:
     """`mu` for schedulers that shift their steps by how many tokens there are: a straight line through two points.
 
     Args:

@@ -72,6 +72,11 @@ class Family:
         found = {name: getattr(pipe, name, None) for name in ("transformer", "transformer_2", "unet")}
         return {name: module for name, module in found.items() if module is not None}
 
+    def dim(self, name: str) -> int:
+        """Which dimension of the latents at scheduler.step is the "channel" or the "frame"."""
+        dims = self.layout.partition(";")[0].split(", ")
+        return dims.index(name) if name in dims else 1
+
     def blocks(self, denoiser: Any) -> list[Any]:
         """The residual blocks in the order in which a forward pass runs them."""
         raise NotImplementedError
@@ -144,12 +149,14 @@ class Family:
         self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
     ) -> tuple[tuple, dict[str, Any]]:
         """The arguments of a denoiser call with other latents: `new` in place of the `old` ones that the step started from.
+        Channels beside them, of a picture, a mask or a control video, stay.
 
         Raises:
             GuidanceError: the latents are not what the denoiser was given.
         """
         given = args[0] if args else kwargs["hidden_states"]
-        copies = given.shape[0] // old.shape[0]
+        channel, copies = self.dim("channel"), given.shape[0] // old.shape[0]
+        given, beside = given.tensor_split([old.shape[channel]], dim=channel)
         if given.shape != (copies * old.shape[0], *old.shape[1:]) or not torch.equal(
             given, torch.cat([old] * copies).to(given.dtype)
         ):
@@ -157,7 +164,7 @@ class Family:
                 f"in {self.name} pipelines of this kind the denoiser's input is not just the latents, so a step cannot be made "
                 "again from other ones. Leave Restart out."
             )
-        changed = torch.cat([new] * copies).to(given.dtype)
+        changed = torch.cat([torch.cat([new] * copies).to(given.dtype), beside], dim=channel)
         return ((changed, *args[1:]), dict(kwargs)) if args else (args, {**kwargs, "hidden_states": changed})
 
     def has_uncond(self, pipe: Any) -> bool:
@@ -372,10 +379,11 @@ class Family:
 
 
 def two_streams_without(part: str, *args: Any, **kwargs: Any) -> Any:
-    """`Family.without` for blocks and attentions that carry video and text side by side; a feed-forward has one stream."""
+    """`Family.without` for blocks and attentions that carry video and text side by side; a feed-forward has one stream, and so has
+    a block that was given both as one."""
     names = ("hidden_states", "encoder_hidden_states")
     given = dict(zip(names, args, strict=False)) | kwargs
-    if "encoder_hidden_states" not in given:
-        return torch.zeros_like(given["hidden_states"])
+    if given.get("encoder_hidden_states") is None:
+        return given["hidden_states"] if part == "block" else torch.zeros_like(given["hidden_states"])
     streams = tuple(given[name] for name in names)
     return streams if part == "block" else tuple(torch.zeros_like(x) for x in streams)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid, two_streams_without
+from stg_lab.families.halfway import Halfway
 
 
 class CogVideoX(Family):
@@ -75,9 +76,22 @@ class CogVideoXImage(CogVideoX):
     name = "CogVideoX image-to-video"
     pipelines = ("CogVideoXImageToVideoPipeline",)
 
-    def with_latents(
-        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
-    ) -> tuple[tuple, dict[str, Any]]:
-        latents, picture = kwargs["hidden_states"].tensor_split([old.shape[2]], dim=2)
-        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
-        return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], picture], dim=2)}
+
+class CogVideoXVideo(Halfway, CogVideoX):
+    """`CogVideoXVideoToVideoPipeline`: starts from a noised video at `strength` of the noise levels."""
+
+    name = "CogVideoX video-to-video"
+    pipelines = ("CogVideoXVideoToVideoPipeline",)
+
+
+class CogVideoXControl(CogVideoX):
+    """`CogVideoXFunControlPipeline`. The denoiser's input is the latents with the channels of the encoded control video."""
+
+    name = "CogVideoX control"
+    pipelines = ("CogVideoXFunControlPipeline",)
+
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        control = call.get("control_video")
+        if control is None:
+            return tuple(self.unpack(call["control_video_latents"], pipe).shape)
+        return super().latent_shape(pipe, {**call, "num_frames": len(control)})

@@ -14,21 +14,11 @@ from stg_lab.families.pictures import Pictures
 from stg_lab.families.running import running
 
 
-class Flux(Pictures):
-    """`FluxPipeline` (dev, schnell). Double blocks, with a stream each for picture and text, then single ones, with both in one.
+class Packed(Pictures):
+    """Double blocks, with a stream each for picture and text, then single ones, with both in one; tokens at the scheduler."""
 
-    The models are distilled: `guidance_scale` is an input, and there is no unconditional pass unless it is asked for.
-    """
-
-    name = "Flux"
-    pipelines = ("FluxPipeline",)
     text_tokens = "first"
     layout = "batch, token, channel; a token is 2 x 2 latent pixels"
-    scale_argument = "true_cfg_scale"
-    cfg_form = (
-        "distilled, so one call a step by default (guidance_scale is an input of the model); with true_cfg_scale above 1 and a "
-        "negative prompt two calls, conditional first: u + scale (c - u)"
-    )
 
     def blocks(self, denoiser: Any) -> list[Any]:
         return [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
@@ -48,6 +38,33 @@ class Flux(Pictures):
         shape = super().latent_shape(pipe, call)
         return shape and (*shape[:3], shape[3] // 2 * 2, shape[4] // 2 * 2)
 
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        grid = self.grid(None, (), kwargs)
+        return spread(x, pipe, grid.height, grid.width)
+
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        usual, token = pipe.default_sample_size * pipe.vae_scale_factor, 2 * pipe.vae_scale_factor
+        return spread(latents, pipe, *((call.get(name) or usual) // token for name in ("height", "width")))
+
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+        own = {} if scheduler.config.get("use_flow_sigmas") else {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+        return (
+            own if shape is None else {**own, "mu": ahead.shift(scheduler, shape[3] * shape[4] // 4, (256, 0.5, 1.15))}
+        )
+
+
+class Flux(Packed):
+    """`FluxPipeline` (dev, schnell). The models are distilled: `guidance_scale` is an input, and there is no unconditional pass
+    unless it is asked for."""
+
+    name = "Flux"
+    pipelines = ("FluxPipeline",)
+    scale_argument = "true_cfg_scale"
+    cfg_form = (
+        "distilled, so one call a step by default (guidance_scale is an input of the model); with true_cfg_scale above 1 and a "
+        "negative prompt two calls, conditional first: u + scale (c - u)"
+    )
+
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))
 
@@ -65,19 +82,13 @@ class Flux(Pictures):
     def how_to_uncond(self) -> str:
         return f"The model is distilled. {self.how_to_scale('4.0')}"
 
-    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
-        grid = self.grid(None, (), kwargs)
-        return spread(x, pipe, grid.height, grid.width)
 
-    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
-        usual, token = pipe.default_sample_size * pipe.vae_scale_factor, 2 * pipe.vae_scale_factor
-        return spread(latents, pipe, *((call.get(name) or usual) // token for name in ("height", "width")))
+class Chroma(Packed):
+    """`ChromaPipeline`: Flux' blocks without its distillation, with true CFG."""
 
-    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
-        own = {} if scheduler.config.get("use_flow_sigmas") else {"sigmas": np.linspace(1.0, 1 / steps, steps)}
-        return (
-            own if shape is None else {**own, "mu": ahead.shift(scheduler, shape[3] * shape[4] // 4, (256, 0.5, 1.15))}
-        )
+    name = "Chroma"
+    pipelines = ("ChromaPipeline",)
+    cfg_form = "two calls a step, conditional first: u + scale (c - u)"
 
 
 def spread(tokens: Tensor, pipe: Any, height: int, width: int) -> Tensor:

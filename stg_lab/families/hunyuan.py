@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,16 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.errors import UnsupportedPipelineError
+from stg_lab.errors import CallError, GuidanceError
+from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid, two_streams_without
+from stg_lab.families.first_frame import FirstFrame
+from stg_lab.families.guider import Guider
 from stg_lab.families.running import running
+from stg_lab.families.wan import SEGMENTS
 
 
 class Hunyuan(Family):
     """What both versions share."""
 
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts: tuple[str, ...] = (
+        "block",
+        "attention",
+        "attention_video",
+        "attention_diagonal",
+        "attention_zero",
+        "feedforward",
+    )
     text_tokens = "last"
 
     def blocks(self, denoiser: Any) -> list[Any]:
@@ -89,28 +101,85 @@ class HunyuanVideo(Hunyuan):
         return f"The model is distilled. {self.how_to_scale('6.0')}"
 
 
-class HunyuanVideo15(Hunyuan):
+class HunyuanVideoImage(FirstFrame, HunyuanVideo):
+    """`HunyuanVideoImageToVideoPipeline`. Checkpoints with `image_condition_type="token_replace"` have the picture as their first
+    latent frame, and the pipeline drops what is predicted for it; those with "latent_concat" have it in channels of its own, and
+    sample one latent frame more than they return."""
+
+    name = "HunyuanVideo image-to-video"
+    pipelines = ("HunyuanVideoImageToVideoPipeline",)
+
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        return super().given_frames(pipe, at_step=at_step) if self._replaces(pipe) else 0
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        how = "is the first latent frame, which is not stepped" if self._replaces(pipe) else "has channels of its own"
+        return {"picture": f"it {how} (image_condition_type={pipe.transformer.config.image_condition_type!r})"}
+
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        if self._replaces(pipe):
+            return latents
+        raise CallError(
+            "this pipeline drops the first latent frame before it returns latents, and cannot decode the others without it. Call "
+            "it with output_type='np', or decode what was recorded: lab.decode(pipe, run.recording.ds.final)."
+        )
+
+    def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
+        video = super().decode(pipe, latents)
+        return video if self._replaces(pipe) else video[:, pipe.vae_scale_factor_temporal :]
+
+    def _replaces(self, pipe: Any) -> bool:
+        return pipe.transformer.config.image_condition_type == "token_replace"
+
+
+class HunyuanSkyReels(HunyuanVideo):
+    """`HunyuanSkyreelsImageToVideoPipeline` (SkyReels V1). The denoiser's input is the latents with the channels of the picture."""
+
+    name = "SkyReels V1 image-to-video"
+    pipelines = ("HunyuanSkyreelsImageToVideoPipeline",)
+
+
+class FramePack(HunyuanVideo):
+    """`HunyuanVideoFramepackPipeline`. A video is sampled section by section, each a loop of its own; the denoiser takes tokens of
+    the picture and of the frames that are there already, coarser the further away they lie, beside those of its section."""
+
+    name = "FramePack"
+    pipelines = ("HunyuanVideoFramepackPipeline",)
+
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        frames = (call["latent_window_size"] - 1) * pipe.vae_scale_factor_temporal + 1
+        return super().latent_shape(pipe, {**call, "num_frames": frames, "latents": None})
+
+    def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
+        tokens = shape[2] * shape[3] * shape[4] / pipe.transformer.config.patch_size**2
+        mu = min(ahead.shift(scheduler, tokens, (256, 0.5, 1.15)), math.log(7.0))
+        return {**super().spacing(pipe, scheduler, steps, shape), "mu": mu}
+
+    def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
+        return super().stock(pipe, predictions, scale, sample, index).float()
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        raise GuidanceError(
+            "FramePack's attention sees tokens of earlier frames at three sizes beside those of its section, so it cannot be edited by "
+            "place. Skip whole blocks, or one part of them: lab.skip(layers), lab.skip(layers, part='attention')."
+        )
+
+    def returned(self, pipe: Any, latents: Any, call: Mapping[str, Any]) -> Tensor:
+        return latents[-1] if isinstance(latents, list) else latents
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {
+            "sections": f"{SEGMENTS}; lab.plan tells of one section",
+            "decoding": "lab.decode shows a section alone; the pipeline decodes it with its neighbours and blends them",
+        }
+
+
+class HunyuanVideo15(Guider, Hunyuan):
     """`HunyuanVideo15Pipeline`. CFG is done by a component, `pipe.guider`, and so is its scale; the denoiser's input is the
     latents with the channels of a picture and its mask, all zero for text-to-video."""
 
     name = "HunyuanVideo 1.5"
     pipelines = ("HunyuanVideo15Pipeline",)
-    scale_argument = ""
-    scale_name = "pipe.guider.guidance_scale"  # type: ignore[assignment]
-    cfg_form = "two calls a step, conditional first, combined by pipe.guider with its own scale: u + scale (c - u)"
-
-    def has_uncond(self, pipe: Any) -> bool:
-        guider = pipe.guider
-        if type(guider).__name__ != "ClassifierFreeGuidance" or (guider._start, guider._stop) != (0.0, 1.0):
-            raise UnsupportedPipelineError(
-                f"the pipeline's guider is {type(guider).__name__} from {guider._start:g} to {guider._stop:g} of the steps; the "
-                "lab knows ClassifierFreeGuidance at all steps. Type pipe.guider = ClassifierFreeGuidance(guidance_scale=6.0) "
-                "and leave windows and other guidance to the lab, for example lab.CFG(6, stop=0.5)."
-            )
-        return guider.num_conditions > 1
-
-    def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
-        return self.has_uncond(pipe)
 
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         if call.get("height") is None and call.get("width") is None:
@@ -119,31 +188,15 @@ class HunyuanVideo15(Hunyuan):
             call = {**call, "height": height, "width": width}
         return super().latent_shape(pipe, call)
 
-    def scale(self, pipe: Any, denoiser: str) -> float:
-        return float(pipe.guider.guidance_scale) if self.has_uncond(pipe) else 1.0
 
-    def how_to_scale(self, scale: str) -> str:
-        return f"Type pipe.guider = pipe.guider.new(guidance_scale={scale})."
+class HunyuanVideo15Image(HunyuanVideo15):
+    """`HunyuanVideo15ImageToVideoPipeline`. The channels of the picture and its mask are filled, and its embeddings are tokens
+    beside those of the text. The size of the video follows from the picture's."""
 
-    def how_to_uncond(self) -> str:
-        return "Type pipe.guider = pipe.guider.new(guidance_scale=6.0)."
+    name = "HunyuanVideo 1.5 image-to-video"
+    pipelines = ("HunyuanVideo15ImageToVideoPipeline",)
 
-    def beside_cfg(self, pipe: Any) -> str:
-        on = [
-            f"{name}={value}"
-            for name in ("guidance_rescale", "use_original_formulation")
-            if (value := getattr(pipe.guider, name))
-        ]
-        if not on:
-            return ""
-        return (
-            f"{', '.join(on)}. Type pipe.guider = pipe.guider.new(guidance_rescale=0.0, use_original_formulation=False)"
-        )
-
-    def with_latents(
-        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
-    ) -> tuple[tuple, dict[str, Any]]:
-        channels = old.shape[1]
-        latents, rest = kwargs["hidden_states"].split([channels, kwargs["hidden_states"].shape[1] - channels], dim=1)
-        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
-        return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], rest], dim=1)}
+    def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
+        wide, high = call["image"].size
+        height, width = pipe.video_processor.calculate_default_height_width(high, wide, pipe.target_size)
+        return super().latent_shape(pipe, {**call, "height": height, "width": width})

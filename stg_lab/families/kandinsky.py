@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stg_lab.errors import GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.first_frame import FirstFrame
 
 
 class Kandinsky5(Family):
@@ -53,13 +54,6 @@ class Kandinsky5(Family):
     def heads(self, denoiser: Any) -> int:
         return denoiser.config.model_dim // sum(denoiser.config.axes_dims)
 
-    def with_latents(
-        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
-    ) -> tuple[tuple, dict[str, Any]]:
-        latents, picture = kwargs["hidden_states"].tensor_split([old.shape[-1]], dim=-1)
-        _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old, new)
-        return args, {**changed, "hidden_states": torch.cat([changed["hidden_states"], picture], dim=-1)}
-
     def unpack(self, latents: Tensor, pipe: Any) -> Tensor:
         return latents.permute(0, 4, 1, 2, 3)
 
@@ -75,3 +69,17 @@ class Kandinsky5(Family):
         with torch.no_grad():
             video = pipe.vae.decode(z).sample
         return pipe.video_processor.postprocess_video(video, output_type="np")
+
+
+class Kandinsky5Image(FirstFrame, Kandinsky5):
+    """`Kandinsky5I2VPipeline`. The first latent frame is the picture, and the pipeline drops what is predicted for it."""
+
+    name = "Kandinsky 5 image-to-video"
+    pipelines = ("Kandinsky5I2VPipeline",)
+    layout = "batch, frame, y, x, channel; the picture's frame is not stepped"
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {
+            "afterwards": "the pipeline moves the statistics of the first four latent frames towards those of the next five, once "
+            "all is sampled; recordings and lab.decode have them as they were sampled"
+        }

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stg_lab.errors import GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.running import running
 
 
 class LTX(Family):
     """`LTXPipeline` (0.9 and its successors, 13B). A latent pixel is a token; their sizes are in every denoiser call."""
 
     name = "LTX"
-    pipelines = ("LTXPipeline",)
+    pipelines: tuple[str, ...] = ("LTXPipeline",)
     surely_reused = True
     batched = True
     unbatched = ("rope_interpolation_scale", "attention_kwargs")  # its rotary embeddings have rows
@@ -92,6 +94,39 @@ class LTXImage(LTX):
     def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
         picture = spread(kwargs["hidden_states"], pipe, self.grid(None, (), kwargs))[-len(x) :, :, :1].to(x.dtype)
         return torch.cat([torch.zeros_like(picture) if predicted else picture, x], dim=2)
+
+
+class LTXCondition(LTX):
+    """`LTXConditionPipeline` (0.9.5 and its successors). Frames that are given have a noise level of their own, and may be tokens
+    beside the video's. The scheduler is handed the negative of what the model predicts; recordings have it as the model says."""
+
+    name = "LTX condition"
+    pipelines = ("LTXConditionPipeline",)
+    layout = "batch, token, channel; tokens that are given stand in front"
+    prediction_type = "flow"
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        raise GuidanceError(
+            "an LTX condition pipeline does not tell its model which tokens are the video's, so its attention cannot be edited by place. "
+            "Skip whole blocks, or one part of them: lab.skip(layers), lab.skip(layers, part='attention')."
+        )
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        return -prediction
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        call = running(pipe, "extra_conditioning_num_latents", "latent_num_frames", "latent_height", "latent_width")
+        first, *sizes = call.values()
+        return spread(x[:, first or 0 :], pipe, Grid(*sizes))
+
+    def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
+        return latents
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {
+            "conditions": "frames that are given keep a noise level of their own. The pipeline puts them back after every step, which "
+            "recordings mark (`edited`)"
+        }
 
 
 def spread(tokens: Tensor, pipe: Any, grid: Grid) -> Tensor:

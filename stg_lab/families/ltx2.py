@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families.base import Grid
-from stg_lab.families.ltx import LTX
+from stg_lab.families.ltx import LTX, LTXImage, spread
+from stg_lab.families.running import running
 from stg_lab.guidance import COND, UNCOND
 
 NATIVE_STG, NATIVE_MODALITY = "stg", "modality"  # branches
@@ -20,7 +22,7 @@ class LTX2(LTX):
     stepped by a scheduler of its own, as stock. Passes of the pipeline's own STG and modality guidance are branches as well."""
 
     name = "LTX-2"
-    pipelines = ("LTX2Pipeline",)
+    pipelines: tuple[str, ...] = ("LTX2Pipeline",)
     other_stream = "sound"
     shift = (1024, 0.95, 2.05)
     cfg_form = (
@@ -107,6 +109,59 @@ class LTX2(LTX):
 
     def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
         return super().denormalised(pipe, latents.to(pipe.vae.dtype))  # in this order, as the pipeline does it
+
+
+class LTX2Image(LTXImage, LTX2):
+    """`LTX2ImageToVideoPipeline`. The first latent frame is the picture, at noise level 0 throughout; the scheduler steps the
+    others, unpacked. Recordings hold all frames: in the first one the latents are the picture and every prediction is zero."""
+
+    name = "LTX-2 image-to-video"
+    pipelines = ("LTX2ImageToVideoPipeline",)
+    with_latents = LTX2.with_latents
+
+
+class LTX2Condition(LTX2):
+    """`LTX2ConditionPipeline`. Pictures and clips that are given stand in for the first frames, or are tokens behind the video's; the
+    pipeline mixes them into its x0 by their strength, and so does the lab, branch by branch: where the strength is 1 all branches
+    agree, and guidance changes nothing."""
+
+    name = "LTX-2 condition"
+    pipelines = ("LTX2ConditionPipeline", "LTX2InContextPipeline")
+    layout = "batch, token, channel; tokens that are given stand behind the video's"
+
+    def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
+        grid = super().grid(denoiser, args, kwargs)
+        if kwargs["hidden_states"].shape[1] == grid.size:
+            return grid
+        raise GuidanceError(
+            "this call has tokens of given frames behind those of the video, so its attention cannot be edited by place. Skip whole "
+            "blocks, or one part of them: lab.skip(layers), lab.skip(layers, part='attention')."
+        )
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        latents, clean, mask, step = _mixed(pipe)
+        copies = len(prediction) // len(latents)
+        latents, clean, mask = (x.repeat(copies, 1, 1) for x in (latents, clean, mask[: len(latents)]))
+        x0 = pipe.convert_velocity_to_x0(latents, prediction, step, pipe.scheduler)
+        mixed = pipe.convert_x0_to_velocity(latents, x0 * (1 - mask) + clean * mask, step, pipe.scheduler)
+        return torch.where(mask == 0, prediction, mixed)
+
+    def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:
+        mask = _mixed(pipe)[2][: len(sample)]
+        return torch.where(mask == 1, predictions[COND], super().stock(pipe, predictions, scale, sample, index))
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        grid = super().grid(None, (), kwargs)
+        return spread(x[:, : grid.size], pipe, grid)
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {"conditions": "frames given with strength 1 are kept, and guidance does not change them"}
+
+
+def _mixed(pipe: Any) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Latents, clean latents and mask `(batch, token, channel)` of the running call of a condition pipeline, and its step."""
+    call = running(pipe, "latents", "clean_latents", "conditioning_mask", "i")
+    return call["latents"], call["clean_latents"], call["conditioning_mask"], call["i"]
 
 
 def _own(call: Mapping[str, Any], scale: str) -> float:

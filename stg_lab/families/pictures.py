@@ -16,7 +16,14 @@ class Pictures(Family):
     """Text and picture in one attention; blocks that take the picture first and return the text first."""
 
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts: tuple[str, ...] = (
+        "block",
+        "attention",
+        "attention_video",
+        "attention_diagonal",
+        "attention_zero",
+        "feedforward",
+    )
     still = True
     video_stream = 1
     samples_argument = "num_images_per_prompt"
@@ -30,7 +37,7 @@ class Pictures(Family):
 
     def without(self, part: str, *args: Any, **kwargs: Any) -> Any:
         streams = two_streams_without(part, *args, **kwargs)
-        return streams[::-1] if part == "block" else streams
+        return streams[::-1] if part == "block" and isinstance(streams, tuple) else streams
 
     def latent_shape(self, pipe: Any, call: Mapping[str, Any]) -> tuple[int, ...] | None:
         usual = pipe.default_sample_size * pipe.vae_scale_factor

@@ -101,15 +101,23 @@ def _check_methods(family: Family, kind: str) -> None:
 
 def tested(family: Family) -> str:
     """What the package's own tests found on tiny pipelines of a family; they wrote it down in tested.json."""
-    file = Path(__file__).with_name("tested.json")
-    rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = [row for row in rows.values() if row["pipeline"] in family.pipelines]
+    found = [row for row in outcomes() if row["pipeline"] in family.pipelines]
     if not found:
         return "not by the lab"
-    cells = [cell for cell in found[0] if cell != "pipeline"]
-    works = [cell for cell in cells if all(row[cell] == "yes" for row in found)]
-    why = {cell: next(row[cell] for row in found if row[cell] != "yes") for cell in cells if cell not in works}
+    said: dict[str, list[str]] = {}
+    for row in found:
+        for cell, outcome in row.items():
+            if cell != "pipeline":
+                said.setdefault(cell, []).append(outcome)
+    works = [cell for cell, given in said.items() if set(given) == {"yes"}]
+    why = {cell: next(one for one in given if one != "yes") for cell, given in said.items() if cell not in works}
     return ", ".join(works) + "".join(f"; not {cell}: {reason}" for cell, reason in why.items())
+
+
+def outcomes() -> list[dict[str, str]]:
+    """What the tests of the families found: a row for each tiny pipeline."""
+    file = Path(__file__).with_name("tested.json")
+    return list(json.loads(file.read_text(encoding="utf-8")).values()) if file.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,13 @@ class FamilyTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def count(self) -> str:
+        """How many classes the families serve, and how many of them the tests ran on."""
+        names = {name for row in self.rows for name in row[1].split(", ")}
+        ran = names & {row["pipeline"] for row in outcomes()}
+        return f"{len(self)} families of {len(names)} pipeline classes; tests ran on {len(ran)} of them"
+
     def __str__(self) -> str:
         width = max(map(len, self.columns))
         told = [
@@ -140,7 +155,7 @@ class FamilyTable:
             )
             for row in self.rows
         ]
-        return "\n".join(told)
+        return "\n".join([*told, self.count])
 
     __repr__ = __str__
 
@@ -149,4 +164,4 @@ class FamilyTable:
         cell = 'style="text-align:left;padding:2px 12px 2px 0;vertical-align:top"'
         head = "".join(f"<th {cell}>{html.escape(name)}</th>" for name in self.columns)
         body = "".join(f"<tr>{''.join(f'<td {cell}>{html.escape(v)}</td>' for v in row)}</tr>" for row in self.rows)
-        return f"<table><tr>{head}</tr>{body}</table>"
+        return f"<table><tr>{head}</tr>{body}</table><p>{self.count}</p>"

@@ -46,3 +46,19 @@ def _self_of(frame: FrameType) -> Any:
     if isinstance(variables, dict):
         variables.clear()  # see `running`
     return own
+
+
+def batch_name(pipe: Any) -> str:
+    """What the guider of a modular pipeline calls the batch that its denoiser runs now; "" outside of one."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if {"components", "guider_state_batch"} <= {*code.co_varnames, *code.co_cellvars}:
+            variables = frame.f_locals
+            components, batch = variables.get("components"), variables.get("guider_state_batch")
+            if isinstance(variables, dict):
+                variables.clear()  # see `running`
+            if components is pipe and batch is not None:
+                return str(getattr(batch, "__guidance_identifier__", ""))
+        frame = frame.f_back
+    return ""

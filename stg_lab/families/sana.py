@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.first_frame import FirstFrame
 
 
 class SanaVideo(Family):
@@ -88,6 +89,15 @@ class SanaVideo(Family):
         with torch.no_grad():
             video = vae.decode(z, return_dict=False)[0]
         return pipe.video_processor.postprocess_video(video, output_type="np")
+
+
+class SanaImage(FirstFrame, SanaVideo):
+    """`SanaImageToVideoPipeline`. The first latent frame is the picture, at noise level 0 throughout, and the pipeline drops what
+    is predicted for it."""
+
+    name = "SanaVideo image-to-video"
+    pipelines = ("SanaImageToVideoPipeline",)
+    layout = "batch, channel, frame, y, x; the picture's frame is not stepped"
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

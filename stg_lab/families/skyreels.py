@@ -16,3 +16,11 @@ class SkyReelsV2(Wan):
     name = "SkyReels-V2"
     pipelines = ("SkyReelsV2Pipeline",)
     sources = ""
+
+
+class SkyReelsV2Image(SkyReelsV2):
+    """`SkyReelsV2ImageToVideoPipeline`. The denoiser's input is the latents with the channels of a mask and of the encoded
+    picture; text and CLIP embeddings of the picture share one cross-attention."""
+
+    name = "SkyReels-V2 image-to-video"
+    pipelines = ("SkyReelsV2ImageToVideoPipeline",)

@@ -9,20 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.families.base import Family, Grid
+from stg_lab.families.base import Grid
 from stg_lab.families.pixels import codec_defaults, codec_preview
+from stg_lab.families.unet import UNet
 from stg_lab.preview import Preview
 
 
-class StableVideoDiffusion(Family):
+class StableVideoDiffusion(UNet):
     """`StableVideoDiffusionPipeline`. A layer is one attention unit, its spatial and its temporal block."""
 
     name = "Stable Video Diffusion"
     pipelines = ("StableVideoDiffusionPipeline",)
-    surely_reused = True
-    axes = ("spatial", "temporal")
-    batched = True
-    sequential = False  # up blocks take what every down block gave
     layout = "batch, frame, channel, y, x"
     scale_argument = "max_guidance_scale"
     cfg_form = (
@@ -31,9 +28,6 @@ class StableVideoDiffusion(Family):
     )
     sources = "the paper skips layer 8 of 16, counted from 1, both axes (STG-A, scale 2, CFG 3; appendix A1.3): lab.skip([7], part='attention')"
 
-    def stages(self, denoiser: Any) -> list[Any]:
-        return [*denoiser.down_blocks, denoiser.mid_block, *denoiser.up_blocks]
-
     def layers(self, denoiser: Any) -> list[dict[str, Any]]:
         units = [unit for level in self.stages(denoiser) for unit in getattr(level, "attentions", ())]
         return [
@@ -41,9 +35,6 @@ class StableVideoDiffusion(Family):
             for unit in units
             for space, time in zip(unit.transformer_blocks, unit.temporal_transformer_blocks, strict=True)
         ]
-
-    def blocks(self, denoiser: Any) -> list[Any]:
-        return [block for layer in self.layers(denoiser) for block in layer.values()]
 
     def sublayers(self, block: Any, part: str) -> list[nn.Module]:
         module = {"attention": block.attn1, "cross_attention": block.attn2, "feedforward": block.ff}[part]
@@ -56,11 +47,6 @@ class StableVideoDiffusion(Family):
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         latents = args[0] if args else kwargs["sample"]
         return Grid(latents.shape[1], latents.shape[3], latents.shape[4])
-
-    def places(self, grid: Grid, axis: str, tokens: int) -> Grid:
-        while axis == "spatial" and grid.height * grid.width > tokens:  # each level of the U-Net halves the picture
-            grid = Grid(grid.frames, -(-grid.height // 2), -(-grid.width // 2))
-        return grid.along(axis)
 
     def scale(self, pipe: Any, denoiser: str) -> float:
         return float(pipe.guidance_scale.flatten()[-1])

@@ -124,6 +124,8 @@ class Run:
 def to_video(pipe: Any, output: Any, call: Mapping[str, Any]) -> np.ndarray:
     """Whatever a video pipeline returned for a call, as float32 `(batch, frame, height, width, 3)` in [0, 1]."""
     output_type = call.get("output_type") or "np"
+    if type(output).__name__ == "PipelineState":  # of a modular pipeline: everything that its blocks have made
+        output = (output.get("latents" if output_type == "latent" else "videos"),)
     named = next((name for name in ("frames", "images") if hasattr(output, name)), None)
     frames = getattr(output, named) if named else output[0] if isinstance(output, tuple) else output
     if output_type == "latent":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kit.siblings import SIBLINGS
 from kit.zoo import ZOO
 
 #: Cell of the table -> the test that fills it.
@@ -20,6 +21,11 @@ CELLS = {
     "offload": "test_guidance_survives_offloading_and_its_passes_find_the_model_onloaded",
     "Restart": "test_restart_goes_through_the_familys_own_calls_or_says_why_not",
 }
+#: And those that siblings are put to; `test_siblings.py` has a test of another name for the offload.
+SIBLING_CELLS = {
+    **{cell: CELLS[cell] for cell in ("record", "guidance", "attention skip", "decode")},
+    "offload": "test_guidance_survives_offloading",
+}
 #: (test, member) -> "yes", or the reason why it was skipped, or "failed".
 OUTCOMES: pytest.StashKey[dict[tuple[str, str], str]] = pytest.StashKey()
 
@@ -27,10 +33,14 @@ OUTCOMES: pytest.StashKey[dict[tuple[str, str], str]] = pytest.StashKey()
 def note(outcomes: dict[tuple[str, str], str], report: pytest.TestReport) -> None:
     """Keep the outcome of a test of a family."""
     test, bracket, parameters = report.nodeid.partition("::")[2].partition("[")
-    if test not in CELLS.values() or not bracket or (report.when != "call" and report.passed):
+    if (
+        test not in {*CELLS.values(), *SIBLING_CELLS.values()}
+        or not bracket
+        or (report.when != "call" and report.passed)
+    ):
         return
     # Parameters are joined by dashes, and some names have dashes themselves: the longest name that fits is meant.
-    fits = [name for name in ZOO if f"-{name}-" in f"-{parameters.removesuffix(']')}-"]
+    fits = [name for name in (*ZOO, *SIBLINGS) if f"-{name}-" in f"-{parameters.removesuffix(']')}-"]
     if fits:
         key = test, max(fits, key=len)
         said = (
@@ -43,6 +53,7 @@ def table(outcomes: dict[tuple[str, str], str]) -> dict[str, dict[str, str]]:
     """The table by member of the zoo and cell."""
     found: dict[str, dict[str, str]] = {}
     for (test, name), said in outcomes.items():
-        cell = next(cell for cell, filled_by in CELLS.items() if filled_by == test)
+        cells = SIBLING_CELLS if name in SIBLINGS else CELLS
+        cell = next(cell for cell, filled_by in cells.items() if filled_by == test)
         found.setdefault(name, {})[cell] = said
     return found

@@ -88,7 +88,8 @@ def left_behind(pipe: Any) -> list[str]:
                 words = ("forward", "__call__", "_compiled_call_impl")
                 found += [f"{name}.{path}.{word}" for word in words if word in vars(module)]
     found += [f"scheduler.{key}" for key, value in vars(pipe.scheduler).items() if callable(value)]
-    found += [f"pipe.{key}" for key, value in vars(pipe).items() if callable(value) and key not in pipe.components]
+    own = {*pipe.components, "_blocks"}  # those of a modular pipeline
+    found += [f"pipe.{key}" for key, value in vars(pipe).items() if callable(value) and key not in own]
     return found
 
 

@@ -89,6 +89,8 @@ class Member(Rig):
     name = ""
     shares_noise = ""  # why a sample of a batch is not the same alone, where that is so
     scheduler_calls = 1  # how often a step calls `scheduler.step`; the last one takes it
+    exactly = True  # whether CFG rebuilt from the branches is the pipeline's own bit for bit
+    decoded_apart = ""  # why the pipeline's own output is not the decoded latents of a recording, where that is so
     telling = STEPS  # at how many of its steps a changed prediction shows
 
     def arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +132,10 @@ class Member(Rig):
 
     def returned(self, final: Tensor) -> Tensor:
         """The final latents of a recording, as the pipeline returns them, but for their layout."""
+        return final
+
+    def decodable(self, final: Tensor) -> Tensor:
+        """The final latents of a recording, as the pipeline decodes them, but for their layout."""
         return final
 
     def two(self) -> dict[str, Any]:
@@ -665,9 +671,14 @@ ZOO: dict[str, Callable[[], Member]] = {
 
 def member(name: str) -> Member:
     """A fresh tiny pipeline of a family."""
+    return made(ZOO[name], name)
+
+
+def made(maker: Callable[[], Member], name: str) -> Member:
+    """What a maker makes, always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)  # constructors draw what `randomise` only adds to
-        made = ZOO[name]()
-    made.name = name
-    made.pipe.set_progress_bar_config(disable=True)
-    return made
+        one = maker()
+    one.name = name
+    one.pipe.set_progress_bar_config(disable=True)
+    return one
