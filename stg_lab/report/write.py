@@ -164,24 +164,26 @@ class _Page:
 
     def _single(self) -> list[str]:
         [item], [shown], [figures] = self.items, self.shown, self.plots
-        before = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
-        if self.clips or self.clips_note:
-            before["videos"] = ("The videos", parts.videos(self.clips, self.clips_note))
-        sections = before | _explored(shown, "") | _measured(figures, "", 0)
+        facts = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
+        sections = facts | _explored(shown, "") | _measured(figures, "", 0)
         if self.figure_png:
             sections["figure"] = ("Figure", parts.figure(self.figure_png))
         links = parts.contents({id: heading for id, (heading, _) in sections.items()})
         written = [parts.section(id, heading, body) for id, (heading, body) in sections.items()]
         own = parts.own_sum(item)
         return [
-            *self.top, parts.lead(own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
+            *self.top, *self._videos(), parts.lead(own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
         ]  # fmt: skip
+
+    def _videos(self) -> list[str]:
+        """What a reader came for, before any words."""
+        if not (self.clips or self.clips_note):
+            return []
+        return [parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note))]
 
     def _several(self) -> list[str]:
         ids = [f"recording-{i}" for i in range(len(self.items))]
-        sections = [*self.top, parts.lead()]
-        if self.clips or self.clips_note:
-            sections.append(parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note)))
+        sections = [*self.top, *self._videos(), parts.lead()]
         rows = dict(zip(ids, self.items, strict=True))
         sections += [parts.section("overview", "The recordings", parts.overview(rows))]
         sections += [parts.tabs({id: item.title for id, item in rows.items()})]
