@@ -4,6 +4,7 @@ from stg_lab.widgets.ablation_explorer import AblationExplorer, ablation_explore
 from stg_lab.widgets.blind_pairs import BlindPairs, rate
 from stg_lab.widgets.fork_explorer import ForkExplorer, fork_explorer
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
+from stg_lab.widgets.grid_explorer import GridExplorer, grid_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
 from stg_lab.widgets.orthogonality_explorer import OrthogonalityExplorer, orthogonality_explorer
@@ -14,6 +15,7 @@ __all__ = [
     "BlindPairs",
     "ForkExplorer",
     "GaussianExplorer",
+    "GridExplorer",
     "GuidanceExplorer",
     "LiveRun",
     "OrthogonalityExplorer",
@@ -21,6 +23,7 @@ __all__ = [
     "ablation_explorer",
     "fork_explorer",
     "gaussian_explorer",
+    "grid_explorer",
     "guidance_explorer",
     "live_run",
     "orthogonality_explorer",
