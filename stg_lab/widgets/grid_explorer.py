@@ -54,10 +54,12 @@ class GridExplorer(Explorer):
     playing = traitlets.Bool(True).tag(sync=True)
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    def __init__(self, grid: VideoGrid, *, fps: float, group: str, score: str) -> None:
+    def __init__(self, grid: VideoGrid, *, fps: float = 8, budget: float = BUDGET) -> None:
         self.grid = grid
+        groups = grid.groups
+        group = max(groups, key=lambda name: int(grid.of_group(name).there.sum()))
         pixels = math.prod(grid.video.shape[:5])
-        shrink = max(1, math.ceil(math.sqrt(pixels / BUDGET)))
+        shrink = max(1, math.ceil(math.sqrt(pixels / budget)))
         sheets = {f"{i}/0": sheet_png(shrunk(one / np.float32(255), shrink)) for i, one in enumerate(grid.video)}
         frames, height, width = grid.video.shape[2:5]
         settings = [
@@ -80,7 +82,8 @@ class GridExplorer(Explorer):
             "most": MOST,
         }
         values = np.stack(list(grid.scores.values())) if grid.scores else np.zeros((0, *grid.there.shape))
-        super().__init__(view, sheets, {"scores": values.astype(np.float32)}, group=group, score=score)
+        super().__init__(view, sheets, {"scores": values.astype(np.float32)}, group=group)
+        self.score = next(iter(grid.scores), "")
 
     @traitlets.validate("by")
     def _check_by(self, proposal: Any) -> str:
@@ -176,7 +179,4 @@ def grid_explorer(
 
     >>> shown = lab.widgets.grid_explorer({"no guidance": "repair_unguided", ("skip:block:4,5", 1): "repair"})
     """
-    grid = video_grid(source, baselines=baselines, title=title)
-    groups = grid.groups
-    group = max(groups, key=lambda name: int(grid.of_group(name).there.sum()))
-    return GridExplorer(grid, fps=fps, group=group, score=next(iter(grid.scores), ""))
+    return GridExplorer(video_grid(source, baselines=baselines, title=title), fps=fps)
