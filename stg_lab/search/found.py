@@ -137,7 +137,7 @@ class Found:
     def _made(self, names: Sequence[str], videos: int, fresh: bool) -> dict[str, list[str]]:
         """The files of the first states of some candidates, as far as they are made."""
         listed = {name: self._folder.ids(name, fresh)[:videos] for name in names}
-        return {name: [i for i in ids if self._folder.cell(i) is not None] for name, ids in listed.items()}
+        return {name: [i for i in ids if self._folder.has_video(i)] for name, ids in listed.items()}
 
     def _filled(
         self, names: Sequence[str], columns: Sequence[tuple[str, int]], made: Mapping[str, Mapping[str, Sequence[str]]]
@@ -197,7 +197,7 @@ class Found:
         if not np.isfinite(low):
             return f"{value:+.3g} (one video, no interval)"
         if self.scores[0] in SHARES:
-            return f"{100 * value:+.0f} points ({100 * low:.0f} to {100 * high:.0f})"
+            return f"{100 * value:+.0f} points ({round(100 * low)} to {round(100 * high)})"
         less = ", less is better" if self._signs[0] < 0 else ""
         return f"{value:+.3g} ({low:.3g} to {high:.3g}{less})"
 

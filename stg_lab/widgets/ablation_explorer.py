@@ -116,7 +116,7 @@ def ablation_explorer(
     Args:
         sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships. Without one-step predictions
             (`keep_x0=False`), or without a preview of its latents, it shows grid, scores and shortlist.
-        score: one of `stg_lab.guidance.scores.SCORES`.
+        score: one of `stg_lab.guidance.scores.SCORES`, or "measured: NAME" of `outcomes`.
         cell: specification of the weak model to show first; the first of the shortlist by default.
         pinned: specification of one to compare it to.
         outcomes: what `lab.search` found of weak models of this sweep: its first score colours the grid as "measured: NAME" and
@@ -132,8 +132,10 @@ def ablation_explorer(
     >>> ablation_explorer("layers")  # doctest: +SKIP
     """
     ds = sweep_of(sweep)
-    check_score(score)
-    advice, measured = advise(ds), Outcomes(outcomes)
+    measured = Outcomes(outcomes)
+    if not (measured.name and score == measured.score["name"]):
+        check_score(score)
+    advice = advise(ds)
     grid = _cells(ds, advice)
     for one in grid:
         _tell(one, measured)

@@ -182,7 +182,7 @@ class GridExplorer extends Explorer {
     const setting = this.view.settings[of];
     const mean = of >= 0 ? this.mean(of) : NaN;
     const name = h("div", { class: setting?.baseline ? "stg-setting stg-base" : "stg-setting", title: setting?.guidance || label }, h("span", { class: "stg-name" }, label),
-      Number.isNaN(mean) ? null : h("span", { class: "stg-mean" }, this.words(mean)));
+      Number.isNaN(mean) ? null : h("span", { class: "stg-mean" }, `${this.words(mean)} of ${this.columns.filter((k) => !Number.isNaN(this.scoreOf(of, k))).length} shown`));
     const filled = [...cells, ...Array(columns - cells.length).fill(null)];
     return [name, ...filled.map((cell) => (cell ? this.buildTile(...cell) : h("div", { class: "stg-none" })))];
   }
