@@ -147,7 +147,7 @@ class GridExplorer(Explorer):
             Strip(one.label, "#000000" if one.baseline else SERIES[0], np.concatenate(list(row), axis=1))
             for one, row in zip(shown.settings, middle, strict=True)
         ]
-        return Still(self.grid.title or "Videos by setting and seed", strips)
+        return Still(f"Videos by setting and seed{f', {self.group}' if self.group else ''}", strips)
 
     def __repr__(self) -> str:
         return f"GridExplorer({int(self.grid.there.sum())} videos of {len(self.grid.settings)} settings)"
