@@ -144,7 +144,7 @@ def test_measured_outcomes_stand_beside_the_scores():
     [told] = [c["advice"]["for"][0] for c in explorer.view["cells"] if c["name"] == "skip:block:4"]
     assert told.startswith("measured: right 0.767 of 30 videos at scale 1; +0.13 (")
     assert "fresh seeds" in told
-    with pytest.raises(lab.CallError, match="what lab.search or"):
+    with pytest.raises(lab.CallError, match=r"what lab\.search or"):
         lab.widgets.ablation_explorer(ds, outcomes="layers")
     with pytest.raises(lab.CallError, match="is unknown"):
         lab.widgets.ablation_explorer(ds, score="measured: right")
