@@ -27,8 +27,11 @@ campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three 
 	$(BIN)/python tests/campaign/interrupts.py
 	$(BIN)/python tests/campaign/threads.py
 
-lab: $(VENV) ## open the course page in JupyterLab
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
+lab: $(VENV) course ## open a copy of the course in JupyterLab, to run and change as you like
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
+
+course: ## the copy; a later version of the notebooks does not touch it (rm -r course for a fresh one)
+	cp -R notebooks course
 
 docs: $(VENV) ## build the documentation into out/docs; needs no network
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d out/docs-read -c docs . out/docs

@@ -127,3 +127,24 @@ def test_what_is_no_sweep_is_told():
         lab.widgets.ablation_explorer(lab.open("repair_both"))
     with pytest.raises(lab.CallError, match="score 'loss' is unknown"):
         lab.widgets.ablation_explorer("layers", score="loss")
+
+
+def test_measured_outcomes_stand_beside_the_scores():
+    """Those of the search that ships, against its own table; the others are as without it."""
+    found, ds = lab.open_search("layers"), lab.open_ablation("layers")
+    explorer = lab.widgets.ablation_explorer(ds, outcomes=found, score="measured: right", cell="skip:block:4")
+    alone = lab.widgets.ablation_explorer(ds)
+    np.testing.assert_array_equal(numbers(explorer)[:-1], numbers(alone))
+    table = found.table
+    for k, cell in enumerate(explorer.view["cells"]):
+        rows = table[table.weak == cell["name"]]
+        fresh = rows[rows.states == "fresh"]
+        expected = (fresh if len(fresh) else rows).right.mean() if len(rows) else np.nan
+        np.testing.assert_allclose(numbers(explorer)[-1, :, :, k], expected, rtol=1e-6)
+    [told] = [c["advice"]["for"][0] for c in explorer.view["cells"] if c["name"] == "skip:block:4"]
+    assert told.startswith("measured: right 0.767 of 30 videos at scale 1; +0.13 (")
+    assert "fresh seeds" in told
+    with pytest.raises(lab.CallError, match=r"what lab\.search or"):
+        lab.widgets.ablation_explorer(ds, outcomes="layers")
+    with pytest.raises(lab.CallError, match="is unknown"):
+        lab.widgets.ablation_explorer(ds, score="measured: right")

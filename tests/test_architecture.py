@@ -14,7 +14,7 @@ FLOORS = (
     ("given", "preview", "shipped", "undone"),
     ("files",),
     ("sheets",),
-    ("gaussians", "opensora", "videos"),
+    ("gaussians", "opensora", "videogrid", "videos"),
     ("digits",),
     ("x0",),
     ("guidance",),

@@ -265,6 +265,46 @@ def test_without_a_whole_pair_there_is_no_difference(recordings):
     table.save(root / "t.json")
 
 
+def test_settings_are_compared_and_not_pooled(tmp_path):
+    """Eight captions without guidance and with CFG: two tables, whose differences are those of the pairs."""
+    pipe = lab.load("digits-joint")
+    pipe.set_progress_bar_config(disable=True)
+    captions = world.draw(8, seed=3, split="test").captions
+    videos = {}
+    for name, guidance in (("a", lab.CFG(3)), ("b", lab.CFG(1))):
+        call = {"prompt": captions, "num_inference_steps": 1, "seed": 0, "record": tmp_path / f"{name}.zarr"}
+        videos[name] = lab.sample(pipe, guidance=guidance, **call).video
+    found = metrics.evaluate([tmp_path], resamples=200)
+    assert list(found.tables) == ["no guidance", "CFG(3)"]
+    assert [table.clips for table in found.tables.values()] == [8, 8]
+    guided = found["CFG(3)"]["flicker"]
+    expected = metrics.paired_difference(metrics.flicker(videos["a"]), metrics.flicker(videos["b"]), resamples=200)
+    for end in ("value", "low", "high"):
+        assert getattr(guided.difference, end) == pytest.approx(getattr(expected, end), abs=2e-3)
+    assert "CFG(3) (8 videos; compared with no guidance, in pairs)" in str(found)
+    found.save(tmp_path / "t.csv")
+    told = [row["setting"] for row in csv.DictReader((tmp_path / "t.csv").open())]
+    assert set(told) == {"no guidance", "CFG(3)"}
+
+
+def test_few_videos_give_no_interval(clips, tmp_path):
+    for count, given in ((7, False), (8, True)):
+        np.save(tmp_path / f"{count}.npy", clips[1][:count])
+        table = metrics.evaluate([tmp_path / f"{count}.npy"], resamples=20)
+        assert np.isfinite(table["flicker"].value.low) == given
+        assert ("no intervals: they need 8 videos or more, got 7" in str(table)) != given
+
+
+@pytest.mark.parametrize(("count", "loops"), [(1, 1), (4, 1), (1, 3), (6, 2)])
+def test_mosaics_and_loops_are_told(count, loops, clips, tmp_path):
+    (tmp_path / "film.mp4").write_bytes(mp4(clips[1][:count], loops=loops))
+    notes = metrics.evaluate([tmp_path / "film.mp4"], resamples=5).notes
+    shape = {1: None, 4: "2 x 2 clips", 6: "2 x 3 clips"}[count]
+    assert any("clips side by side" in note for note in notes) == (shape is not None)
+    assert shape is None or any(shape in note for note in notes)
+    assert any(f"the same frames {loops} times over" in note for note in notes) == (loops > 1)
+
+
 @pytest.mark.parametrize(
     ("captions", "says"),
     [

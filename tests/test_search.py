@@ -16,6 +16,8 @@ from stg_lab.files import write
 from stg_lab.search import bench, tasks
 from stg_lab.search.budget import budget
 from stg_lab.search.states import states
+from stg_lab.sheets import to_bytes
+from stg_lab.videogrid import CHOSEN, FRESH
 
 CALL = {**SMALL, "num_inference_steps": 2}
 PROMPTS = [PROMPT, "a blue two growing"]
@@ -295,15 +297,19 @@ def test_two_kinds_of_machines_are_not_mixed(tiny, made_up, tmp_path):
 def test_the_grid_shows_baselines_first_at_the_same_seeds(tiny, made_up, tmp_path):
     made_up.gains = {"skip:block:1": 0.5}
     found = search(tiny.pipe, record=tmp_path / "s")
-    fresh, chosen = found.grid(2).grids
-    assert [column.heading for column in fresh.columns][0::2] == ["no guidance", "skip:block:1 at 1"]
-    assert [column.heading for column in chosen.columns][:2] == ["no guidance", "skip:block:1 at 1"]
-    assert fresh.seeds == [8, 9]
-    assert fresh.captions == PROMPTS[::-1]
-    page = found.grid(2).save(tmp_path / "grid.html")
-    assert page.read_text().count("<img") == 2 * 3 + 2 * 4
-    with pytest.raises(lab.CallError, match=r"\.html"):
-        found.grid(2).save(tmp_path / "grid.png")
+    explorer = found.grid(2)
+    fresh, chosen = (explorer.grid.of_group(name) for name in (FRESH, CHOSEN))
+    assert [one.label for one in fresh.settings][0::2] == ["no guidance", "skip:block:1 at 1"]
+    assert [one.label for one in chosen.settings][:2] == ["no guidance", "skip:block:1 at 1"]
+    assert [state.seed for state in fresh.states] == [8, 9]
+    assert [state.caption for state in fresh.states] == PROMPTS[::-1]
+    assert fresh.there.all()
+    assert chosen.there.all()
+    ids = found._folder.ids("skip:block:1 at 1", True)
+    np.testing.assert_array_equal(fresh.video[-1, 0], to_bytes(found._folder.video(ids[0])))
+    assert explorer.save(tmp_path / "grid.html").stat().st_size > 10_000
+    with pytest.raises(lab.CallError, match=r"\.html, \.pdf, \.png, \.gif or \.mp4"):
+        explorer.save(tmp_path / "grid.svg")
 
 
 def test_people_are_asked_pair_by_pair_and_the_race_goes_by_their_answers(tiny, made_up, tmp_path):

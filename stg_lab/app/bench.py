@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
+from stg_lab.app.desk import Desk, problem
 from stg_lab.errors import CallError, LabError
 from stg_lab.rating import gather
 from stg_lab.recording import recordings
@@ -24,6 +24,7 @@ from stg_lab.widgets.blind_pairs import ShownRating
 GIVEN = "STG_LAB_APP"  # environment variable with the paths that were given to the app, as JSON
 FOLDER = "STG_LAB_APP_FOLDER"  # and with the folder that it was started in, where answers to blind pairs are kept
 PAIRS = ""  # in place of a path: the recordings that were given, in blind pairs
+NEW = "\0"  # in place of a path: the form to sample with
 
 
 class Bench(ipywidgets.VBox):
@@ -39,7 +40,9 @@ class Bench(ipywidgets.VBox):
         options = [(named(place), place) for place in places]
         if len(self._rated) > 1:
             options.append((f"Blind pairs of the first {len(self._rated)}", PAIRS))
+        options.append(("New videos: sample", NEW))
         self.chooser = ipywidgets.Dropdown(options=options, description="Recording")
+        self._desk: Desk | None = None
         self.tabs = ipywidgets.Tab()
         self.says = ipywidgets.HTML()
         self._make: list[Callable[[], ipywidgets.Widget] | None] = []
@@ -52,16 +55,30 @@ class Bench(ipywidgets.VBox):
     def _open(self) -> None:
         """Show the chosen recording: its first explorer, and empty tabs for the others."""
         self.says.value = ""
+        if self.chooser.value == NEW:
+            self._open_tabs({"Sample": self.desk})
+            return
         if self.chooser.value == PAIRS:
             self._open_tabs({"Blind pairs": partial(_pairs, self._rated)})
             return
         try:
             [item] = items(self.chooser.value)
         except LabError as error:
-            self._make, self.tabs.children, self.says.value = [], (), _problem(error)
+            self._make, self.tabs.children, self.says.value = [], (), problem(error)
             return
         explorers = {kind.short: partial(kind.make, item, len(item.captions), MOST) for kind in kinds(item)}
         self._open_tabs({**explorers, "Settings": partial(_settings, item)})
+
+    def desk(self) -> Desk:
+        """The form to sample with; what it has made stays while the app is open."""
+        if self._desk is None:
+            self._desk = Desk(self._join, Path(os.environ.get(FOLDER, ".")))
+        return self._desk
+
+    def _join(self, place: Path) -> None:
+        """Take a recording that was kept into the list."""
+        self.chooser.options = [*self.chooser.options[:-1], (named(place), str(place)), self.chooser.options[-1]]
+        self.chooser.value = NEW
 
     def _open_tabs(self, makers: Mapping[str, Callable[[], ipywidgets.Widget]]) -> None:
         self._make = []  # the tabs below are new: nothing of the last recording may fill them
@@ -84,7 +101,7 @@ class Bench(ipywidgets.VBox):
         try:
             self.tabs.children[place].children = [make()]
         except LabError as error:
-            self.tabs.children[place].children = [ipywidgets.HTML(_problem(error))]
+            self.tabs.children[place].children = [ipywidgets.HTML(problem(error))]
 
 
 def show() -> Bench:
@@ -109,7 +126,3 @@ def _settings(item: Item) -> Any:
 
 def _waits() -> Any:
     return ipywidgets.HTML("<p class='stg-waits'>Reading the recording …</p>")
-
-
-def _problem(error: LabError) -> str:
-    return f"<p class='stg-problem' role='alert'>{escape(str(error))}</p>"

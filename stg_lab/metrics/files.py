@@ -6,8 +6,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from stg_lab.errors import MetricError
 from stg_lab.files import written
 from stg_lab.given import Of, Place, Several, takes
 from stg_lab.metrics import diversity, sets
+from stg_lab.metrics.groups import Comparison, groups
 from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
 from stg_lab.metrics.measure import Measured, finite, measure
+from stg_lab.metrics.read import passed_over
 from stg_lab.metrics.table import METRICS, aligned
 
 #: Videos on either side from which on a Frechet distance gets an interval: a resample of fewer holds so few different ones
 #: that it tells more of the resampling than of the videos.
 FEWEST = 16
+FEWEST_MEANS = 8  # videos from which on anything gets an interval: resamples of fewer are nearly always too narrow
 BETTER = {True: "higher", False: "lower", None: ""}
 
 
@@ -46,6 +49,15 @@ class Table:
     clips: int
     reference_clips: int = 0
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    against: str = ""
+
+    def __post_init__(self) -> None:
+        """Few videos give no interval, whatever was measured."""
+        self.rows = [_honest(row) for row in self.rows]
+        few = min(self.clips, self.reference_clips or self.clips)
+        if 1 < few < FEWEST_MEANS:
+            self.notes.append(f"no intervals: they need {FEWEST_MEANS} videos or more, got {few}")
 
     def __getitem__(self, metric: str) -> Row:
         return next(row for row in self.rows if row.metric == metric)
@@ -61,7 +73,8 @@ class Table:
             metric = METRICS.get(row.metric.partition(": ")[0])
             better = BETTER[metric.higher_is_better] if metric else ""
             rows.append((row.metric, str(row.value), *middle, str(row.value.count), better))
-        return "\n".join([aligned(rows), *(f"left out: {reason}" for reason in self.left_out)])
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([aligned(rows), *(f"left out: {reason}" for reason in self.left_out), *notes])
 
     @takes(MetricError)
     def save(self, path: str | Path) -> None:
@@ -70,25 +83,51 @@ class Table:
         Raises:
             MetricError: the name ends neither in .csv nor in .json.
         """
-        path = Path(path)
-        check_out(path)
-        with written(path) as file:
-            self._write(file, path.suffix)
+        save({"": self}, Path(path))
 
-    def _write(self, path: Path, suffix: str) -> None:
-        if suffix == ".json":
-            facts = {"clips": self.clips, "reference_clips": self.reference_clips, "left_out": self.left_out}
-            rows = [{k: v and _plain(v) if k != "metric" else v for k, v in vars(row).items()} for row in self.rows]
-            path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        rows = [{k: v and _plain(v) if k != "metric" else v for k, v in vars(row).items()} for row in self.rows]
+        told = {"clips": self.clips, "reference_clips": self.reference_clips}
+        return {**told, "left_out": self.left_out, "notes": self.notes, "rows": rows}
+
+
+def save(tables: Mapping[str, Table], path: Path) -> None:
+    """Write tables by setting into one file; a lone one under "" stands for itself.
+
+    Raises:
+        MetricError: the name ends neither in .csv nor in .json.
+    """
+    check_out(path)
+    lone = list(tables) == [""]
+    with written(path) as file:
+        if path.suffix == ".json":
+            found: Any = tables[""].facts if lone else {name: table.facts for name, table in tables.items()}
+            file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             return
         ends = ("value", "low", "high", "count")
         names = [f"{part}{end}" for part in ("", "reference_", "difference_") for end in ends]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["metric", *names])
-            for row in self.rows:
-                parts = [_plain(x) if x else {} for x in (row.value, row.reference, row.difference)]
-                writer.writerow([row.metric, *(p.get(k, "") for p in parts for k in ends)])
+        with file.open("w", newline="", encoding="utf-8") as opened:
+            writer = csv.writer(opened)
+            writer.writerow([*([] if lone else ["setting"]), "metric", *names])
+            for name, table in tables.items():
+                for row in table.rows:
+                    parts = [_plain(x) if x else {} for x in (row.value, row.reference, row.difference)]
+                    cells = [p.get(k, "") for p in parts for k in ends]
+                    writer.writerow([*([] if lone else [name]), row.metric, *cells])
+
+
+def _honest(row: Row) -> Row:
+    """The row without the intervals that rest on too few videos."""
+    return replace(
+        row,
+        **{
+            part: replace(found, low=math.nan, high=math.nan)
+            for part in ("value", "reference", "difference")
+            if (found := getattr(row, part)) is not None and found.count < FEWEST_MEANS
+        },
+    )
 
 
 class Places:
@@ -132,8 +171,12 @@ def evaluate(
     paired: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Table:
+) -> Table | Comparison:
     """Measure videos, and compare them with a reference.
+
+    Videos of several settings are never pooled: recordings belong together by their guidance, other files by their folder. Each
+    setting has a table of its own; without a reference they are compared with the first, in pairs where captions and seeds are the
+    same.
 
     General metrics are measured of any video. What needs the judge is measured where `judge` says that the videos are of the
     digits world. Sets are compared in the judge's features then, and in VideoMAE's where its weights are given.
@@ -147,8 +190,12 @@ def evaluate(
         judge: the videos are of the digits world.
         videomae: folder or repository id of VideoMAE's weights.
         paired: video i of both sides was made from the same seed, so differences are taken video by video. Pairs of which one
-            video has no value of a metric (no latents, no caption, too few frames) are left out of its difference and told.
+            video has no value of a metric (no latents, no caption, too few frames) are left out of its difference and told. All
+            that is given is then one side, whatever made it.
         resamples, seed: of the bootstrap.
+
+    Returns:
+        A table, or with several settings a `Comparison` of their tables; both print as text and have `save(path)`.
 
     Raises:
         MetricError: something that cannot be read or measured, or `paired` for different numbers of videos.
@@ -156,18 +203,43 @@ def evaluate(
     if not videos:
         raise MetricError("nothing to evaluate: give files, folders, or patterns such as 'out/*.mp4'.")
     model = _videomae(videomae)
-    mine = measure(videos, judge=judge, videomae=model, captions=captions)
+    options = {"resamples": resamples, "seed": seed}
     other = measure(against, judge=judge, videomae=model) if against else None
+    settings = groups(videos)
+    if len(settings) < 2 or paired or captions is not None:
+        mine = measure(videos, judge=judge, videomae=model, captions=captions)
+        if len(settings) > 1:
+            told = "paired=True" if paired else "captions="
+            mine.notes.append(f"{len(settings)} settings in one table, as {told} takes the videos in their order")
+        return _table(mine, other, paired, options)
+    measured = {name: measure(places, judge=judge, videomae=model) for name, places in settings.items()}
+    name, first = next(iter(measured.items()))
+    for reason in passed_over(videos):
+        first.leave_out(reason)
+    tables = {name: _table(first, other, False, options)}
+    for one, found in list(measured.items())[1:]:
+        tables[one] = _table(found, other or first, other is None and found.pairs_with(first), options)
+        if other is None:
+            tables[one].against = f"compared with {name}{', in pairs' * found.pairs_with(first)}"
+    return Comparison(tables)
+
+
+def _table(mine: Measured, other: Measured | None, paired: bool, options: dict[str, Any]) -> Table:
+    """One side measured, beside the other where there is one.
+
+    Raises:
+        MetricError: `paired` for different numbers of videos.
+    """
     if paired and (other is None or other.count != mine.count):
         raise MetricError(
             f"paired videos come in equal numbers, got {mine.count} and {other.count if other else 'no reference'}."
         )
-    options = {"resamples": resamples, "seed": seed}
     rows = [*_rows(mine, other, paired, options), *_groups(mine, options)]
     if other is None:
-        return Table(rows, mine.count, 0, mine.left_out)
+        return Table(rows, mine.count, 0, mine.left_out, list(mine.notes))
     rows += _sets(mine, other, options)
-    return Table(rows, mine.count, other.count, [*mine.left_out, *(f"reference: {x}" for x in other.left_out)])
+    left_out = [*mine.left_out, *(f"reference: {x}" for x in other.left_out)]
+    return Table(rows, mine.count, other.count, left_out, [*mine.notes, *(f"reference: {x}" for x in other.notes)])
 
 
 def _videomae(source: str | Path | None) -> Any:

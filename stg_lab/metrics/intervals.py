@@ -34,7 +34,7 @@ class Interval:
         if self.count == 1:
             return f"{self.value:.4g} (one clip)"
         if math.isnan(self.low):
-            return f"{self.value:.4g} (too few clips)"
+            return f"{self.value:.4g} (too few clips for an interval)"
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stg_lab.errors import MetricError
+from stg_lab.metrics.groups import oddities
 from stg_lab.metrics.read import Clip, clips, passed_over
 from stg_lab.metrics.table import METRICS
 
@@ -31,6 +32,8 @@ class Measured:
     captions: list[str] = field(default_factory=list)
     videos: list[ndarray] = field(default_factory=list)  # small ones only
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    made_from: list[tuple[str | None, int | None]] = field(default_factory=list)  # caption and seed
     count: int = 0
 
     @property
@@ -42,6 +45,10 @@ class Measured:
     def same_size(self) -> bool:
         """Whether all videos were kept and are of one size."""
         return len(self.videos) == self.count and len({video.shape for video in self.videos}) == 1
+
+    def pairs_with(self, other: Measured) -> bool:
+        """Whether video i of both was made from the same caption and seed, by what recordings say."""
+        return self.made_from == other.made_from and all(seed is not None for _, seed in self.made_from)
 
     def stacked(self) -> dict[str, Float[ndarray, "clip d"]]:
         """The features by their source."""
@@ -87,6 +94,8 @@ def measure(
             _measure_one(found, clip, caption, judge, videomae)
         except MetricError as error:
             raise MetricError(f"{clip.name}: {error}") from None
+        found.made_from.append((caption, clip.seed))
+        found.notes += oddities(clip.name, clip.video) if clip.latents is None else ()
         found.count += 1
     found.end()
     if isinstance(told, list) and len(told) != found.count:

@@ -24,12 +24,13 @@ SUFFIXES = (*FILMS, ".gif", *ARRAYS)
 
 @dataclass(frozen=True)
 class Clip:
-    """One video: where it came from and its frames in [0, 1]; a recording tells its caption and latents too."""
+    """One video: where it came from and its frames in [0, 1]; a recording tells its caption, latents and seed too."""
 
     name: str
     video: Float[ndarray, "frame height width 3"]
     caption: str | None = None
     latents: Float[ndarray, "channel frame y x"] | None = None
+    seed: int | None = None
 
 
 def find(places: Sequence[str | Path]) -> list[Path]:
@@ -57,7 +58,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
                     f"'out/*.mp4', or recordings that ship ({', '.join(recordings())})."
                 )
         for one in inside:
-            if not (one.suffix.lower() in SUFFIXES or _is_recording(one)):
+            if not (one.suffix.lower() in SUFFIXES or is_recording(one)):
                 raise MetricError(f"{one} is no video. Videos end in {', '.join(SUFFIXES)} or .zarr (a recording).")
         found |= dict.fromkeys(inside)
     return list(found)
@@ -65,8 +66,8 @@ def find(places: Sequence[str | Path]) -> list[Path]:
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     """What is measured of a folder, and the films beside its recordings, which are taken for pictures of these."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES or _is_recording(p))
-    recorded = any(map(_is_recording, found))
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES or is_recording(p))
+    recorded = any(map(is_recording, found))
     films = [p for p in found if recorded and p.suffix.lower() in (*FILMS, ".gif")]
     return [p for p in found if p not in films], films
 
@@ -80,7 +81,8 @@ def passed_over(places: Sequence[str | Path]) -> Iterator[str]:
             yield f"{names} beside the recordings in {folder}, as pictures of these; name a film to measure it"
 
 
-def _is_recording(path: Path) -> bool:
+def is_recording(path: Path) -> bool:
+    """Whether a name is that of a recording."""
     return path.name.endswith((".zarr", PACKED))
 
 
@@ -91,7 +93,7 @@ def clips(places: Sequence[str | Path]) -> Iterator[Clip]:
         MetricError: as `find`, or a file that cannot be decoded.
     """
     for path in find(places):
-        if _is_recording(path):
+        if is_recording(path):
             yield from _recording(path)
         elif path.suffix.lower() in ARRAYS:
             yield from _array(path)
@@ -165,9 +167,11 @@ def _recording(path: Path) -> Iterator[Clip]:
     from stg_lab.recording import open_recording
 
     recording = open_recording(path)
-    told = zip(recording.video(), recording.captions, recording.ds.final.values, strict=True)
-    for i, (video, caption, latents) in enumerate(told):
-        yield Clip(f"{path}[{i}]", video, caption, latents)
+    ds = recording.ds
+    seeds = [int(one) for one in ds.seed.values] if "seed" in ds.coords else [None] * ds.sizes["sample"]
+    told = zip(recording.video(), recording.captions, ds.final.values, seeds, strict=True)
+    for i, (video, caption, latents, seed) in enumerate(told):
+        yield Clip(f"{path}[{i}]", video, caption, latents, seed)
 
 
 def _first_line(error: BaseException) -> str:

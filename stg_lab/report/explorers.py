@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from stg_lab.errors import LabError
+from stg_lab.figures import video_grid
 from stg_lab.recording import Recording
 from stg_lab.report.sources import Item, first
 from stg_lab.widgets.ablation_explorer import ablation_explorer
 from stg_lab.widgets.base import Explorer
+from stg_lab.widgets.grid_explorer import GridExplorer
 from stg_lab.widgets.guidance_explorer import guidance_explorer
 from stg_lab.widgets.orthogonality_explorer import orthogonality_explorer
 from stg_lab.widgets.sprites import Sprites, make_sprites
@@ -88,6 +91,21 @@ def show(item: Item, *, budget: float = MOST) -> Shown:
             if not kind.optional:
                 shown.notes[kind.name] = f"There is no explorer on this page: {error}"
     return shown
+
+
+def grid(source: Any, room: float) -> GridExplorer:
+    """The grid of some videos in about `room` bytes: where it takes more, its pictures are smaller.
+
+    Raises:
+        CallError: what has no videos.
+    """
+    videos = video_grid(source)
+    pixels = math.prod(videos.video.shape[:5])
+    explorer = GridExplorer(videos)
+    while (size := weight(explorer)) > room and pixels > SMALLEST:
+        pixels = int(pixels * max(0.25, min(0.9, 0.9 * room / size)))
+        explorer = GridExplorer(videos, budget=pixels)
+    return explorer
 
 
 def fit(shown: list[Shown], room: int) -> None:

@@ -39,7 +39,7 @@ def report(
     plots: Mapping[str, Figure] | None = None,
     videos: Mapping[str, bytes] | None = None,
     figure_png: bytes | None = None,
-    grids: Sequence[Grid] = (),
+    grids: Sequence[Any] = (),
 ) -> Path:
     """Write recordings as ONE interactive HTML page, for people without Python: videos, explorers, plots, every setting.
 
@@ -58,7 +58,8 @@ def report(
             the angles between them.
         videos: mp4 bytes by their titles, shown instead of those made from the recordings.
         figure_png: a PNG for print, shown at the end.
-        grids: videos side by side, shown before everything else and in place of the videos made from the recordings.
+        grids: videos side by side, shown before everything else and in place of the videos made from the recordings: of
+            `stg_lab.report.Grid`, or what `lab.widgets.grid_explorer` takes, such as what `lab.search` found.
 
     Returns:
         The path of the file.
@@ -85,7 +86,7 @@ def report(
     given = items(recordings, baseline=baseline)
     if plots and len(given) > 1:
         raise CallError("plots are for a report of one recording; several have plots of their own.")
-    page = _Page(title, given, figure_png, [grid.html for grid in grids])
+    page = _Page(title, given, figure_png, list(grids))
     page.add_videos({} if grids and videos is None else videos, baseline)
     page.add_plots(plots)
     text = page.written(LIMIT)
@@ -112,9 +113,13 @@ def write_report(
 class _Page:
     """A report in the making."""
 
-    def __init__(self, title: str, given: list[Item], figure_png: bytes | None, first: Sequence[str] = ()) -> None:
+    def __init__(self, title: str, given: list[Item], figure_png: bytes | None, grids: Sequence[Any] = ()) -> None:
         self.title, self.items, self.figure_png = title, given, figure_png
-        self.top = [parts.heading(title), *first]
+        self.grids = [None if isinstance(one, Grid) else explorers.grid(one, LIMIT * VIDEOS) for one in grids]
+        self.top = [
+            parts.heading(title),
+            *(_grid(i, *both) for i, both in enumerate(zip(grids, self.grids, strict=True))),
+        ]
         self.many = len(given) > 1
         self.shown: list[explorers.Shown] = []
         self.plots: list[dict[str, Figure]] = [{} for _ in given]
@@ -159,29 +164,32 @@ class _Page:
         return whole
 
     def _text(self) -> str:
-        widgets = [explorer for shown in self.shown for explorer in shown.explorers.values()]
+        widgets: list[Explorer] = [one for one in self.grids if one is not None]
+        widgets += [explorer for shown in self.shown for explorer in shown.explorers.values()]
         return parts.page(self.title, self._several() if self.many else self._single(), widgets)
 
     def _single(self) -> list[str]:
         [item], [shown], [figures] = self.items, self.shown, self.plots
-        before = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
-        if self.clips or self.clips_note:
-            before["videos"] = ("The videos", parts.videos(self.clips, self.clips_note))
-        sections = before | _explored(shown, "") | _measured(figures, "", 0)
+        facts = {"facts": ("The run" if item.recording is not None else "The sweep", parts.facts(item))}
+        sections = facts | _explored(shown, "") | _measured(figures, "", 0)
         if self.figure_png:
             sections["figure"] = ("Figure", parts.figure(self.figure_png))
         links = parts.contents({id: heading for id, (heading, _) in sections.items()})
         written = [parts.section(id, heading, body) for id, (heading, body) in sections.items()]
         own = parts.own_sum(item)
         return [
-            *self.top, parts.lead(own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
+            *self.top, *self._videos(), parts.lead(own), links, *written, parts.settings(item.settings), parts.plotly([*figures.values()])
         ]  # fmt: skip
+
+    def _videos(self) -> list[str]:
+        """What a reader came for, before any words."""
+        if not (self.clips or self.clips_note):
+            return []
+        return [parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note))]
 
     def _several(self) -> list[str]:
         ids = [f"recording-{i}" for i in range(len(self.items))]
-        sections = [*self.top, parts.lead()]
-        if self.clips or self.clips_note:
-            sections.append(parts.section("videos", "The videos", parts.videos(self.clips, self.clips_note)))
+        sections = [*self.top, *self._videos(), parts.lead()]
         rows = dict(zip(ids, self.items, strict=True))
         sections += [parts.section("overview", "The recordings", parts.overview(rows))]
         sections += [parts.tabs({id: item.title for id, item in rows.items()})]
@@ -201,6 +209,13 @@ class _Page:
         own = parts.own_sum(shown.item)
         head = f"{parts.facts(shown.item)}{f'<p>{own}</p>' if own else ''}{links}"
         return head + "".join(written) + parts.settings(shown.item.settings)
+
+
+def _grid(number: int, given: Any, explorer: Explorer | None) -> str:
+    """Videos side by side."""
+    if explorer is None:
+        return str(given.html)
+    return parts.section(f"videos-{number}", "The videos", parts.explorer(explorer, f"videos-{number}-explorer"))
 
 
 def _explored(shown: explorers.Shown, prefix: str) -> dict[str, tuple[str, str]]:

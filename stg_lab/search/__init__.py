@@ -6,10 +6,10 @@
 import sys
 from types import ModuleType
 
-from stg_lab.search.found import Found, Page
+from stg_lab.search.found import Found
 from stg_lab.search.run import open_search, search
 
-__all__ = ["Found", "Page", "open_search", "search"]
+__all__ = ["Found", "open_search", "search"]
 
 
 class _Callable(ModuleType):

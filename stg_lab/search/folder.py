@@ -128,6 +128,10 @@ class Folder:
             return ""
         return (file.read_text(encoding="utf-8").strip().splitlines() or ["it failed"])[-1]
 
+    def has_video(self, id: str) -> bool:
+        """Whether a task is done and its video is there: a search that ships keeps only the first of them."""
+        return self.cell(id) is not None and self.place(id).with_suffix(".npz").exists()
+
     def video(self, id: str) -> np.ndarray:
         """A video, `(frame, height, width, 3)` in [0, 1]."""
         return video_of(self.place(id))

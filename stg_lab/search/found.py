@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stg_lab.errors import CallError
 from stg_lab.guidance import Guidance
-from stg_lab.report.grid import Column, Grid
 from stg_lab.search.candidates import Candidate
 from stg_lab.search.course import Result
 from stg_lab.search.folder import Folder
 from stg_lab.search.race import Entry, paired_interval
 from stg_lab.search.scores import SHARES
+from stg_lab.sheets import to_bytes
+from stg_lab.videogrid import CHOSEN, FRESH, Setting, State, VideoGrid
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from stg_lab.rating import Rating
+    from stg_lab.widgets import GridExplorer
 
 
 class Found:
@@ -100,9 +101,9 @@ class Found:
             rows.append({**row, "step": step + 1, "dropped in round": entry.dropped or None, "why": entry.why})
         return pd.DataFrame(rows)
 
-    def grid(self, videos: int = 6, *, candidates: int = 6) -> Page:
-        """The videos, side by side and playing in step: baselines first, then the winner, on fresh seeds; and the candidates on
-        the first states that all of them made.
+    def grid(self, videos: int = 6, *, candidates: int = 8) -> GridExplorer:
+        """The videos, all playing under one clock, baselines first: of the candidates on the first seeds to choose by, and of the
+        winner and the baselines on fresh ones. `found.grid().save("grid.html")` writes it as a page; .png, .pdf, .gif and .mp4 too.
 
         Args:
             videos: how many of each.
@@ -111,32 +112,64 @@ class Found:
         Raises:
             CallError: nothing is made yet.
         """
-        r = self._result
-        grids = []
-        if r.fresh:
-            names = [*(n for n in r.fresh if n != r.winner), r.winner]
-            grids.append(self._grid("fresh", "On fresh seeds: baselines first, then the winner", names, videos, True))
-        if r.entries and candidates:
-            ranked = sorted((n for n in r.entries if n != r.reference), key=lambda n: -_mean(r.entries[n][0]))
-            names = [r.reference, *[n for n in ranked if len(r.entries[n][0].values)][:candidates]]
-            grids.append(self._grid("chosen", "Candidates on the seeds to choose by, best first", names, videos, False))
-        if not grids:
-            raise CallError(f"no videos are there yet: {self._waiting()}.")
-        return Page(self.verdict, grids)
+        from stg_lab.widgets import grid_explorer
 
-    def _grid(self, id: str, heading: str, names: Sequence[str], videos: int, fresh: bool) -> Grid:
-        ids = {name: self._folder.ids(name, fresh) for name in names}
-        count = min(videos, *(sum(self._folder.cell(i) is not None for i in listed) for listed in ids.values()))
-        cells = [self._folder.cell(i) for i in ids[names[0]][:count]]
-        columns = [
-            Column(
-                name,
-                str(self._result.candidates[name].guidance),
-                np.stack([self._folder.video(i) for i in ids[name][:count]]),
+        return grid_explorer(self._videos(videos, candidates))
+
+    @property
+    def videos(self) -> VideoGrid:
+        """The videos that `grid` shows, for `lab.figures.grid(found)`."""
+        return self._videos(6, 8)
+
+    def _videos(self, videos: int, candidates: int) -> VideoGrid:
+        r = self._result
+        ranked = sorted((n for n in r.entries if n != r.reference), key=lambda n: -_mean(r.entries[n][0]))
+        ranked = [n for n in ranked if len(r.entries[n][0].values)][:candidates]
+        shown = {CHOSEN: [r.reference, *ranked] if r.entries else [], FRESH: [n for n in r.fresh if n != r.winner]}
+        shown[FRESH] += [r.winner] * bool(r.fresh)
+        made = {group: self._made(names, videos, group == FRESH) for group, names in shown.items() if names}
+        names = list(dict.fromkeys(name for group in made.values() for name in group))
+        columns = [(group, k) for group, of in made.items() for k in range(max(map(len, of.values())))]
+        if not columns:
+            raise CallError(f"no videos are there yet: {self._waiting()}.")
+        return self._filled(names, columns, made)
+
+    def _made(self, names: Sequence[str], videos: int, fresh: bool) -> dict[str, list[str]]:
+        """The files of the first states of some candidates, as far as they are made."""
+        listed = {name: self._folder.ids(name, fresh)[:videos] for name in names}
+        return {name: [i for i in ids if self._folder.has_video(i)] for name, ids in listed.items()}
+
+    def _filled(
+        self, names: Sequence[str], columns: Sequence[tuple[str, int]], made: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> VideoGrid:
+        ids = [[_at(made[group].get(name, ()), k) for group, k in columns] for name in names]
+        there = np.array([[id is not None for id in row] for row in ids])
+        clips = [[None if id is None else to_bytes(self._folder.video(id)) for id in row] for row in ids]
+        like = next(clip for row in clips for clip in row if clip is not None)
+        cells = [[self._folder.cell(id) if id else None for id in row] for row in ids]
+        known = [next(c for row in cells if (c := row[k])) for k in range(len(columns))]
+        values = {
+            score: np.array(
+                [[np.nan if c is None else c["values"].get(score, np.nan) for c in row] for row in cells], float
             )
-            for name in names
-        ]
-        return Grid(id, heading, "", [c["caption"] for c in cells if c], [c["seed"] for c in cells if c], columns)
+            for score in self.scores
+        }
+        return VideoGrid(
+            tuple(self._setting(name) for name in names),
+            tuple(State(c["caption"], c["seed"], group) for c, (group, _) in zip(known, columns, strict=True)),
+            np.stack([np.stack([np.zeros_like(like) if clip is None else clip for clip in row]) for row in clips]),
+            there,
+            values,
+            {score: int(sign) for score, sign in zip(self.scores, self._signs, strict=True)},
+            self.verdict,
+        )
+
+    def _setting(self, name: str) -> Setting:
+        one = self._result.candidates[name]
+        tried = name in self._result.entries and name != self._result.reference
+        if tried and one.weak:
+            return Setting(one.weak, one.scale, str(one.guidance))
+        return Setting(name, None, str(one.guidance), not tried)
 
     def _row(self, one: Candidate, kind: str, values: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
         n = min(len(values), len(alone))
@@ -164,7 +197,7 @@ class Found:
         if not np.isfinite(low):
             return f"{value:+.3g} (one video, no interval)"
         if self.scores[0] in SHARES:
-            return f"{100 * value:+.0f} points ({100 * low:.0f} to {100 * high:.0f})"
+            return f"{100 * value:+.0f} points ({round(100 * low)} to {round(100 * high)})"
         less = ", less is better" if self._signs[0] < 0 else ""
         return f"{value:+.3g} ({low:.3g} to {high:.3g}{less})"
 
@@ -183,35 +216,9 @@ class Found:
         return f"<div><b>{escape(self.verdict)}</b>{table}{''.join(f'<p>left out: {escape(n)}</p>' for n in self.notes)}</div>"
 
 
-class Page:
-    """Grids of videos that play in step: shown in a notebook, or saved as a page that needs nothing else."""
-
-    def __init__(self, title: str, grids: Sequence[Grid]) -> None:
-        self.title, self.grids = title, list(grids)
-
-    @property
-    def html(self) -> str:
-        """The whole page."""
-        from stg_lab.report.parts import page
-
-        return page(self.title, [f"<h1>{escape(self.title)}</h1>\n", *(grid.html for grid in self.grids)])
-
-    def save(self, path: str | Path) -> Path:
-        """Write the page, and say where.
-
-        Raises:
-            CallError: a name that does not end in ".html".
-        """
-        from stg_lab.files import write
-
-        if Path(path).suffix != ".html":
-            raise CallError(f"a grid is saved as a page, .html, got {str(path)!r}.")
-        write(Path(path), self.html.encode())
-        return Path(path)
-
-    def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{escape(self.html, quote=True)}" style="width:100%;height:70vh;border:0"></iframe>'
-
-
 def _mean(entry: Entry) -> float:
     return float(entry.values[:, 0].mean()) if len(entry.values) else -np.inf
+
+
+def _at(ids: Sequence[str], place: int) -> str | None:
+    return ids[place] if place < len(ids) else None

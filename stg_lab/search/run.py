@@ -28,6 +28,7 @@ from stg_lab.search.found import Found
 from stg_lab.search.progress import Progress
 from stg_lab.search.scores import ASK, Score, scores
 from stg_lab.search.states import States, states
+from stg_lab.shipped import data_folder
 from stg_lab.sweeps import ALONE, Workers, crew
 from stg_lab.weak import Weak, parse
 
@@ -139,10 +140,15 @@ def search(
 def open_search(path: str | Path) -> Found:
     """A search from its folder, finished or as far as it went; needs no model and no GPU.
 
+    Args:
+        path: the folder, or the name of a search that ships, such as "layers".
+
     Raises:
         RecordingError: there is none, or it cannot be read.
     """
-    folder = Folder.open(Path(path))
+    place = Path(path)
+    shipped = data_folder("searches") / place
+    folder = Folder.open(shipped if not place.exists() and len(place.parts) == 1 and shipped.exists() else place)
     return Found(folder, _so_far(folder))
 
 

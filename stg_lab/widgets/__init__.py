@@ -5,6 +5,7 @@ from stg_lab.widgets.blind_pairs import BlindPairs, rate
 from stg_lab.widgets.comparison_explorer import ComparisonExplorer, comparison_explorer
 from stg_lab.widgets.fork_explorer import ForkExplorer, fork_explorer
 from stg_lab.widgets.gaussian_explorer import GaussianExplorer, gaussian_explorer
+from stg_lab.widgets.grid_explorer import GridExplorer, grid_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
 from stg_lab.widgets.orthogonality_explorer import OrthogonalityExplorer, orthogonality_explorer
@@ -16,6 +17,7 @@ __all__ = [
     "ComparisonExplorer",
     "ForkExplorer",
     "GaussianExplorer",
+    "GridExplorer",
     "GuidanceExplorer",
     "LiveRun",
     "OrthogonalityExplorer",
@@ -24,6 +26,7 @@ __all__ = [
     "comparison_explorer",
     "fork_explorer",
     "gaussian_explorer",
+    "grid_explorer",
     "guidance_explorer",
     "live_run",
     "orthogonality_explorer",

@@ -20,6 +20,7 @@ from stg_lab.recording import ablation_preview
 from stg_lab.weak import described
 from stg_lab.weak import parse as parse_weak
 from stg_lab.widgets.base import Explorer, Sampled, module, style
+from stg_lab.widgets.outcomes import Outcomes
 from stg_lab.widgets.sprites import GAINS, sheet_png, shrunk
 from stg_lab.widgets.still import Still, Strip, cut
 
@@ -60,7 +61,8 @@ class AblationExplorer(Sampled, Explorer):
 
     @traitlets.validate("score")
     def _check_score(self, proposal: Any) -> str:
-        return check_score(proposal["value"])
+        known = [one["name"] for one in self.view["scores"]]
+        return proposal["value"] if proposal["value"] in known else check_score(proposal["value"])
 
     @traitlets.validate("cell", "pinned")
     def _check_cell(self, proposal: Any) -> str:
@@ -98,7 +100,12 @@ class AblationExplorer(Sampled, Explorer):
 
 @takes(score=Text(), cell=Text(), pinned=Text())
 def ablation_explorer(
-    sweep: xr.Dataset | str | Path, *, score: str = "sharpness_lost", cell: str | None = None, pinned: str = ""
+    sweep: xr.Dataset | str | Path,
+    *,
+    score: str = "sharpness_lost",
+    cell: str | None = None,
+    pinned: str = "",
+    outcomes: Any = None,
 ) -> AblationExplorer:
     """Look through a sweep: which weak model does what, and which are worth a test.
 
@@ -109,9 +116,11 @@ def ablation_explorer(
     Args:
         sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships. Without one-step predictions
             (`keep_x0=False`), or without a preview of its latents, it shows grid, scores and shortlist.
-        score: one of `stg_lab.guidance.scores.SCORES`.
+        score: one of `stg_lab.guidance.scores.SCORES`, or "measured: NAME" of `outcomes`.
         cell: specification of the weak model to show first; the first of the shortlist by default.
         pinned: specification of one to compare it to.
+        outcomes: what `lab.search` found of weak models of this sweep: its first score colours the grid as "measured: NAME" and
+            stands among the scores, with intervals among the reasons.
 
     Returns:
         A widget; its state (`step`, `sample`, `score`, `cell`, `pinned`, `gain`) can be set from Python.
@@ -123,9 +132,13 @@ def ablation_explorer(
     >>> ablation_explorer("layers")  # doctest: +SKIP
     """
     ds = sweep_of(sweep)
-    check_score(score)
+    measured = Outcomes(outcomes)
+    if not (measured.name and score == measured.score["name"]):
+        check_score(score)
     advice = advise(ds)
     grid = _cells(ds, advice)
+    for one in grid:
+        _tell(one, measured)
     sheets, shape, gain, why = _pictures(ds, grid)
     view = {
         "steps": [
@@ -138,7 +151,8 @@ def ablation_explorer(
         "layers": [int(layer) for layer in ds.layer.values],
         "columns": [column_name(*column) for column in columns(ds)],
         "cells": grid,
-        "scores": [{"name": name, **SCORES[name].attrs(), "signed": name in SIGNED} for name in SCORES],
+        "scores": [{"name": name, **SCORES[name].attrs(), "signed": name in SIGNED} for name in SCORES]
+        + ([measured.score] if measured.name else []),
         "advice": {"basis": advice.basis, "asked": advice.asked, "count": len(advice), "met": len(advice.shortlist)},
         "shortlist": [_candidate(one) for one in advice.shown],
         "why": why,
@@ -147,7 +161,7 @@ def ablation_explorer(
     }
     first = cell or (advice[0].weak if len(advice) else grid[0]["name"])
     state = {"step": int(ds.step.values[-1]), "score": score, "cell": first, "pinned": pinned, "gain": float(gain)}
-    return AblationExplorer(view, sheets, _numbers(ds, grid), **state)
+    return AblationExplorer(view, sheets, _numbers(ds, grid, measured), **state)
 
 
 def _cells(ds: xr.Dataset, advice: Advice) -> list[dict[str, Any]]:
@@ -191,10 +205,22 @@ def _candidate(one: Candidate) -> dict[str, Any]:
     }
 
 
-def _numbers(ds: xr.Dataset, grid: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Scores `(score, step, sample, cell)`; NaN where there are none."""
+def _tell(cell: dict[str, Any], measured: Outcomes) -> None:
+    """Put what was measured before the reasons of a cell."""
+    told = measured.words(cell["name"])
+    if told is not None and cell["advice"] is not None:
+        words, speaks_for = told
+        cell["advice"]["for" if speaks_for else "against"].insert(0, words)
+
+
+def _numbers(ds: xr.Dataset, grid: list[dict[str, Any]], measured: Outcomes) -> dict[str, np.ndarray]:
+    """Scores `(score, step, sample, cell)`; NaN where there are none. What was measured is the same at every step and sample."""
     stacked = np.stack([ds[name].transpose("step", "sample", *MODEL).values for name in SCORES])
-    return {"scores": np.stack([stacked[(..., *cell["at"])] for cell in grid], axis=-1)}
+    scores = np.stack([stacked[(..., *cell["at"])] for cell in grid], axis=-1)
+    if measured.name:
+        own = np.broadcast_to(measured.values([cell["name"] for cell in grid]), (1, *scores.shape[1:]))
+        scores = np.concatenate([scores, own])
+    return {"scores": scores}
 
 
 def _pictures(ds: xr.Dataset, grid: list[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, Any], float, str]:

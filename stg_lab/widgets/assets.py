@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-SHARED = ("kit", "charts")  # modules that stand in front of every explorer's own
+SHARED = ("kit", "share", "charts")  # modules that stand in front of every explorer's own
 
 
 @cache

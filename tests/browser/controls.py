@@ -18,12 +18,13 @@ SHOWN = """(root) => {
   return texts.join("\\n");
 }"""
 
-#: Names of the controls that can be moved, by how each is found again. What needs a model says so by class or is disabled.
+#: Names of the controls that can be moved, by how each is found again. What needs a model says so by class or is disabled;
+#: help, saving and links have tests of their own.
 CONTROLS = """(root) => {
   const found = [];
   const all = [...root.querySelectorAll("button, select, input")];
   all.forEach((node, index) => {
-    if (node.disabled || node.closest(".stg-run, .stg-help-key") || node.offsetParent === null) return;
+    if (node.disabled || node.closest(".stg-run, .stg-help-key, .stg-save-key, .stg-link") || node.offsetParent === null) return;
     const pressed = node.getAttribute("aria-pressed");
     const kind = node.tagName === "SELECT" ? "select" : node.tagName === "BUTTON" ? "button" : node.type;
     if (kind === "select" && node.options.length < 2) return;

@@ -32,6 +32,7 @@ def pages(recorded, tmp_path_factory):
         "ablation": lab.widgets.ablation_explorer("layers"),
         "fork": lab.widgets.fork_explorer(run),
         "plane": lab.widgets.gaussian_explorer(swept, truth),
+        "grid": lab.widgets.grid_explorer({"CFG": baseline, "CFG + STG": run}),
         "pairs": lab.rate(run, baseline, out=folder / "ratings.jsonl").widget,
     }
     files = {name: folder / f"{name}.html" for name in made}
@@ -40,7 +41,7 @@ def pages(recorded, tmp_path_factory):
     return files
 
 
-@pytest.mark.parametrize("name", ["x0", "guidance", "orthogonality", "ablation", "fork", "plane", "pairs"])
+@pytest.mark.parametrize("name", ["x0", "guidance", "orthogonality", "ablation", "fork", "plane", "grid", "pairs"])
 def test_a_page_is_whole_without_a_network(visit, pages, name, tmp_path):
     seen = visit(pages[name].as_uri(), color_scheme="light")
     root = seen.page.locator(".stg-lab")

@@ -24,6 +24,7 @@ EXPLORERS = {
     "ablation": lambda run, folder: lab.widgets.ablation_explorer("layers"),
     "fork": lambda run, folder: lab.widgets.fork_explorer(run),
     "plane": lambda run, folder: plane(),
+    "grid": lambda run, folder: lab.widgets.grid_explorer({"a": run, ("b", 1): run, ("b", 2): run}),
     "pairs": lambda run, folder: lab.rate({"a": run, "b": run}, out=folder / "ratings.jsonl").widget,
 }
 

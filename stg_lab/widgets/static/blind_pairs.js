@@ -5,6 +5,7 @@ const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "equal", "=": 
 const SIDES = ["left", "right"];
 
 class BlindPairs extends Explorer {
+  static SAVES = false; // nothing is to be told of what is rated
   static CLASS = "stg-blind";
   static LABEL = "Blind pairs: which video is better?";
   static STATE = ["question", "progress", "result", "playing", "heard", "sheets"];

@@ -149,6 +149,7 @@ const SHARED_HELP = [
   [".stg-readout", "σ and t", "How noisy the step is: the noise level, and the time step that the model is given."],
   [".stg-sample", "Sample", "Which video of the batch is shown; sample i has the seed of the first one + i."],
   [".stg-play", "Play", "Lets the frames run in a loop, all at the same frame."],
+  [".stg-link", "Link", "Moves the steps of all explorers on the page together, each to the same share of its own run."],
   [".stg-guidance", "Guidance", "The guidance that the run was sampled under, as one types it."],
 ];
 
@@ -158,6 +159,8 @@ const SHARED_HELP = [
  * there are any, get a slider and a chooser from `buildSteps` and `buildHead`.
  */
 class Explorer {
+  static SAVES = true; // whether what is shown may be saved by a button
+
   constructor(model, el) {
     Object.assign(this, { model, view: model.get("view"), sheets: new Sheets(model), arrays: new Arrays(model) });
     this.last = (this.view.steps?.length ?? 1) - 1;
@@ -166,6 +169,7 @@ class Explorer {
     this.root = h("div", { class: `stg-lab ${this.constructor.CLASS}`, role: "group", tabindex: "-1",
       "aria-label": this.constructor.LABEL, keydown: this.guard((event) => this.help.onKey(event) || this.onKey(event)) }, ...this.build(), this.error);
     this.help = new Help(this.root, [...this.constructor.HELP, ...SHARED_HELP]);
+    if (this.constructor.SAVES) this.share = new Share(this);
     this.suppress();
     el.append(this.root);
     this.changed = this.guard(() => this.show());
@@ -192,12 +196,14 @@ class Explorer {
   dispose() {
     for (const name of this.followed) this.model.off(`change:${name}`, this.changed);
     this.resized.disconnect();
+    this.links?.dispose();
     cancelAnimationFrame(this.animation);
   }
 
   /** While it is `moving`, call `paint(frame)` for each of so many frames in turn, at the view's speed; begins at a frame. */
   animate(moving, from, frames, paint) {
     cancelAnimationFrame(this.animation);
+    this.reel = frames > 1 ? { frames, paint } : null;
     if (!moving || frames < 2) return;
     const since = performance.now() - (from * 1000) / this.view.fps;
     let shown = from;
@@ -280,13 +286,15 @@ class Explorer {
     const scrub = h("div", { class: "stg-scrub" }, this.ribbon, this.slider);
     scrub.style.setProperty("--stg-cell", `${100 / count}%`);
     scrub.style.setProperty("--stg-track", `${Math.max(count * 44, 120)}px`);
-    return h("div", { class: "stg-steps" }, scrub, this.readout);
+    this.links = new Links(this);
+    return h("div", { class: "stg-steps" }, scrub, this.readout, this.links.key);
   }
 
   showSteps() {
     const step = this.get("step");
     const { sigma, timestep, restart } = this.view.steps[step];
     const part = (name, value) => h("span", {}, `${name} `, h("b", {}, value));
+    this.links.tell(step);
     this.slider.value = step;
     this.slider.setAttribute("aria-valuetext", `step ${step} of 0 to ${this.last}${sigma === null ? "" : `, sigma ${short(sigma)}`}`);
     if (this.chooser) this.chooser.value = this.get("sample");

@@ -262,7 +262,7 @@ class X0Explorer extends Working {
   /** Keep the frames moving while videos play. */
   run() {
     const moving = this.get("mode") === "video" && this.get("playing");
-    this.animate(moving, this.frame, this.view.frames, (frame) => {
+    this.animate(moving, this.frame, this.get("mode") === "video" ? this.view.frames : 0, (frame) => {
       this.frame = frame;
       this.shown = [frame];
       this.paint();
