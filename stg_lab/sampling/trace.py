@@ -23,7 +23,7 @@ from stg_lab.sampling import checks
 from stg_lab.sampling.form import changed
 from stg_lab.sampling.host import host_copy
 from stg_lab.sampling.loop import Bar, Stepping
-from stg_lab.sampling.main_pass import MainPass
+from stg_lab.sampling.main_pass import MainPass, watched_words
 from stg_lab.sampling.passes import WeakPasses, repeats
 from stg_lab.sampling.reels import Reels
 from stg_lab.sampling.restart import Rounds
@@ -340,7 +340,7 @@ class Trace:
             "edited": float(self._check.edited and not self._round),
             "x0_guided": float(self._knows_x0),
         }
-        self.recorder.write(coordinates, seen.x_t, seen.predictions)
+        self.recorder.write(coordinates, seen.x_t, seen.predictions, self._main.arrays)
 
     def _own_scale(self) -> float:
         """The pipeline's own CFG scale at this step, the largest where frames have their own."""
@@ -357,6 +357,7 @@ class Trace:
             "guidance_scale": self._check.asked if self._uncond else 1.0,
             "cfg_rebuilt_exactly": bool(self.rebuilt),
             "dtype": str(self._predictions[COND].dtype).removeprefix("torch."),
+            **watched_words(self._sum, self.pipe, self.settings),
             **self.reels.settings,
             **self.settings,
         }
@@ -371,6 +372,7 @@ class Trace:
             settings=pipeline_settings(self.pipe, self.family, self._sum) | seen,
             samples=samples,
             preview=self.family.preview(self.pipe),
+            watched={name: tuple(values.shape) for name, values in self._main.seen.items()},
         )
 
     def _branches(self) -> tuple[str, ...]:
