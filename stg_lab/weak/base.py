@@ -96,6 +96,7 @@ class Weak:
     example_text: ClassVar[str] = ""  # the same as a specification; the kind and ":5" if not said
     axis: ClassVar[str] = "joint"
     under_edits: ClassVar[bool] = True  # whether its passes are of the model under the run's edits
+    watches: ClassVar[bool] = False  # whether, as an edit, it changes nothing and looks
     by_rows: ClassVar[bool] = False  # whether, as an edit, it leaves other rows of a batch alone
 
     prompt: str = field(default="caption", kw_only=True)
