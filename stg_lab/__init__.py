@@ -61,6 +61,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "STG": ("stg_lab.guidance", "STG"),
     "Probe": ("stg_lab.guidance", "Probe"),
     "Edit": ("stg_lab.guidance", "Edit"),
+    "Watch": ("stg_lab.weak.look", "Watch"),
     "Guidance": ("stg_lab.guidance", "Guidance"),
     "convention": ("stg_lab.guidance", "convention"),
     "export": ("stg_lab.interop", "export"),

@@ -16,6 +16,7 @@ from stg_lab.analysis.norms import norms
 from stg_lab.analysis.rank import rank_correlation
 from stg_lab.analysis.spectra import vector_spectra
 from stg_lab.analysis.vectors import vector_lengths, vector_map, vector_names, vector_parts
+from stg_lab.analysis.watched import watched
 from stg_lab.guidance import scores
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "vector_names",
     "vector_parts",
     "vector_spectra",
+    "watched",
 ]

@@ -311,7 +311,7 @@ def _term_from_dict(values: Mapping[str, Any], parse: Callable[[str], WeakModel]
         given["weak"] = parse(given["weak"])
     if "rules" in given:
         given["rules"] = tuple(rule_from_dict(rule) for rule in given["rules"])
-    if kind in (Probe, Edit):
+    if issubclass(kind, Probe | Edit):
         del given["scale"]
     return kind(**given)
 

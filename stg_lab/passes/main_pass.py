@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import COND
@@ -17,12 +21,16 @@ class MainPass:
 
     Attributes:
         editing: whether the call that is on its way, or was made last, was under an edit.
+        seen: what was looked at in the last call, `(layer, sample, ...)` by name, until the next.
     """
 
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
         self._hits: dict[Weak, Hits] = {}
+        self._memory: dict[Any, Any] = {}
+        self._step = 0
         self.editing = False
+        self.seen: dict[str, Tensor] = {}
 
     def begin(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> None:
         """Put edits in place for a coming call that computes these branches, of which one may be under the caption.
@@ -31,8 +39,10 @@ class MainPass:
             GuidanceError: the call computes others besides, which the edit cannot leave alone.
         """
         self.end()
-        self.editing = COND in branches and bool(edits)
-        if not self.editing:
+        if COND in branches:
+            self.seen = {}
+        self.editing = COND in branches and any(not edit.watches for edit in edits)
+        if COND not in branches or not edits:
             return
         if len(branches) > 1 and (whole := [edit for edit in edits if not edit.by_rows]):
             raise GuidanceError(
@@ -40,6 +50,8 @@ class MainPass:
                 "with lab.nag, lab.enhance or lab.pladis, or take the edit as a weak model: lab.STG(scale, weak)."
             )
         at = replace(at, piece=(branches.index(COND), len(branches)))
+        self._memory, self._step = at.memory, at.step
+        self._memory.pop("looked", None)
         there = self._open.enter_context(watched())
         for edit in edits:
             self._hits[edit] = self._open.enter_context(edit.perturb(at))
@@ -47,7 +59,7 @@ class MainPass:
         self._open.enter_context(in_place(plain_around(changed, uncompiled(at.denoiser))))
 
     def check(self) -> None:
-        """Raise `GuidanceError` where the call went past an edit."""
+        """The call is made. Raise `GuidanceError` where it went past an edit."""
         for edit, hits in self._hits.items():
             if unreached := [place for place, count in hits.items() if not count]:
                 raise GuidanceError(
@@ -55,7 +67,21 @@ class MainPass:
                     "pipeline bypasses it (a step cache or another attention backend?)."
                 )
 
+        if self._hits:
+            self._memory["looked"] = self._step  # weak passes are not looked at
+            self.seen = seen_by([edit for edit in self._hits if edit.watches], self._memory)
+
     def end(self) -> None:
         """Take the edits away."""
         self._hits = {}
         self._open.close()
+
+
+def seen_by(looks: Sequence[Any], memory: dict[Any, Any]) -> dict[str, Tensor]:
+    """What looks have found in a call, layers side by side."""
+    found: dict[str, Tensor] = {}
+    for look in looks:
+        seen = memory.pop((look, "seen"), {})
+        for name in dict.fromkeys(name for name, _ in seen):
+            found[name] = torch.stack([seen[name, layer] for layer in look.layers if (name, layer) in seen])
+    return found

@@ -70,6 +70,11 @@ class WeakPasses:
             self._watched.calling(at.denoiser)
             self._keeping.enter_context(self._prefix(at).kept(self._firsts.values()))
 
+    @property
+    def looked(self) -> dict[str, Tensor]:
+        """What was looked at in the last call under the caption, `(layer, sample, ...)` by name."""
+        return self._main.seen
+
     def called(self) -> None:
         """The call has been made: what was kept of it stays for `run`, and later calls are left alone."""
         self._keeping.close()

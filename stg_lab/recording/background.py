@@ -118,16 +118,22 @@ class BackgroundRecorder:
         """See `Recorder.start`; done before it returns."""
         self._recorder.start(**layout)
 
-    def write(self, level: Mapping[str, float], x_t: Awaited, predictions: Mapping[str, Awaited]) -> None:
+    def write(
+        self,
+        level: Mapping[str, float],
+        x_t: Awaited,
+        predictions: Mapping[str, Awaited],
+        watched: Mapping[str, Awaited] = {},
+    ) -> None:
         """Hand over one step; see `Recorder.write`. The arrays must not change any more.
 
         Args:
-            x_t, predictions: where one is a function, the thread calls it for the array.
+            x_t, predictions, watched: where one is a function, the thread calls it for the array.
 
         Raises:
             RecordingError: an earlier step could not be written. The error is the recorder's own.
         """
-        self._behind.submit(self._write, level, x_t, predictions)
+        self._behind.submit(self._write, level, x_t, predictions, watched)
 
     def flush(self) -> None:
         """Wait until every step that was handed over is on disk, or has failed to get there: the next `write` says so."""
@@ -156,9 +162,16 @@ class BackgroundRecorder:
         finally:
             self._recorder.give_up()
 
-    def _write(self, level: Mapping[str, float], x_t: Awaited, predictions: Mapping[str, Awaited]) -> None:
+    def _write(
+        self,
+        level: Mapping[str, float],
+        x_t: Awaited,
+        predictions: Mapping[str, Awaited],
+        watched: Mapping[str, Awaited],
+    ) -> None:
         """In the thread."""
-        self._recorder.write(level, _array(x_t), {name: _array(p) for name, p in predictions.items()})
+        arrays = [{name: _array(p) for name, p in named.items()} for named in (predictions, watched)]
+        self._recorder.write(level, _array(x_t), *arrays)
 
 
 def _array(awaited: Any) -> Any:

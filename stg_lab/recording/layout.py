@@ -36,6 +36,7 @@ LATER_COORDS = {
     X0_KEPT: 0.0,
 }
 PREVIEW = "preview_"  # prefix of the arrays of a `Preview`
+WATCHED = "watched_"  # and of what was looked at inside the model, see `lab.Watch`
 
 #: The array that says how far the writer came: [whole steps, 1 if the run ended by itself]. It is written after each
 #: step's data, so whatever it counts is there.
@@ -51,7 +52,7 @@ _CHUNK = re.compile(r"c([./]\d+)*(\.partial)?")
 
 def is_array(name: str) -> bool:
     """Whether a recording or sweep of the lab may hold an array of this name."""
-    return name in _ARRAYS or name.startswith(PREVIEW)
+    return name in _ARRAYS or name.startswith((PREVIEW, WATCHED))
 
 
 def is_ours(name: str) -> bool:

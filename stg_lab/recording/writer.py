@@ -22,6 +22,7 @@ from stg_lab.recording.layout import (
     MARK,
     PROGRESS,
     STEP_COORDS,
+    WATCHED,
     X0_KEPT,
 )
 from stg_lab.recording.planned import Planned
@@ -65,6 +66,7 @@ class Recorder:
         settings: Mapping[str, Any],
         samples: Mapping[str, list],
         preview: Preview | None = None,
+        watched: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         """Lay out the store, before the first step is written.
 
@@ -75,26 +77,34 @@ class Recorder:
             settings: everything needed to run this again, as plain values.
             samples: coordinates of the samples, one list each (caption, seed).
             preview: a linear decoder to keep with the recording.
+            watched: shapes of what is looked at in each step, by name.
 
         Raises:
             RecordingError: the disk will not hold the run.
         """
         self.steps, self._branches = steps, branches
         self.check_space(steps, len(branches), shape)
-        plan = self._plan(shape, samples, preview)
+        plan = self._plan(shape, samples, preview) | self._watched(watched or {})
         with _explained(self, "laid out"), self._successor.laying_out() as place:
             arrays = lay_out(place, plan, {MARK: FORMAT, ID: self._successor.id, "settings": dict(settings)})
         for files in arrays.values():
             files.moved(self._successor.place)
         self._arrays = arrays
 
-    def write(self, level: Mapping[str, float], x_t: np.ndarray, predictions: Mapping[str, np.ndarray]) -> None:
+    def write(
+        self,
+        level: Mapping[str, float],
+        x_t: np.ndarray,
+        predictions: Mapping[str, np.ndarray],
+        watched: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Append one whole step.
 
         Args:
             level: the step's coordinates: timestep, sigma, x0_sample, x0_prediction, and any of `LATER_COORDS`.
             x_t: (sample, channel, frame, y, x).
             predictions: arrays like x_t by branch; a branch that was not computed at this step is left out and reads NaN.
+            watched: what was looked at, by name; so are those that were not, or had no place laid out.
 
         Raises:
             RecordingError: the disk is full or gone, or there are more steps than were announced.
@@ -111,6 +121,9 @@ class Recorder:
             for b, name in enumerate(self._branches):
                 prediction = predictions.get(name, np.nan)
                 self._arrays["prediction"].write(kept(step, x_t, prediction) if self._half else prediction, k, b)
+            for name, seen in (watched or {}).items():
+                if WATCHED + name in self._arrays:
+                    self._arrays[WATCHED + name].write(seen, k)
             for (
                 name,
                 values,
@@ -167,6 +180,19 @@ class Recorder:
             **{name: Planned.of("step", values) for name, values in self._levels.items()},
             **{name: Planned.of("sample", values) for name, values in samples.items()},
             **preview_arrays(preview),
+        }
+
+    def _watched(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Planned]:
+        n = self.steps
+        return {
+            WATCHED + name: Planned(
+                ("step", *(f"{WATCHED}{name}_{i}" for i in range(len(shape)))),
+                (n, *shape),
+                "float32",
+                chunks=(1, *shape),
+                fill=float("nan"),
+            )
+            for name, shape in shapes.items()
         }
 
     def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:

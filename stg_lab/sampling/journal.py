@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stg_lab.families import Family
 from stg_lab.families.noise import along_step, noise_level
-from stg_lab.guidance import COND, GUIDED, UNCOND
+from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance
 from stg_lab.recording import BackgroundRecorder
 from stg_lab.sampling.form import changed
 from stg_lab.sampling.guide import Guide
@@ -104,7 +104,8 @@ class Journal:
             "edited": float(seen.edited),
             "x0_guided": float(GUIDED not in seen.unknown),
         }
-        self.recorder.write(coordinates, seen.x_t, seen.predictions)
+        looked = {name: host_copy(values.float()) for name, values in now.looked.items()}
+        self.recorder.write(coordinates, seen.x_t, seen.predictions, looked)
 
     def show(self) -> None:
         """Tell whoever looks on that a step is done; what they raise ends the call, and the whole steps are kept."""
@@ -137,6 +138,7 @@ class Journal:
             "steps": len(guide.steps),
             **guide.said(now),
             "dtype": str(now.predictions[COND].dtype).removeprefix("torch."),
+            **watched_words(guide.sum, pipe, self.settings),
             **self.reels.settings,
             **self.settings,
         }
@@ -151,6 +153,7 @@ class Journal:
             settings=pipeline_settings(pipe, family, guide.sum) | seen,
             samples=samples,
             preview=family.preview(pipe),
+            watched={name: tuple(values.shape) for name, values in now.looked.items()},
         )
 
     def _branches(self, predictions: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -169,3 +172,14 @@ class Journal:
         if self.recorder is not None and changed(final, latents):
             self.recorder.finish(self._to_host(latents, predicted=False)())
         self._given = {}
+
+
+def watched_words(guidance: Guidance, pipe: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens of each caption as text, for whoever reads maps of words; empty where none are watched or nothing tells them."""
+    captions, tokenizer = settings.get("captions", []), getattr(pipe, "tokenizer", None)
+    if not any(edit.watches for edit in guidance.edits) or tokenizer is None:  # type: ignore[attr-defined]
+        return {}
+    try:
+        return {"words": [tokenizer.convert_ids_to_tokens(tokenizer(one).input_ids) for one in captions]}
+    except (AttributeError, TypeError, ValueError):  # tokenizers of other makes
+        return {}

@@ -93,6 +93,7 @@ class Plan:
             of their step, what they are combined by, and for Restart the calls of the steps to make again.
         record_dtype: of the recording.
         place: where it will lie; None where nothing is recorded.
+        watched_bytes: what `lab.Watch` adds to the recording, at most; one step of it is in memory at a time.
     """
 
     pipeline: str
@@ -104,6 +105,7 @@ class Plan:
     held_bytes: int
     record_dtype: str
     place: Path | None
+    watched_bytes: int = 0
 
     # ---- passes ----
 
@@ -187,6 +189,8 @@ class Plan:
             each = f"{self.record_dtype}, x_t and {len(self.branches)} branches a step"
             rows += [
                 ("recording", f"{size_text(needed)} ({each}); {size_text(free)} are free at {self.place}{short}"),
+                *[("watched", f"{size_text(self.watched_bytes)} more at most, a step of it at a time")]
+                * (self.watched_bytes > 0),
                 ("its buffers", f"{size_text(self.buffer_bytes)} of main memory"),
             ]
         return tuple(rows)
@@ -284,6 +288,7 @@ def plan(
         held_bytes=_held(steps, len(ahead.branches), ahead.shape, next(iter(family.denoisers(pipe).values()))),
         record_dtype=record_dtype,
         place=place,
+        watched_bytes=0 if place is None else len(steps) * shares.watched(ahead.steps[0], ahead.shape),
     )
 
 

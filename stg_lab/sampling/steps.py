@@ -43,6 +43,7 @@ class Now:
         calls: how many denoiser calls it has made.
         denoiser: name of the one that was called last.
         predictions: what they predicted, by branch.
+        looked: what was looked at inside the pass under the caption, `(layer, sample, ...)` by name.
     """
 
     number: int = 0
@@ -50,6 +51,7 @@ class Now:
     calls: int = 0
     denoiser: str = ""
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    looked: dict[str, Tensor] = field(default_factory=dict)
 
 
 def repeats(weak: Weak) -> str:

@@ -93,9 +93,11 @@ class Trace:
         if self.guidance.terms or self.journal.wanted:
             self.stepping.calling(call, self.now.number)
         acting = self.guide.steps[self.now.number].acting
-        if weak and (acting.passes or acting.edits):
-            branches, at = self.family.branches(self.now.calls, self.guide.uncond), self.pass_at(call)
-            self.passes.edit(at, branches, cast("tuple[Weak, ...]", acting.edits))
+        if not acting.passes and not acting.edits:
+            return
+        branches, at = self.family.branches(self.now.calls, self.guide.uncond), self.pass_at(call)
+        self.passes.edit(at, branches, cast("tuple[Weak, ...]", acting.edits))
+        if weak:
             self.passes.expect(at, [model for _, model, _ in self.guide.repeating(self.now.number, branches)])
 
     def on_call(self, call: Call, *, weak: bool = True) -> None:
@@ -108,6 +110,7 @@ class Trace:
         if self.guide.rounds is not None and not now.restart:
             self.guide.rounds.note_call(now.number, call)
         self.passes.called()
+        now.looked = self.passes.looked
         for index, model, name in self.guide.repeating(now.number, branches) if weak else ():
             at = replace(self.pass_at(call), prediction=call.prediction, piece=(index, len(branches)))
             now.predictions[name] = family.at_step(self.passes.run(model, at), pipe, call.kwargs)

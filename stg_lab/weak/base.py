@@ -91,6 +91,7 @@ class Weak:
         False  # whether it perturbs alike at all steps of a run, so that it need be looked at but once
     )
     under_edits: ClassVar[bool] = True  # whether its passes are of the model under the run's edits
+    watches: ClassVar[bool] = False  # whether, as an edit, it changes nothing and looks
     by_rows: ClassVar[bool] = False  # whether, as an edit, it leaves other rows of a batch alone
 
     prompt: str = field(default="caption", kw_only=True)

@@ -110,6 +110,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "STG": (lab.STG, {"scale": 1, "weak": lab.skip([1])}, {"scale": SCALE, "weak": WEAK, **window, "reference": CHOICE}),
         "Probe": (lab.Probe, {"weak": lab.skip([1])}, {"weak": WEAK, **window}),
         "Edit": (lab.Edit, {"weak": lab.skip([1])}, {"weak": WEAK, **window}),
+        "Watch": (lab.Watch, {"layers": [1]}, {"layers": LAYERS, "what": CHOICE, "words": SIZE, "every": SIZE}),
         "Guidance.rescale": (G.rescale, {"phi": 0.5}, {"phi": SHARE, "per": CHOICE}),
         "Guidance.orthogonalize": (BOTH.orthogonalize, {}, {"loses": CHOICE, "per": CHOICE}),
         "Guidance.restart": (G.restart, {"t_min": 0.2, "t_max": 0.5}, {"t_min": [*SHARE, 0, 0.9], "t_max": [*SHARE, 0], "times": SIZE, "seed": WHOLE}),
@@ -138,6 +139,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "enhance": (lab.enhance, {}, {"weight": NUMBER, "layers": LAYERS, "prompt": CHOICE}),
         "pladis": (lab.pladis, {}, {"scale": NUMBER, "sparse": CHOICE, "layers": LAYERS, "prompt": CHOICE}),
         "plain": (lab.plain, {}, {"prompt": [*CHOICE, "none"]}),
+        "look": (lab.weak.look, {"layers": [1]}, {"layers": LAYERS, "what": CHOICE, "words_kept": SIZE, "every": SIZE, "prompt": CHOICE}),
         "empty": (lab.empty, {}, {"prompt": [*CHOICE, "caption"]}),
         "early_exit": (lab.early_exit, {"first": 1}, {"first": WHOLE, "prompt": CHOICE}),
         "drop": (lab.drop, {"count": 1}, {"count": SIZE, "prompt": CHOICE, "among": LAYERS, "seed": WHOLE}),
@@ -221,6 +223,8 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("vector_spectra", one, {}),
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
+    watched = lab.sample(have.pipe, lab.Watch([1]), **have.call)
+    found["analysis.watched"] = (analysis.watched, {"recording": watched}, {"recording": SOURCE})
     found["analysis.compare"] = (analysis.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE})
     found["plots.comparison"] = (plots.comparison, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, **PLOT})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
