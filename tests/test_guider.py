@@ -24,7 +24,7 @@ SUM = (
     + lab.STG(0.5, lab.skip([1], part="attention", prompt="negative"), reference="uncond")
 )
 #: Passes as a workflow makes them: each alone, with the rows of the call.
-ALONE = lab.Passes(rows="batch", together=False)
+ALONE = lab.Passes(rows="batch")
 
 
 class Wan:

@@ -101,7 +101,7 @@ BROKEN = {
     ),
     "no version": (changed(stg_lab="1"), "format '1'"),
     "an unknown term": (with_term(method="SGT"), "term 'SGT' is unknown. Did you mean 'STG'"),
-    "an unknown rule": (with_term(rules=[{"rule": "agp"}]), "rule 'agp' is unknown. Did you mean 'apg'"),
+    "an unknown rule": (with_term(rules=[{"rule": "apgg"}]), "rule 'apgg' is unknown. Did you mean 'apg'"),
     "an unknown weak model": (with_term(weak="skp:block:5"), "'skp:block:5' names no weak model. Did you mean 'skip'"),
     "a broken weak model": (with_term(weak="skip:block:x"), "is not a list of layers"),
     "an unknown word": (with_term(strenght=2), r"damaged \(TypeError.*As text it says: CFG\(4\)"),

@@ -101,7 +101,7 @@ BAD = {
     "blur": "the layers must be there.*blur:5",
     "blur:5:sigma=nan": "sigma must lie above 0.*blur:5",
     "blur:5:frames=1": "'frames=1' is no option.*blur:5",
-    "window:5@joint": "axis 'joint' is unknown. Known: temporal.*window:5",
+    "window:5@depth": "axis 'depth' is unknown. Known: joint, spatial, temporal.*window:5",
     "window:5:frames=-1": "frames is a whole number from 0.*window:5",
     "window:5:frames=1.5": "frames=1.5 cannot be read as int.*window:5",
     "shuffle:5:restore=maybe": "restore=maybe cannot be read as bool.*shuffle:5",
@@ -157,9 +157,15 @@ SIMPLE = {
         st.builds(lab.skip, layers, part=st.sampled_from(PARTS[1:4]), axis=axis, **edit),
     ),
     "blur": st.builds(lab.blur, layers, sigma=st.floats(0, exclude_min=True), axis=axis, **edit),
-    "window": st.builds(lab.window, layers, frames=st.integers(0, 99), **edit),
+    "window": st.builds(lab.window, layers, frames=st.integers(0, 99), reach=st.integers(0, 99), axis=axis, **edit),
     "shuffle": st.builds(lab.shuffle, layers, axis=axis, seed=seed, restore=st.booleans(), prompt=prompt),
     "drop": st.builds(lab.drop, st.integers(1, 20), among=st.none() | layers, seed=seed, prompt=prompt),
+    "early_exit": st.builds(lab.early_exit, st.integers(0, 60), prompt=prompt),
+    "ema": st.builds(
+        lab.ema, layers, decay=st.floats(0.01, 0.99), of=st.sampled_from(["output", "map"]), axis=axis, **edit
+    ),
+    "swap": st.builds(lab.swap, layers, share=st.floats(0.01, 0.5), prompt=prompt),
+    "temper": st.builds(lab.temper, layers, temperature=st.floats(0.1, 9), axis=axis, **edit),
     "checkpoint": st.builds(lab.checkpoint, st.text(min_size=1) | st.just("a/b@c:d|e*f=g h "), prompt=prompt),
 }
 
@@ -172,11 +178,21 @@ def schedules(draw):
     return lab.per_step(*runs, draw(models))
 
 
-EVERY = {**SIMPLE, "per_step": schedules()}
+some = st.none() | layers
+OTHERS = {
+    "nag": st.builds(
+        lab.nag, st.floats(1, 20), alpha=st.floats(0.01, 1), tau=st.floats(1, 9), negative=st.text(), layers=some
+    ),
+    "enhance": st.builds(lab.enhance, st.floats(0.1, 9), layers=some),
+    "pladis": st.builds(lab.pladis, st.floats(0.1, 9), sparse=st.sampled_from(["entmax", "sparsemax"]), layers=some),
+    "plain": st.just(lab.plain()),
+    "empty": st.just(lab.empty()),  # its prompt is what it is
+}
+EVERY = {**SIMPLE, **OTHERS, "per_step": schedules()}
 
 
 def test_every_kind_is_among_these():
-    assert set(EVERY) == set(KINDS)
+    assert set(EVERY) | {"look"} == set(KINDS)  # lab.Watch makes the last, tests/test_watch.py
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -271,7 +287,7 @@ REFUSED = {
     "negative heads": lambda: lab.blur([1], heads=[-1]),
     "heads of a block": lambda: lab.skip([1], heads=[0]),
     "restored in part": lambda: lab.shuffle([1], restore="yes"),
-    "an axis a window has not": lambda: lab.window([1], axis="spatial"),
+    "an axis a window has not": lambda: lab.window([1], axis="depth"),
     "an unknown prompt": lambda: lab.drop(1, prompt="empty"),
     "no steps": lambda: lab.per_step(),
     "no model": lambda: lab.per_step(None, None),

@@ -110,7 +110,8 @@ class Trace:
         if self.guide.rounds is not None and not now.restart:
             self.guide.rounds.note_call(now.number, call)
         self.passes.called()
-        now.looked = self.passes.looked
+        if self.guide.steps[now.number].acting.edits:
+            now.looked = self.passes.looked
         for index, model, name in self.guide.repeating(now.number, branches) if weak else ():
             at = replace(self.pass_at(call), prediction=call.prediction, piece=(index, len(branches)))
             now.predictions[name] = family.at_step(self.passes.run(model, at), pipe, call.kwargs)
