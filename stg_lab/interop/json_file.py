@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import GuidanceError, did_you_mean
-from stg_lab.given import Refused, place, shown
+from stg_lab.given import Number, Refused, Whole, place, read, shown
 from stg_lab.guidance import RULES, Guidance
 from stg_lab.guidance.total import TERMS
 from stg_lab.interop.comfyui_graph import is_workflow
@@ -66,6 +66,9 @@ def from_json(
         GuidanceError: no such file, nothing that the lab reads, or a guidance that it cannot say in full: the error lists
             everything that stands in the way.
     """
+    cfg = None if cfg is None else read("cfg", cfg, Number(), GuidanceError)
+    shift = None if shift is None else read("shift", shift, Number(0, above=True), GuidanceError)
+    steps = None if steps is None else read("steps", steps, Whole(1), GuidanceError)
     if isinstance(source, str) and WORDS.match(source):
         return from_words(source, cfg)
     try:

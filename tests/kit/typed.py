@@ -115,7 +115,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Term.zero_star": (lab.CFG(4).zero_star, {}, {"zero_steps": WHOLE}),
         "Term.magnitude": (lab.CFG(4).magnitude, {}, {"alpha": [*NUMBER, -1]}),
         "Term.part": (lab.CFG(4).part, {"which": "along_cfg"}, {"which": CHOICE}),
-        "convention": (lab.convention, {"name": "A", "weak": lab.skip([1]), "cfg": 4, "scale": 1}, {"name": CHOICE, "weak": WEAK, "cfg": NUMBER, "scale": NUMBER}),
+        "convention": (lab.convention, {"name": "A", "weak": lab.skip([1]), "cfg": 4, "scale": 1}, {"name": CHOICE, "weak": WEAK, "cfg": NUMBER, "scale": NUMBER, **window}),
         "skip": (lab.skip, {"layers": [1], "part": "attention"}, {**layered, "part": CHOICE, "strength": NUMBER}),
         "blur": (lab.blur, {"layers": [1]}, {**layered, "strength": NUMBER, "sigma": [*STRANGE, "a", NAN, 0, -1, True, []]}),
         "shuffle": (lab.shuffle, {"layers": [1]}, {k: v for k, v in layered.items() if k != "heads"} | {"seed": WHOLE, "restore": FLAG}),
@@ -131,6 +131,8 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "export to comfyui": (interop.export, {"guidance": lab.CFG(4) + lab.STG(1, lab.skip([1]), start=0.2), "to": "comfyui", "shift": 3.0, "sigmas": [1.0, 0.5, 0.1]}, {"shift": guided["shift"]}),
         "from_guider": (interop.from_guider, {}, {"guider": [*STRANGE, "nope", 5, None, []]}),
         "from_json": (interop.from_json, {"source": interop.export(G, "json")}, {"source": [*STRANGE, "", "\0", 5, None, [], "{}", "[" * 5000, "nowhere.json", "s3://x/y.json", "1e999", '{"terms": 5}']}),
+        "from_json of words": (interop.from_json, {"source": "blocks 1 start 0.1 end 0.9", "cfg": 4}, {"cfg": NUMBER, "steps": SIZE, "shift": ABOVE}),
+        "guider": (lab.guider, {"guidance": G}, {"guidance": GUIDANCE, "passes": [*STRANGE, "a", 5, []]}),
         # models
         "load": (lab.load, {"name": "digits-joint"}, {"name": [*STRANGE, "", "nope", "\0", 5, None, [], "s3://bucket/model", "https://example.org/model"]}),
         "describe": (lab.describe, {"pipe": pipe}, {"pipe": PIPE}),
