@@ -64,7 +64,7 @@ def test_given_tokens_are_kept_and_not_reached_by_place():
         skipped, whole = (trace.recording.x0(name).isel(step=step).values for name in ("skip", "cond"))
         assert (skipped[:, :, 0] == whole[:, :, 0]).all()
         assert (skipped[:, :, 1:] != whole[:, :, 1:]).all()
-    with pytest.raises(lab.GuidanceError, match="tokens of given frames behind those of the video"):
+    with pytest.raises(lab.GuidanceError, match="so its attention cannot be edited by place"):
         attached(one, lab.STG(1, lab.skip([1], part="attention", axis="temporal")))
 
 
