@@ -134,3 +134,23 @@ def test_restart_is_refused_since_the_sound_would_stay_behind():
 def test_edits_by_place_know_tokens_of_sound_from_tokens_of_video(axis):
     _, _, trace = sounding(member("ltx2"), lab.Probe(lab.skip([1], part="attention", axis=axis)))
     assert not torch.equal(branch(trace.recording, "cond", 0), branch(trace.recording, "skip", 0))
+
+
+def test_a_guidance_scale_of_1_turns_nothing_off_by_itself():
+    one, rows = member("ltx2"), []
+    own = ("prompt_embeds", "prompt_attention_mask", "height", "width", "num_frames")
+    call = {name: value for name, value in one.call.items() if name.removeprefix("negative_") in own}
+    call |= {"spatio_temporal_guidance_blocks": [1], "num_inference_steps": 2, "output_type": "latent"}
+
+    def passes(**given):
+        rows.clear()
+        one.pipe(generator=generators(0, 1), **call, **given)
+        return rows[: len(rows) // 2]
+
+    handle = one.pipe.transformer.register_forward_pre_hook(lambda m, a, k: rows.append(len(k["hidden_states"])), with_kwargs=True)  # fmt: skip
+    off = {"stg_scale": 0, "modality_scale": 1}
+    assert passes() == passes(guidance_scale=1.0) == [2, 1, 1]
+    assert passes(guidance_scale=1.0, **off) == [2, 1, 1]  # the sound still wants all of them
+    sound = {"audio_guidance_scale": 1.0, "audio_stg_scale": 0, "audio_modality_scale": 1}
+    assert passes(guidance_scale=1.0, **off, **sound) == [1]
+    handle.remove()

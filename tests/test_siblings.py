@@ -1,6 +1,7 @@
 """Siblings of the families: the trust tests that tell whether a class is served, on the tiny pipelines of `kit.siblings`."""
 
 import pytest
+import test_families
 import test_families_in_use
 from kit.siblings import SIBLINGS, sibling
 from test_families import (  # noqa: F401 - collected here, with the pipelines of this file
@@ -9,7 +10,6 @@ from test_families import (  # noqa: F401 - collected here, with the pipelines o
     test_skipping_attention_is_an_attention_whose_map_is_the_identity,
     test_the_last_latents_decode_to_the_pipelines_own_output,
     test_the_recorded_branches_give_the_prediction_that_was_stepped_with,
-    test_the_sample_goes_where_the_scheduler_led_it,
 )
 
 # The table of families is checked after these.
@@ -27,3 +27,8 @@ def one(request):
 
 def test_guidance_survives_offloading(one):
     test_families_in_use.test_guidance_survives_offloading_and_its_passes_find_the_model_onloaded(one, "offload")
+
+
+@pytest.mark.parametrize("name", ["animatediff", "animatediff-video", "cogvideox-control"])
+def test_x0_is_the_schedulers_own(name):
+    test_families.test_x0_is_the_schedulers_own_where_it_reports_one(sibling(name))

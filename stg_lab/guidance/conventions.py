@@ -18,7 +18,16 @@ CONVENTIONS = {
 }
 
 
-def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) -> Guidance:
+def convention(
+    name: str,
+    weak: Any,
+    *,
+    cfg: float,
+    scale: float | None = None,
+    start: float = 0.0,
+    stop: float = 1.0,
+    sigma: tuple[float, float] | None = None,
+) -> Guidance:
     """A skip guidance in the convention of another tool.
 
     Args:
@@ -26,6 +35,7 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
         weak: the weak model, without a prompt of its own: the convention says which prompt its pass carries.
         cfg: CFG scale w, above 1 for B and C, which need the pipeline's unconditional call.
         scale: scale s of A and C; B has none, its strength is tied to w.
+        start, stop, sigma: window of the weak pass, as of `STG`; CFG acts at all steps.
 
     Returns:
         A sum of `CFG` and `STG`. B is CFG plus (w - 1) times the vector from the weak unconditional prediction to the
@@ -45,7 +55,8 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
             if name == "B"
             else f"convention {name} needs scale=..., the weight of its vector."
         )
-    STG(1, weak)  # tells what is no weak model
+    window: dict[str, Any] = {"start": start, "stop": stop, "sigma": sigma}
+    STG(1, weak, **window)  # tells what is no weak model, and no window
     cfg = read("cfg", cfg, Number(), GuidanceError)
     scale = None if scale is None else read("scale", scale, Number(), GuidanceError)
     if getattr(weak, "prompt", "caption") != "caption":
@@ -53,7 +64,7 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
             f"convention {name} itself says which prompt the weak pass carries; leave prompt= out of {weak}."
         )
     if name == "A":
-        return CFG(cfg) + STG(scale, weak)
+        return CFG(cfg) + STG(scale, weak, **window)
     if cfg <= 1:
         raise GuidanceError(f"convention {name} needs CFG above 1, got cfg={number(cfg)}.")
     try:
@@ -63,5 +74,5 @@ def convention(name: str, weak: Any, *, cfg: float, scale: float | None = None) 
             f"convention {name} gives its pass the negative prompt, which {weak} cannot be given."
         ) from None
     if name == "B":
-        return CFG(cfg) + STG(cfg - 1, weak, reference="uncond")
-    return CFG(cfg) + STG(scale, weak, reference="cfg")
+        return CFG(cfg) + STG(cfg - 1, weak, reference="uncond", **window)
+    return CFG(cfg) + STG(scale, weak, reference="cfg", **window)

@@ -127,7 +127,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "Term.momentum": (lab.CFG(4).momentum, {}, {"weight": [*NUMBER, -1], "decay": [*NUMBER, 1, -0.1]}),
         "Term.perp_neg": (lab.STG(3, lab.empty()).perp_neg, {}, {"strength": NUMBER}),
         "Term.ramp": (lab.CFG(4).ramp, {}, {"first": NUMBER, "shape": CHOICE}),
-        "convention": (lab.convention, {"name": "A", "weak": lab.skip([1]), "cfg": 4, "scale": 1}, {"name": CHOICE, "weak": WEAK, "cfg": NUMBER, "scale": NUMBER}),
+        "convention": (lab.convention, {"name": "A", "weak": lab.skip([1]), "cfg": 4, "scale": 1}, {"name": CHOICE, "weak": WEAK, "cfg": NUMBER, "scale": NUMBER, **window}),
         "skip": (lab.skip, {"layers": [1], "part": "attention"}, {**layered, "part": CHOICE, "strength": NUMBER}),
         "blur": (lab.blur, {"layers": [1]}, {**layered, "strength": NUMBER, "sigma": [*STRANGE, "a", NAN, 0, -1, True, []]}),
         "shuffle": (lab.shuffle, {"layers": [1]}, {k: v for k, v in layered.items() if k != "heads"} | {"seed": WHOLE, "restore": FLAG}),
@@ -154,6 +154,8 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "from_guider": (interop.from_guider, {}, {"guider": [*STRANGE, "nope", 5, None, []]}),
         "from_json": (interop.from_json, {"source": interop.export(G, "json")}, {"source": [*STRANGE, "", "\0", 5, None, [], "{}", "[" * 5000, "nowhere.json", "s3://x/y.json", "1e999", '{"terms": 5}']}),
         "compare": (lab.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, "tolerance": [*NUMBER, -1, 2]}),
+        "from_json of words": (interop.from_json, {"source": "blocks 1 start 0.1 end 0.9", "cfg": 4}, {"cfg": NUMBER, "steps": SIZE, "shift": ABOVE}),
+        "guider": (lab.guider, {"guidance": G}, {"guidance": GUIDANCE, "passes": [*STRANGE, "a", 5, []]}),
         # models
         "load": (lab.load, {"name": "digits-joint"}, {"name": [*STRANGE, "", "nope", "\0", 5, None, [], "s3://bucket/model", "https://example.org/model"]}),
         "describe": (lab.describe, {"pipe": pipe}, {"pipe": PIPE}),
