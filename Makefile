@@ -11,7 +11,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 	echo "error: stg-lab needs Python 3.11 or newer with venv, and '$(PYTHON)' is not that;" \
 	"try: make PYTHON=python3.12" >&2; exit 1; }
 
-.PHONY: help demo test fuzz campaign campaign-threads lab docs wheel train judge evidence bench lint format lock clean
+.PHONY: help demo test fuzz campaign campaign-threads lab docs slides wheel train judge evidence bench lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,11 +30,15 @@ campaign-threads: $(VENV) ## try bad input, interrupts at every line, and three 
 lab: $(VENV) course ## open a copy of the course in JupyterLab, to run and change as you like
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/README.md --LabApp.app_settings_dir=notebooks/.jupyterlab
 
-course: ## the copy; a later version of the notebooks does not touch it (rm -r course for a fresh one)
+# A later version of the notebooks does not touch the copy: rm -r course for a fresh one.
+course:
 	cp -R notebooks course
 
 docs: $(VENV) ## build the documentation into out/docs; needs no network
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d out/docs-read -c docs . out/docs
+
+slides: $(VENV) ## write every notebook as slides into out/slides, from what the notebooks hold
+	$(BIN)/python docs/slides.py out/slides
 
 wheel: $(VENV) ## build wheel and sdist into dist
 	$(BIN)/python -m hatchling build

@@ -43,6 +43,13 @@ def ablation() -> Any:
     return lab.widgets.ablation_explorer(lab.open_ablation("layers"))
 
 
+def grid() -> Any:
+    """Candidates of a search by seed, two of them large."""
+    widget = lab.open_search("layers").grid(candidates=5)
+    widget.size, widget.playing, widget.chosen = 64, False, ["2/5", "3/5"]
+    return widget
+
+
 def fork() -> Any:
     """A recorded run sampled on from step 3 under another weak model. Samples with the embedded model."""
     pipe = lab.load("digits-joint")
@@ -68,6 +75,7 @@ SHOTS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "guidance_explorer": (guidance, "light", 1180),
     "orthogonality_explorer": (orthogonality, "light", 1180),
     "ablation_explorer": (ablation, "dark", 1180),
+    "grid_explorer": (grid, "light", 1180),
     "fork_explorer": (fork, "light", 1180),
     "blind_pairs": (pairs, "light", 900),
 }

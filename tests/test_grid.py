@@ -62,7 +62,7 @@ def test_the_figure_leaves_no_row_and_no_video_out(grid, width):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"by": "layer"}, "'seed' or 'scale'"),
+        ({"by": "layer"}, "'seed', 'scale'"),
         ({"sort": "beauty"}, "It has: 'right'"),
         ({"state": 3}, "0 to 2"),
         ({"group": "none"}, "group='none'"),

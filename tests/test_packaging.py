@@ -67,9 +67,7 @@ def test_citation_is_of_this_version():
 def test_makefile_has_every_promised_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     described = re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE)
-    promised = (
-        "help demo test campaign-threads lab docs wheel train judge evidence bench fuzz campaign lint format lock clean"
-    )
+    promised = "help demo test campaign-threads lab docs slides wheel train judge evidence bench fuzz campaign lint format lock clean"
     assert described == promised.split()
     assert set(described) == set(re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split())
     assert f"TORCH := {PINS['torch']}\n" in makefile

@@ -68,19 +68,20 @@ class Desk(ipywidgets.VBox):
         self._build_form()
         self.says, self.queue = ipywidgets.HTML(), ipywidgets.HTML()
         self.stage, self.made, self.opened = (ipywidgets.VBox() for _ in range(3))
-        self.which = ipywidgets.Dropdown(description="Run", layout={"width": "min(640px, 100%)"})
+        self.which = ipywidgets.Dropdown(description="Run", layout={"width": "min(640px, 100%)", "height": "36px"})
         acts = {"Look closer": self.look, "Fork": self.fork, "Keep": self.keep}
-        self.acts = ipywidgets.HBox([self.which, *(_button(name, act) for name, act in acts.items())])
+        self.acts = _row(self.which, *(_button(name, act) for name, act in acts.items()))
         self.acts.layout.display = "none"
-        super().__init__([self.form, self.says, self.queue, self.stage, self.made, self.acts, self.opened])
+        parts = [self.form, self.says, self.queue, self.stage, self.made, self.acts, self.opened]
+        super().__init__(parts, layout={"grid_gap": "10px", "overflow": "visible"})
 
     def _build_form(self) -> None:
         names = [
             *(m for m in MODELS if m in embedded()),
             *(m for m in embedded() if m not in MODELS and "i2v" not in m),
         ]
-        wide = {"layout": {"width": "320px"}, "style": {"description_width": "84px"}}
-        small = {"layout": {"width": "180px"}, "style": {"description_width": "84px"}}
+        wide = {"layout": {"width": "320px", "height": "36px"}, "style": {"description_width": "84px"}}
+        small = {"layout": {"width": "180px", "height": "36px"}, "style": {"description_width": "84px"}}
         self.model = ipywidgets.Dropdown(options=names, description="Model", **wide)
         self.prompt = ipywidgets.Text("a red nine standing still", description="Prompt", **wide)
         self.seed = ipywidgets.BoundedIntText(value=97, min=0, max=2**31, description="Seed", **small)
@@ -230,7 +231,7 @@ def problem(error: LabError) -> str:
 
 
 def _row(*parts: Any) -> ipywidgets.HBox:
-    return ipywidgets.HBox(list(parts), layout={"flex_flow": "row wrap"})
+    return ipywidgets.HBox(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
 def _names(folder: Path, stem: str) -> Iterator[Path]:

@@ -60,8 +60,9 @@ def compare_layers(
     """
     inches(width)
     check_frames(frames)
+    family = family_of(pipe)
     check_names(pipe, call, compare_layers)
-    models = list(skips(pipe, family_of(pipe), layers, (part,), ("joint",)).of.values())
+    models = list(skips(pipe, family, layers, (part,), ("joint",)).of.values())
     columns = [None] if cfg is None else [None, cfg]
     rows = [(f"STG: {described(str(weak))}", weak) for weak in models]
     strips = [

@@ -10,7 +10,7 @@ import numpy as np
 from stg_lab.errors import CallError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
 from stg_lab.figures.style import Width, inches
-from stg_lab.given import Text, Whole, takes
+from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.palette import SERIES
 from stg_lab.rating import gather
 from stg_lab.rating.sources import Clips
@@ -19,9 +19,11 @@ from stg_lab.videogrid import Setting, State, VideoGrid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NAMES = Several(Text(), lone=False, example="baselines=['CFG']")
 UNGUIDED = ("no guidance", "CFG(1)", "the pipeline's own", "baseline")
 
 
+@takes(title=Text(empty=True), baselines=NAMES)
 def video_grid(source: Any, *, baselines: Sequence[str] | None = None, title: str = "") -> VideoGrid:
     """Videos by setting and state, of whatever has them.
 
@@ -77,7 +79,15 @@ def _placed(settings: Sequence[Setting], clips: Sequence[Clips], first: set[str]
     return VideoGrid(marked, states, video, there, title=title)
 
 
-@takes(frames=Whole(1), state=Whole(0), group=Text(), sort=Text(), title=Text())
+@takes(
+    frames=Whole(1),
+    state=Whole(0),
+    group=Text(),
+    sort=Text(),
+    title=Text(empty=True),
+    baselines=NAMES,
+    by=Text(("seed", "scale")),
+)
 def grid(
     source: Any,
     *,
@@ -115,8 +125,6 @@ def grid(
     """
     inches(width)
     check_frames(frames)
-    if by not in ("seed", "scale"):
-        raise CallError(f"by={by!r} is no arrangement: choose 'seed' or 'scale'.")
     whole = video_grid(source, baselines=baselines, title=title)
     groups = whole.groups
     if group is not None and group not in groups:

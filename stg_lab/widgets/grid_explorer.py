@@ -13,7 +13,7 @@ import traitlets
 from stg_lab.errors import CallError
 from stg_lab.figures import animate, save
 from stg_lab.figures.film import draw
-from stg_lab.figures.grids import film, video_grid
+from stg_lab.figures.grids import NAMES, film, video_grid
 from stg_lab.files import write
 from stg_lab.given import Number, Text, takes
 from stg_lab.palette import SERIES
@@ -153,7 +153,7 @@ class GridExplorer(Explorer):
         return f"GridExplorer({int(self.grid.there.sum())} videos of {len(self.grid.settings)} settings)"
 
 
-@takes(title=Text(empty=True), fps=Number(0, 120, above=True))
+@takes(title=Text(empty=True), baselines=NAMES, fps=Number(0, 120, above=True))
 def grid_explorer(
     source: Any, *, baselines: Sequence[str] | None = None, title: str = "", fps: float = 8
 ) -> GridExplorer:

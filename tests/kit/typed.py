@@ -58,6 +58,11 @@ VIDEO = [
 FEATURES = [*STRANGE, "nope", None, 5, [], np.zeros((0, 3)), np.zeros(3), np.full((8, 3), NAN), np.ones((8, 3), complex), np.full((8, 3), "a")]
 VALUES = [*STRANGE, "nope", None, 5, [], np.array([]), np.zeros((2, 2)), np.array([NAN, 1]), np.array([1j, 2]), np.array(["a"])]
 TENSOR = [*STRANGE, "nope", None, 5, [], torch.zeros(3), torch.full((4, 2), NAN), torch.zeros((4, 2), dtype=torch.complex64)]
+GRID = {
+    "source": [*STRANGE, "nope", 5, None, [], {"a": 5, "b": 5}, {5: "repair", "b": "repair"}],
+    "baselines": [*STRANGE, 5, ["nope"], [5]],
+    "title": TEXT,
+}
 MIXTURE = [*STRANGE, "nope", None, 5, []]
 
 BOTH = lab.STG(1, lab.skip([1], part="attention", axis="spatial")) + lab.STG(1, lab.skip([1], part="attention", axis="temporal"))
@@ -257,6 +262,9 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("animate", {"source": have.figure, "path": str(out / "b.gif")}, {"source": SOURCE, "path": PLACE, "fps": ABOVE, "hold": [*NUMBER, -1], "loops": SIZE, "columns": SIZE}),
         ("gaussian_samples", {"truth": have.truth, "panels": {"a": have.points}}, {**tensor, "panels": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": torch.zeros(3)}]}),
         ("gaussian_vectors", {"truth": have.truth, "pairs": {"a": (have.truth, have.truth)}}, {"truth": MIXTURE, "pairs": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": (5, 5)}], "sigma": ABOVE}),
+        ("compare_layers", {"pipe": have.pipe, **have.call}, {"pipe": [v for v in PIPE if v != "digits-joint"], "seed": WHOLE, "scale": NUMBER, "cfg": [v for v in NUMBER if v is not None], "layers": [v for v in LAYERS if v is not None], "part": CHOICE, "frames": SIZE, "width": PRINT["width"]}),
+        ("grid", {"source": {"a": rec, "b": rec}}, {**GRID, "by": CHOICE, "state": WHOLE, "group": CHOICE, "sort": CHOICE, "frames": SIZE, "width": PRINT["width"]}),
+        ("video_grid", {"source": {"a": rec, "b": rec}}, GRID),
         ("layer_ablation", {"sweep": "layers"}, {"sweep": SWEEP, "score": CHOICE, "step": WHOLE, "sample": WHOLE, "frame": WHOLE, "layers": LAYERS, "width": PRINT["width"]}),
         ("quality_diversity", {"points": [("CFG", 1.0, 0.5, 0.5)]}, {"points": [*STRANGE, "nope", 5, None, [], {"a": 5}, {"a": (NAN, 1)}, [("CFG", "x", 0.5, 0.5)], [("CFG", 1.0, "a", 0.5)]], "width": PRINT["width"], "real": [5, "ab", (NAN, 1), (1,)]}),
         ("save", {"figure": have.figure, "stem": str(out / "c"), "formats": ("png",), "dpi": 20}, {"figure": [*STRANGE, "nope", 5, None, []], "stem": PLACE, "formats": CHOICES, "dpi": ABOVE}),
@@ -270,6 +278,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("ablation_explorer", {"sweep": "layers"}, {"sweep": SWEEP, "score": CHOICE, "cell": CHOICE, "pinned": [*STRANGE, "nope", 5]}),
         ("fork_explorer", {"source": rec, "pipe": have.pipe}, {"source": SOURCE, "pipe": [v for v in PIPE if v is not None], "sample": WHOLE, "fps": ABOVE}),
         ("gaussian_explorer", {"swept": have.swept, "truth": have.truth}, {"swept": [*STRANGE, "nope", 5, None], **tensor, "weak": CHOICE, "scale": NUMBER}),
+        ("grid_explorer", {"source": {"a": rec, "b": rec}}, {**GRID, "fps": ABOVE}),
         ("guidance_explorer", {"source": rec}, {**SHOWN, "budget": ABOVE, "fps": ABOVE, "hint": FLAG}),
         ("live_run", {"pipe": have.pipe, **have.call}, {"pipe": PIPE, "guidance": GUIDANCE, "seed": [*WHOLE, 2**64], "record": RECORD, "num_inference_steps": [*SIZE, 10**9], "num_frames": SIZE}),
         ("orthogonality_explorer", {"source": both}, {"source": SOURCE, **names, "sample": WHOLE}),
