@@ -223,9 +223,10 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("vector_spectra", one, {}),
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
-    watched = lab.sample(have.pipe, lab.Watch([1]), **have.call)
+    watched = lab.sample(have.pipe, guidance=lab.Watch([1]), **have.call)
     found["analysis.watched"] = (analysis.watched, {"recording": watched}, {"recording": SOURCE})
     found["analysis.compare"] = (analysis.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE})
+    found["widgets.watch_explorer"] = (widgets.watch_explorer, {"source": watched}, {"source": SOURCE, "sample": WHOLE})
     found["plots.comparison"] = (plots.comparison, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, **PLOT})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
     found["analysis.angles of names"] = (lambda name: analysis.angles(both, name), {}, {"name": CHOICE})
