@@ -107,6 +107,12 @@ class WanImage(Wan):
         whole = torch.cat([picture, latents], dim=2) if expanded else torch.cat([latents, picture], dim=1)
         return args, {**changed, "hidden_states": whole}
 
+    def picture(self, denoiser: Any) -> tuple[nn.Module, tuple[slice, slice]] | None:
+        channels, given = denoiser.config.out_channels, denoiser.config.in_channels
+        if given == channels:  # TI2V-5B: the picture is the first frame of the latents
+            return None
+        return denoiser.patch_embedding, (slice(given - channels, given), slice(channels, given - channels))
+
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return int(pipe.config.expand_timesteps)
 

@@ -140,6 +140,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "pladis": (lab.pladis, {}, {"scale": NUMBER, "sparse": CHOICE, "layers": LAYERS, "prompt": CHOICE}),
         "plain": (lab.plain, {}, {"prompt": [*CHOICE, "none"]}),
         "look": (lab.weak.look, {"layers": [1]}, {"layers": LAYERS, "what": CHOICE, "words_kept": SIZE, "every": SIZE, "prompt": CHOICE}),
+        "picture": (lab.picture, {}, {"level": [*WHOLE, 0], "how": CHOICE, "prompt": CHOICE}),
         "empty": (lab.empty, {}, {"prompt": [*CHOICE, "caption"]}),
         "early_exit": (lab.early_exit, {"first": 1}, {"first": WHOLE, "prompt": CHOICE}),
         "drop": (lab.drop, {"count": 1}, {"count": SIZE, "prompt": CHOICE, "among": LAYERS, "seed": WHOLE}),
