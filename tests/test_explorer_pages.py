@@ -42,6 +42,12 @@ def explorers(run, tiny, tmp_path_factory):
     assert not live.problem
     made = [
         lab.widgets.x0_explorer(run, baseline=run),
+        lab.widgets.comparison_explorer(run, run),
+        lab.widgets.watch_explorer(
+            lab.sample(
+                tiny.pipe, guidance=lab.Watch([1]), prompt="a red seven moving left", num_inference_steps=2, **SMALL
+            )
+        ),
         lab.widgets.guidance_explorer(run),
         lab.widgets.orthogonality_explorer(run),
         lab.widgets.ablation_explorer("layers"),

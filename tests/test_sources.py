@@ -14,8 +14,8 @@ from stg_lab.recording.packed import place
 SHIPPED = "space_time"  # with a spatial and a temporal weak model, so that everything can be asked of it
 #: Public functions that are of something else: sweeps over layers, numbers, Gaussians, ratings.
 OTHERS = {
-    analysis: {"advise", "random_cosine", "rank_correlation", "scores"},
-    plots: {"layer_scores", "aligned_and_worse", "gaussian_scores", "strengths"},
+    analysis: {"advise", "random_cosine", "rank_correlation", "scores", "compare", "watched"},
+    plots: {"layer_scores", "aligned_and_worse", "comparison", "gaussian_scores", "strengths"},
 }
 ARGUMENTS = {"vector_map": {"step": 2}, "vector_spectra": {"step": 2}}
 FUNCTIONS = [

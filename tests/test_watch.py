@@ -159,18 +159,16 @@ def test_text_in_the_same_attention_has_its_share(name):
 
 
 def test_memory_does_not_grow_with_the_steps_and_the_plan_bounds_the_recording(tiny):
-    extra = []
+    peaks = []
     for steps in (6, 18):
-        peaks = []
-        for guidance in (lab.CFG(1), EVERYTHING):
-            with Peak() as peak:
-                run = tiny.sample(guidance, num_inference_steps=steps)
-            peaks.append(peak.bytes)
-        extra.append(peaks[1] - peaks[0])
+        with Peak() as peak:  # what is handed to the recorder waits in a queue of fixed length, on a thread of its own
+            lab.sample(tiny.pipe, guidance=EVERYTHING, record=False, **tiny.arguments({"num_inference_steps": steps}))
+        peaks.append(peak.bytes)
         plan = lab.plan(tiny.pipe, EVERYTHING, **tiny.arguments({"num_inference_steps": steps}))
+        run = tiny.sample(EVERYTHING, num_inference_steps=steps)
         assert sum(v.nbytes for v in lab.analysis.watched(run).data_vars.values()) <= plan.watched_bytes
         assert "watched" in str(plan)
-    assert extra[1] <= 1.05 * extra[0]
+    assert peaks[1] <= 1.02 * peaks[0]
 
 
 def test_every_second_step_is_looked_at(tiny):
@@ -181,6 +179,7 @@ def test_every_second_step_is_looked_at(tiny):
 def test_it_prints_goes_into_a_file_and_says_what_is_wrong(tiny):
     guidance = as_guidance(lab.CFG(4) + lab.Watch([3, 4], "hidden", every=2))
     assert from_json(lab.export(guidance, to="json")) == guidance
+    assert str(guidance) == "CFG(4) + Watch([3, 4], what='hidden', every=2)"
     for make in (
         lambda: lab.Watch([1], "pixels"),
         lambda: lab.Watch([]),
@@ -202,3 +201,25 @@ def test_it_prints_goes_into_a_file_and_says_what_is_wrong(tiny):
         mochi.stock()
     with pytest.raises(lab.RecordingError, match="nothing was watched"):
         lab.analysis.watched(tiny.sample(lab.CFG(4), num_inference_steps=1))
+
+
+def test_the_explorer_has_all_maps_on_board(seen, tiny):
+    run, *_ = seen
+    explorer = lab.widgets.watch_explorer(run, sample=1)
+    w = lab.analysis.watched(run)
+    assert explorer.view["layers"] == [0, 2]
+    assert explorer.view["words"][0][:3] == ["a", "red", "seven"]
+    assert explorer.view["words"][1][-1] == "(all others)"
+    maps = explorer.numbers("words")
+    assert maps.shape[3] == explorer.view["kept"]
+    assert np.allclose(maps[1, 0, :, 1], w.words[1, 0, :, 1], atol=1e-4)
+    assert np.allclose(maps.sum(3), 1, atol=1e-3)  # nothing is lost
+    assert np.allclose(explorer.numbers("frames"), w.frames, atol=1e-6)
+    explorer.step, explorer.layer, explorer.word = 1, 1, 0
+    assert explorer.still() is not None
+    assert "Attention inside the model" in explorer.to_html()
+    for name, value in (("layer", 2), ("word", 99), ("step", 9)):
+        with pytest.raises((lab.RecordingError, lab.CallError)):
+            setattr(explorer, name, value)
+    with pytest.raises(lab.RecordingError, match="no attention to words"):
+        lab.widgets.watch_explorer(tiny.sample(lab.Watch([1], "hidden"), num_inference_steps=1))

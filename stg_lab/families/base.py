@@ -167,6 +167,11 @@ class Family:
         changed = torch.cat([torch.cat([new] * copies).to(given.dtype), beside], dim=channel)
         return ((changed, *args[1:]), dict(kwargs)) if args else (args, {**kwargs, "hidden_states": changed})
 
+    def picture(self, denoiser: Any) -> tuple[nn.Module, tuple[slice, slice]] | None:
+        """The module that is given the encoded picture in channels beside the latents, dimension 1 of its first argument, and which
+        channels are the picture and its mask; None where there is none."""
+        return None
+
     def has_uncond(self, pipe: Any) -> bool:
         """Whether the running call computes the unconditional prediction; asked at its first denoiser call."""
         return bool(getattr(pipe, "do_classifier_free_guidance", pipe.guidance_scale > 1))

@@ -44,6 +44,9 @@ class StableVideoDiffusion(UNet):
         given = denoiser.config.num_attention_heads
         return given if isinstance(given, int) else min(given)
 
+    def picture(self, denoiser: Any) -> tuple[nn.Module, tuple[slice, slice]] | None:
+        return denoiser.conv_in, (slice(denoiser.config.out_channels, None), slice(0, 0))
+
     def grid(self, denoiser: Any, args: tuple, kwargs: Mapping[str, Any]) -> Grid:
         latents = args[0] if args else kwargs["sample"]
         return Grid(latents.shape[1], latents.shape[3], latents.shape[4])

@@ -168,6 +168,12 @@ class WanImage(Wan):
         _, changed = super().with_latents((), {**kwargs, "hidden_states": latents}, old[:, :, 1:], new[:, :, 1:])
         return args, {**changed, "hidden_states": torch.cat([picture, changed["hidden_states"]], dim=2)}
 
+    def picture(self, denoiser: Any) -> tuple[nn.Module, tuple[slice, slice]] | None:
+        channels, given = denoiser.config.out_channels, denoiser.config.in_channels
+        if given == channels:  # TI2V-5B: the picture is the first frame of the latents
+            return None
+        return denoiser.patch_embedding, (slice(given - channels, given), slice(channels, given - channels))
+
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return int(pipe.config.expand_timesteps)
 

@@ -15,7 +15,7 @@ def typed(guidance: Guidance | Term) -> str:
     'lab.CFG(4) + lab.STG(1, lab.skip([5]))'
     """
     total = as_guidance(guidance)
-    text = re.sub(r"\b(CFGpp|CFG|STG|Probe|Edit)\(", r"lab.\1(", str(total))
+    text = re.sub(r"\b(CFGpp|CFG|STG|Probe|Edit|Watch)\(", r"lab.\1(", str(total))
     models = {str(t.weak_model): repr(t.weak_model) for t in total.terms if t.weak_model is not None}
     for specification in sorted(models, key=len, reverse=True):  # one may begin like another
         text = text.replace(specification, models[specification])

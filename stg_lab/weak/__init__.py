@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.enhance import Enhance as enhance
     from stg_lab.weak.nag import Nag as nag
     from stg_lab.weak.per_step import PerStep as per_step
+    from stg_lab.weak.picture import Picture as picture
     from stg_lab.weak.pladis import Pladis as pladis
     from stg_lab.weak.plain import Plain as plain
     from stg_lab.weak.shuffle import Shuffle as shuffle

@@ -284,7 +284,10 @@ class Watch(Edit):
         raise GuidanceError(f"a Watch never acts, so {rule} would do nothing.")
 
     def __str__(self) -> str:
-        return f"Watch({self.weak})"
+        look: Any = self.weak
+        options = {"what": (look.what, "attention"), "words": (look.words_kept, 64), "every": (look.every, 1)}
+        given = "".join(f", {name}={value!r}" for name, (value, default) in options.items() if value != default)
+        return f"Watch({list(look.layers)}{given})"
 
 
 TERMS["Watch"] = Watch

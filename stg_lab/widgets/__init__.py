@@ -9,6 +9,7 @@ from stg_lab.widgets.grid_explorer import GridExplorer, grid_explorer
 from stg_lab.widgets.guidance_explorer import GuidanceExplorer, guidance_explorer
 from stg_lab.widgets.live_run import LiveRun, live_run
 from stg_lab.widgets.orthogonality_explorer import OrthogonalityExplorer, orthogonality_explorer
+from stg_lab.widgets.watch_explorer import WatchExplorer, watch_explorer
 from stg_lab.widgets.x0_explorer import X0Explorer, x0_explorer
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "GuidanceExplorer",
     "LiveRun",
     "OrthogonalityExplorer",
+    "WatchExplorer",
     "X0Explorer",
     "ablation_explorer",
     "comparison_explorer",
@@ -31,5 +33,6 @@ __all__ = [
     "live_run",
     "orthogonality_explorer",
     "rate",
+    "watch_explorer",
     "x0_explorer",
 ]

@@ -145,6 +145,7 @@ def table(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         "pladis": (lab.pladis, {}, {"scale": NUMBER, "sparse": CHOICE, "layers": LAYERS, "prompt": CHOICE}),
         "plain": (lab.plain, {}, {"prompt": [*CHOICE, "none"]}),
         "look": (lab.weak.look, {"layers": [1]}, {"layers": LAYERS, "what": CHOICE, "words_kept": SIZE, "every": SIZE, "prompt": CHOICE}),
+        "picture": (lab.picture, {}, {"level": [*WHOLE, 0], "how": CHOICE, "prompt": CHOICE}),
         "empty": (lab.empty, {}, {"prompt": [*CHOICE, "caption"]}),
         "early_exit": (lab.early_exit, {"first": 1}, {"first": WHOLE, "prompt": CHOICE}),
         "drop": (lab.drop, {"count": 1}, {"count": SIZE, "prompt": CHOICE, "among": LAYERS, "seed": WHOLE}),
@@ -230,9 +231,10 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("vector_spectra", one, {}),
     ):
         found[f"analysis.{name}"] = (getattr(analysis, name), given, {"recording": SOURCE, **bad})
-    watched = lab.sample(have.pipe, lab.Watch([1]), **have.call)
+    watched = lab.sample(have.pipe, guidance=lab.Watch([1]), **have.call)
     found["analysis.watched"] = (analysis.watched, {"recording": watched}, {"recording": SOURCE})
     found["analysis.compare"] = (analysis.compare, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE})
+    found["widgets.watch_explorer"] = (widgets.watch_explorer, {"source": watched}, {"source": SOURCE, "sample": WHOLE})
     found["plots.comparison"] = (plots.comparison, {"a": rec, "b": rec}, {"a": SOURCE, "b": SOURCE, **PLOT})
     found["analysis.random_cosine"] = (analysis.random_cosine, {"dimensions": 9}, {"dimensions": SIZE})
     found["analysis.angles of names"] = (lambda name: analysis.angles(both, name), {}, {"name": CHOICE})
