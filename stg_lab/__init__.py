@@ -12,6 +12,7 @@ Names are imported when first used, so that importing the lab costs nothing.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from stg_lab._version import __version__
@@ -111,7 +112,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC and (name.startswith("_") or name not in _weak_models()):
+    if name not in _PUBLIC and (name.startswith("_") or _is_room(name) or name not in _weak_models()):
         raise AttributeError(f"module 'stg_lab' has no attribute {name!r}")
     module, attribute = _PUBLIC.get(name, ("stg_lab.weak", name))
     value = importlib.import_module(module)
@@ -119,6 +120,11 @@ def __getattr__(name: str) -> Any:
         value = getattr(value, attribute)
     globals()[name] = value
     return value
+
+
+def _is_room(name: str) -> bool:
+    """Whether it is a module of the package, which Python then imports by itself."""
+    return importlib.util.find_spec(f"{__name__}.{name}") is not None
 
 
 def _weak_models() -> list[str]:

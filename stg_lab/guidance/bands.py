@@ -10,9 +10,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import real, shown
@@ -20,8 +18,11 @@ from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.scales import count
 
+if TYPE_CHECKING:
+    import numpy as np
+
 #: The binomial kernel that pyramids are blurred with (Burt and Adelson 1983).
-KERNEL = np.array([1, 4, 6, 4, 1]) / 16
+KERNEL = [weight / 16 for weight in (1, 4, 6, 4, 1)]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Bands(Rule):
 
 
 def _factors(name: str, value: Any) -> tuple[float, ...] | None:
+    import numpy as np
+
     if value is None:
         return None
     lone = real(value)
@@ -141,6 +144,8 @@ def low_pass(size: int, level: int) -> np.ndarray:
     Down is blurring with `KERNEL` and halving, up is doubling and blurring; sides are resampled linearly and reflected at
     their ends, as in kornia's `pyrdown` and `pyrup` and in OpenCV's.
     """
+    import numpy as np
+
     half = max(size // 2, 1)
     if level == 0 or half == size:
         return np.eye(size)
@@ -150,6 +155,8 @@ def low_pass(size: int, level: int) -> np.ndarray:
 
 def _blurred(size: int) -> np.ndarray:
     """Blurring with `KERNEL`, the side reflected at its ends, which are not repeated."""
+    import numpy as np
+
     places = np.pad(np.arange(size), 2, mode="reflect") if size > 1 else np.zeros(5, int)
     matrix = np.zeros((size, size))
     for row in range(size):
@@ -159,6 +166,8 @@ def _blurred(size: int) -> np.ndarray:
 
 def _resampled(size: int, wanted: int) -> np.ndarray:
     """Linear interpolation from `size` values to `wanted`, between the centres of cells of equal extent."""
+    import numpy as np
+
     where = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
     below = np.minimum(where.astype(int), max(size - 2, 0))
     matrix = np.zeros((wanted, size))
@@ -176,6 +185,8 @@ def low_pass_fourier(size: int, cutoff: int) -> np.ndarray:
     As ComfyUI's FreSca node does it (nodes_fresca.py), which leaves one frequency more on the one side. On sides shorter than
     twice the cutoff the node's slice begins on the wrong end; here all of such a side is kept.
     """
+    import numpy as np
+
     frequency = np.fft.fftfreq(size, 1 / size).round()
     kept = (-cutoff <= frequency) & (frequency < cutoff) if size > 2 * cutoff else np.ones(size, bool)
     return np.fft.ifft(kept[:, None] * np.fft.fft(np.eye(size), axis=0), axis=0)

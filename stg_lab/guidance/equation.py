@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-from jaxtyping import Float
+from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.acting import Acting, Weighted
@@ -19,10 +17,13 @@ from stg_lab.x0 import OneStep
 #: What predictions are turned to x0 by where they are x0.
 ITSELF = OneStep(0.0, 1.0)
 
-#: One sample's latents lie as the family has them at `scheduler.step`, for most `channel frame y x`; torch and numpy alike.
-Prediction = Float[Any, "sample *latent"]
-Predictions = Mapping[str, Prediction]  # by branch
-Scale = Any  # a number, or an array where frames have their own
+if TYPE_CHECKING:  # naming a guidance needs neither torch nor numpy
+    from jaxtyping import Float
+
+    #: One sample's latents lie as the family has them at `scheduler.step`, for most `channel frame y x`; torch and numpy alike.
+    Prediction = Float[Any, "sample *latent"]
+    Predictions = Mapping[str, Prediction]  # by branch
+    Scale = Any  # a number, or an array where frames have their own
 
 
 def combine_cfg(cond: Prediction, uncond: Prediction | None, scale: Scale) -> Prediction:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Number, read, shown
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.vectors import inner, norm
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class View:
     @property
     def cosine(self) -> np.ndarray:
         """Of the angle between both predictions, `(sample,)`; 1 where one of them is zero."""
+        import numpy as np
+
         lengths = self.norm(self.cond) * self.norm(self.weak)
         return np.where(lengths == 0, 1.0, _numbers(inner(self.cond, self.weak)) / np.where(lengths == 0, 1.0, lengths))
 
@@ -55,11 +58,15 @@ class View:
 
 
 def _numbers(per_sample: Any) -> np.ndarray:
+    import numpy as np
+
     return np.array([float(one) for one in per_sample.reshape(-1)])
 
 
 def scaled(vector: Any, factors: Any) -> Any:
     """Each sample's vector times its factor; a lone factor is everybody's, and a factor of 1 changes no bit."""
+    import numpy as np
+
     factors = np.broadcast_to(np.asarray(factors, float), (len(vector),)).reshape(-1, *[1] * (vector.ndim - 1))
     return vector * (vector.new_tensor(factors) if hasattr(vector, "new_tensor") else factors.astype(vector.dtype))
 
@@ -95,6 +102,8 @@ class Until(Rule):
         return through is not None and bool(through.all())
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        import numpy as np
+
         through = at.memory.get((key, "until"), np.zeros(len(vector), bool))
         at.memory[key, "until"] = through | (View(cond, weak, vector, at, {}).cosine >= self.cosine)
         return scaled(vector, ~through) if through.any() else vector
@@ -116,6 +125,8 @@ class Cap(Rule):
         object.__setattr__(self, "ratio", _number("cap", "ratio", self.ratio, 0, 1e6))
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        import numpy as np
+
         length, most = View.norm(vector), self.ratio * View.norm(cond)
         return (
             scaled(vector, np.minimum(1.0, most / np.where(length == 0, 1.0, length)))
@@ -157,6 +168,8 @@ class Feedback(Rule):
             object.__setattr__(self, name, _number("feedback", name, getattr(self, name), low, high))
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        import numpy as np
+
         signal = at.signal
         if not 0 < signal < math.inf or at.x_t is None:
             if signal == 0:  # pure noise of a flow model: nothing is known yet of the condition
@@ -173,6 +186,8 @@ class Feedback(Rule):
         return scaled(vector, self._scale(log_p) - 1)
 
     def _updated(self, log_p: np.ndarray, before: tuple, x: Any, sigma: float) -> np.ndarray:
+        import numpy as np
+
         x_before, sigma_before, cond, uncond = before
         if not 0 < sigma < sigma_before:
             return log_p
@@ -184,6 +199,8 @@ class Feedback(Rule):
         return np.clip(log_p - self.temperature / (2 * variance) * apart + self.offset, least, 3.0)
 
     def _scale(self, log_p: np.ndarray) -> np.ndarray:
+        import numpy as np
+
         return np.exp(log_p) / (np.exp(log_p) - (1 - self.pi))
 
 
@@ -213,6 +230,8 @@ class Seeing(Rule):
         }
 
     def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        import numpy as np
+
         if isinstance(self.factor, str):
             raise GuidanceError(f"{self} was a function, of which a recording keeps the name alone. Give it again.")
         memory = at.memory.setdefault((key, "seeing"), {})
