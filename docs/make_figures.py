@@ -104,6 +104,20 @@ FIGURES = [
         "The paper's figure 9: what is left of the prediction when a layer is skipped.",
     ),
     (
+        "compare_layers",
+        "Layers compared on one seed",
+        'lab.figures.compare_layers(lab.load("digits-joint"), seed=97, prompt="a red nine standing still", num_inference_steps=16)',
+        "The same noise without each layer in turn, without CFG and with it: finished videos, which are sampled for the figure. One seed "
+        "shows what can happen, not how often.",
+    ),
+    (
+        "grid",
+        "Grid of videos",
+        'lab.figures.grid(lab.open_search("layers"), sort="right")',
+        "What a search sampled: candidates by seed, baselines first, with the mean of a score. Takes runs, recordings and arrays, too; "
+        '`by="scale"` has a column for each scale.',
+    ),
+    (
         "quality_diversity",
         "Quality against diversity",
         'lab.figures.quality_diversity("docs/figures/quality_diversity.json")',
@@ -117,7 +131,7 @@ MOVING = ("weak_model", "scale_sweep_runs")
 PAGE = """# Figures
 
 Every figure of `lab.figures`, with the one call that makes it. This page is written by `docs/make_figures.py` from the
-recordings that ship; no model is needed. All calls take `width="page"` (6.9 inches, the default), `"column"` (3.3 inches) or a
+recordings that ship, and but for one no model is needed. All calls take `width="page"` (6.9 inches, the default), `"column"` (3.3 inches) or a
 number of inches; letters are at least 6 points on paper.
 
     import stg_lab as lab

@@ -50,6 +50,8 @@ def test_the_figure_leaves_no_row_and_no_video_out(grid, width):
     film = film_of(lab.figures.grid(grid, width=width))
     assert [row.label for row in film.rows] == [one.label for one in grid.settings]
     assert sum(clip is not None for row in film.rows for clip in row.clips) == 14
+    said = " ".join([film.title, *film.heads])
+    assert all(one.label in said for one in grid.states)
     by_scale = film_of(lab.figures.grid(grid, by="scale", state=1, width=width))
     assert by_scale.heads == ("scale 1", "scale 2")
     found = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from stg_lab.errors import CallError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.style import Width, inches
+from stg_lab.figures.style import SMALL, Width, fitted, inches, text_width
 from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.palette import SERIES
 from stg_lab.rating import gather
@@ -123,7 +123,7 @@ def grid(
     >>> found = {"no guidance": "repair_unguided", ("skip:block:4,5", 1): "repair"}
     >>> figure = lab.figures.grid(found, frames=5)
     """
-    inches(width)
+    wide = inches(width)
     check_frames(frames)
     whole = video_grid(source, baselines=baselines, title=title)
     groups = whole.groups
@@ -133,11 +133,16 @@ def grid(
     shown = whole.of_group(biggest if group is None else group)
     if sort is not None:
         shown = shown.ranked(sort)
-    return draw(film(shown, by=by, state=state, sort=sort, title=title or whole.title), width, frames)
+    return draw(film(shown, by=by, state=state, sort=sort, title=title or whole.title, wide=wide), width, frames)
 
 
-def film(shown: VideoGrid, *, by: str = "seed", state: int = 0, sort: str | None = None, title: str = "") -> Film:
+def film(
+    shown: VideoGrid, *, by: str = "seed", state: int = 0, sort: str | None = None, title: str = "", wide: float = 6.9
+) -> Film:
     """A grid as rows of clips, with the mean of a score as a bar where there is one.
+
+    Args:
+        wide: inches of the figure; where captions do not fit over their columns, these are numbered, and the title tells them.
 
     Raises:
         CallError: a state that is not there.
@@ -159,7 +164,17 @@ def film(shown: VideoGrid, *, by: str = "seed", state: int = 0, sort: str | None
         for i, one in enumerate(shown.settings)
     ]
     measure = f"mean of {sort or next(iter(shown.scores))}" if share and shown.scores else ""
-    return Film(title, rows, tuple(one.label for one in shown.states), measure)
+    heads = tuple(one.label for one in shown.states)
+    if not _fit(heads, (wide - 2.2) / len(heads)):
+        told = "; ".join(f"{i}: {head}" for i, head in enumerate(heads, 1))
+        title, heads = f"{title}\n{told}" if title else told, tuple(map(str, range(1, len(heads) + 1)))
+    return Film(title, rows, heads, measure)
+
+
+def _fit(heads: Sequence[str], room: float) -> bool:
+    """Whether every word of the heads fits into so many inches, and no head takes more than four lines."""
+    widest = max(text_width(word, SMALL) for head in heads for word in head.split(" "))
+    return widest <= room and all(fitted(head, room, SMALL).count("\n") < 4 for head in heads)
 
 
 def _by_scale(shown: VideoGrid, state: int) -> tuple[list[Strip], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from stg_lab.errors import CallError
 from stg_lab.figures import animate, save
 from stg_lab.figures.film import draw
 from stg_lab.figures.grids import NAMES, film, video_grid
+from stg_lab.figures.style import inches
 from stg_lab.files import write
 from stg_lab.given import Number, Text, takes
 from stg_lab.palette import SERIES
@@ -134,7 +135,8 @@ class GridExplorer(Explorer):
             write(path, self.to_html(title=self.grid.title or "Videos").encode())
             return path
         sort = self.score if self.sort and self.score else None
-        figure = draw(film(self.shown, by=self.by, state=self.at, sort=sort, title=self.grid.title), width, frames)
+        told = film(self.shown, by=self.by, state=self.at, sort=sort, title=self.grid.title, wide=inches(width))
+        figure = draw(told, width, frames)
         if kind in ("pdf", "png"):
             return save(figure, path.with_suffix(""), formats=(kind,))[0]
         return animate(figure, path)[0]

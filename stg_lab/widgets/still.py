@@ -58,7 +58,7 @@ class Still:
             sheet.paste(picture, (NAMES, y))
             y += picture.height + GAP
         out = io.BytesIO()
-        sheet.save(out, "PNG")
+        sheet.save(out, "PNG", optimize=True)
         return out.getvalue()
 
 

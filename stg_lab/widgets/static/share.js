@@ -14,7 +14,7 @@ class Share {
     this.told = h("span", { class: "stg-say", role: "status" });
     this.panel = h("div", { class: "stg-save", role: "group", "aria-label": "Save what is shown", hidden: "" }, h("b", {}, "Save what is shown"), h("div", { class: "stg-save-items" }, ...items), this.told);
     this.key = h("button", { type: "button", class: "stg-save-key", "aria-expanded": "false", "aria-label": "Save", title: "Save what is shown: picture, film, code",
-      click: () => this.show(this.panel.hidden) }, "⤓");
+      click: () => this.show(this.panel.hidden) }, "↓");
     this.root.querySelector(".stg-head").append(this.key, this.panel);
     for (const kind of ["pointerdown", "focusin"]) this.root.addEventListener(kind, ({ target }) => {
       if (!this.panel.contains(target) && target !== this.key) this.show(false);
@@ -248,7 +248,7 @@ function lzw(pixels) {
 class Links {
   constructor(explorer) {
     this.explorer = explorer;
-    this.key = explorer.button("stg-link", "⛓ Link", () => document.dispatchEvent(new CustomEvent("stg-link", { detail: !this.on })),
+    this.key = explorer.button("stg-link", "Link", () => document.dispatchEvent(new CustomEvent("stg-link", { detail: !this.on })),
       { title: "Moves the steps of all explorers on this page together", "aria-pressed": "false" });
     this.heard = ({ type, detail }) => (type === "stg-link" ? this.turn(detail) : this.follow(detail));
     for (const kind of ["stg-link", "stg-step"]) document.addEventListener(kind, this.heard);
