@@ -50,6 +50,7 @@ from diffusers import (
     LTX2ImageToVideoPipeline,
     LTX2InContextPipeline,
     LTXConditionPipeline,
+    LTXPipeline,
     LucyEditPipeline,
     MotifVideoImage2VideoPipeline,
     MotifVideoPipeline,
@@ -72,6 +73,7 @@ from diffusers import (
 )
 from diffusers.modular_pipelines import WanBlocks
 from diffusers.modular_pipelines.hunyuan_video1_5.modular_blocks_hunyuan_video1_5 import HunyuanVideo15Blocks
+from diffusers.modular_pipelines.ltx.modular_blocks_ltx import LTXBlocks
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from torch import Tensor
 from transformers import (
@@ -627,13 +629,30 @@ def wan_modular() -> Member:
     return ByBlocks(blocks, {"prompt": "a red seven moving left", "max_sequence_length": 8, **WAN_CALL})
 
 
-def hunyuan15_modular() -> Member:
-    other, blocks = zoo.hunyuan15(), HunyuanVideo15Blocks()
-    blocks.sub_blocks.pop("text_encoder")  # embeddings are given
-    pipe = blocks.init_pipeline()
-    parts = other.pipe.components
+def by_blocks(other: Member, blocks: Any, kind: type = ByBlocks, **parts: Any) -> Member:
+    """A modular pipeline of the same parts, which is given embeddings."""
+    blocks.sub_blocks.pop("text_encoder")
+    pipe, parts = blocks.init_pipeline(), {**other.pipe.components, **parts}
     pipe.update_components(**{name: parts[name] for name in pipe._component_specs if name in parts})
-    return ByBlocks(pipe, other.call)
+    return kind(pipe, {name: value for name, value in other.call.items() if name != "guidance_scale"})
+
+
+class PackedByBlocks(ByBlocks, zoo.Packed):
+    """LTX as a modular pipeline: latents come back unpacked."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        if latents.ndim == 5:
+            return latents.float()
+        return LTXPipeline._unpack_latents(latents, *self.sizes).float()
+
+
+def ltx_modular() -> Member:
+    guider = ClassifierFreeGuidance(guidance_scale=3.0)
+    return by_blocks(zoo.ltx(), LTXBlocks(), PackedByBlocks, guider=guider)
+
+
+def hunyuan15_modular() -> Member:
+    return by_blocks(zoo.hunyuan15(), HunyuanVideo15Blocks())
 
 
 SIBLINGS: dict[str, Callable[[], Member]] = {
@@ -672,6 +691,7 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "cosmos2": cosmos2,
     "cosmos25": cosmos25,
     "wan-modular": wan_modular,
+    "ltx-modular": ltx_modular,
     "hunyuan15-modular": hunyuan15_modular,
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
