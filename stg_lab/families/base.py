@@ -40,6 +40,22 @@ class Grid:
         return f"{self.frames} frames of {self.height} x {self.width}"
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A step that a pipeline takes frame by frame, each with a copy of its scheduler.
+
+    Attributes:
+        number: which of the frames is stepped now, from 0.
+        count: how many of them there are.
+        model_output, sample: the prediction and x_t of all of them, before the step.
+    """
+
+    number: int
+    count: int
+    model_output: Tensor
+    sample: Tensor
+
+
 class Family:
     """Base of the families; holds what most of them share."""
 
@@ -244,6 +260,10 @@ class Family:
     def takes_step(self, given: Mapping[str, Any]) -> bool:
         """Whether a call of `scheduler.step`, with these arguments, is the one that takes the step."""
         return True
+
+    def sweep(self, pipe: Any) -> Sweep | None:
+        """The step that is on its way, where a pipeline steps each frame with a copy of its scheduler."""
+        return None
 
     def stepped_with(self, prediction: Tensor) -> dict[str, Tensor]:
         """The arguments of `scheduler.step` that hold the prediction."""
