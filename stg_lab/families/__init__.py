@@ -45,7 +45,7 @@ from stg_lab.families.refused import REFUSED
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
-from stg_lab.families.skyreels import SkyReelsV2, SkyReelsV2Image
+from stg_lab.families.skyreels import DiffusionForcing, SkyReelsV2, SkyReelsV2Image
 from stg_lab.families.svd import StableVideoDiffusion
 from stg_lab.families.wan import Wan, WanAnimate, WanEdit, WanImage, WanVACE, WanVideo
 
@@ -81,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
     Motif(),
     SkyReelsV2(),
     SkyReelsV2Image(),
+    DiffusionForcing(),
     Allegro(),
     Kandinsky5(),
     Kandinsky5Image(),

@@ -59,6 +59,9 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2DiffusionForcingVideoToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Transformer3DModel,
     UNet2DConditionModel,
@@ -207,6 +210,38 @@ def skyreels_image() -> Member:
         UniPCMultistepScheduler(**FLOW),
     )  # fmt: skip
     return Member(pipe, {**embeds(512, 16), **WAN_CALL, "image": picture(32, 64)})
+
+
+def forcing(pipeline: type = SkyReelsV2DiffusionForcingPipeline) -> Member:
+    transformer = SkyReelsV2Transformer3DModel(**WAN, in_channels=4, out_channels=4, inject_sample_info=True)
+    pipe = pipeline(None, None, prepared(transformer), zoo.wan_vae(), UniPCMultistepScheduler(**FLOW))
+    call = {**embeds(6, 16), **WAN_CALL, "prompt": None}
+    if pipeline is SkyReelsV2DiffusionForcingPipeline:
+        return Member(pipe, call)
+    if pipeline is SkyReelsV2DiffusionForcingImageToVideoPipeline:
+        return FirstKept(pipe, {**call, "image": picture(32, 64)})
+    history = {"overlap_history": 5, "base_num_frames": 17}  # 2 latent frames of the video are given, and 3 made
+    return Continued(pipe, {**call, "num_frames": 17, "video": clip(5, 32, 64), **history})
+
+
+class Continued(Member):
+    """The end of a video is given."""
+
+    decoded_apart = "the pipeline returns the given video in front of what it has made"
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, :2] = 0
+        return whole
+
+
+class FirstKept(Member):
+    """The picture's frame is given."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
 
 
 # ---- HunyuanVideo ----
@@ -663,6 +698,9 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "lucy": lucy,
     "chrono": chrono,
     "skyreels-image": skyreels_image,
+    "skyreels-forcing": forcing,
+    "skyreels-forcing-video": functools.partial(forcing, SkyReelsV2DiffusionForcingVideoToVideoPipeline),
+    "skyreels-forcing-image": functools.partial(forcing, SkyReelsV2DiffusionForcingImageToVideoPipeline),
     "hunyuan-image-concat": functools.partial(hunyuan_image, "latent_concat"),
     "hunyuan-image-replace": functools.partial(hunyuan_image, "token_replace"),
     "hunyuan-skyreels": hunyuan_skyreels,
