@@ -169,7 +169,7 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
     with undone(tap.close):
         for name, module in family.denoisers(pipe).items():
             tap.hook(name, module, family)
-        with _patched_step(pipe.scheduler, family, tap):
+        with _patched_step(pipe, family, tap):
             yield
 
 
@@ -189,16 +189,19 @@ class _Step:
     """Stands for `scheduler.step` on one scheduler instance, with everyone who listens there.
 
     Pipelines read the signature of `step` to decide what to pass, so it is kept. Pipelines that deep-copy their scheduler
-    get a copy that steps as stock: what is observed is this instance alone.
+    get a copy that steps as stock: what is observed is this instance alone, but where the family says that each frame is
+    stepped with a copy (`Family.sweep`).
     """
 
-    def __init__(self, scheduler: Any, family: Family) -> None:
+    def __init__(self, scheduler: Any, family: Family, pipe: Any) -> None:
         functools.update_wrapper(self, scheduler.step, updated=())
         self.__signature__ = inspect.signature(scheduler.step)
         self._taps: list[_Tap] = []
         self._scheduler, self._family, self._inner = scheduler, family, scheduler.step
         self._before = scheduler.__dict__.get("step", _MISSING)
         self._came_down: Tensor | None = None
+        self._pipe = pipe
+        self._sweeping: tuple[Step, Tensor, list[Tensor]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)  # by name: the order of arguments differs between schedulers
@@ -208,14 +211,9 @@ class _Step:
         named = ("model_output", "timestep", "sample")
         rest = {name: value for name, value in given.items() if name not in named}
         step = Step(self._scheduler, given["model_output"], given["timestep"], given["sample"], rest, self._came_down)
-        # All are asked about the pipeline's own prediction; one of them at most answers with another.
-        stock = step.model_output
-        answers = [o.on_step(step) for o in listeners]
-        prediction = next((answer for answer in answers if answer is not stock), stock)
-        if prediction is not stock:
+        prediction = self._asked(step, listeners)
+        if prediction is not step.model_output:
             given |= self._family.stepped_with(prediction)
-        for observer in listeners:
-            observer.before_step(step, prediction)
         result = self._inner(*bound.args, **bound.kwargs)
         sample = stepped = result[0] if isinstance(result, tuple) else result.prev_sample
         for observer in listeners:
@@ -226,6 +224,37 @@ class _Step:
         if isinstance(result, tuple):
             return (sample, *result[1:])
         result.prev_sample = sample
+        return result
+
+    def _asked(self, step: Step, listeners: list[Observer]) -> Tensor:
+        """The prediction to step with. All are asked about the pipeline's own; one of them at most answers with another."""
+        answers = [o.on_step(step) for o in listeners]
+        prediction = next((answer for answer in answers if answer is not step.model_output), step.model_output)
+        for observer in listeners:
+            observer.before_step(step, prediction)
+        return prediction
+
+    def frame(self, scheduler: Any, inner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """One frame of a step, by a copy of the scheduler: the first one brings the step, the last one ends it."""
+        listeners = [tap.observer for tap in self._taps if tap.hears(self._scheduler)]
+        sweep = self._family.sweep(self._pipe) if listeners else None
+        if sweep is None:
+            return inner(*args, **kwargs)
+        bound = self.__signature__.bind(*args, **kwargs)
+        given = bound.arguments
+        if sweep.number == 0:
+            step = Step(scheduler, sweep.model_output, given["timestep"], sweep.sample, {}, self._came_down)
+            self._sweeping = step, self._asked(step, listeners), []
+        assert self._sweeping is not None
+        step, prediction, done = self._sweeping
+        given["model_output"] = prediction[:, :, sweep.number]
+        result = inner(*bound.args, **bound.kwargs)
+        done.append((result[0] if isinstance(result, tuple) else result.prev_sample).clone())
+        if sweep.number == sweep.count - 1:
+            sample, self._sweeping = torch.stack(done, dim=2), None
+            for observer in listeners:
+                sample = observer.after_step(step, sample)
+            self._came_down = sample.clone()
         return result
 
     def join(self, tap: _Tap) -> None:
@@ -245,14 +274,31 @@ class _Step:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = memo[id(self._scheduler)]
+        inner = types.MethodType(type(copied).step, copied)
+        return inner if type(self._family).sweep is Family.sweep else _FrameStep(self, copied, inner)
+
+
+class _FrameStep:
+    """Stands for `scheduler.step` on a copy of a scheduler that steps one frame."""
+
+    def __init__(self, whole: _Step, scheduler: Any, inner: Any) -> None:
+        functools.update_wrapper(self, inner, updated=())
+        self.__signature__ = inspect.signature(inner)
+        self._whole, self._scheduler, self._inner = whole, scheduler, inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._whole.frame(self._scheduler, self._inner, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo[id(self._scheduler)]
         return types.MethodType(type(copied).step, copied)
 
 
 @contextlib.contextmanager
-def _patched_step(scheduler: Any, family: Family, tap: _Tap) -> Iterator[None]:
-    step = scheduler.__dict__.get("step")
+def _patched_step(pipe: Any, family: Family, tap: _Tap) -> Iterator[None]:
+    step = pipe.scheduler.__dict__.get("step")
     if not isinstance(step, _Step):
-        step = _Step(scheduler, family)
+        step = _Step(pipe.scheduler, family, pipe)
     with undone(functools.partial(step.leave, tap)):
         step.join(tap)
         yield

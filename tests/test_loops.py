@@ -13,7 +13,7 @@ from diffusers.hooks import (
     apply_layerwise_casting,
     apply_pyramid_attention_broadcast,
 )
-from diffusers.modular_pipelines.ltx import LTXBlocks
+from diffusers.modular_pipelines import QwenImageAutoBlocks
 from kit.loops import loop, seeded
 from kit.watch import left_behind, passes
 from kit.zoo import ltx, member, picture
@@ -514,9 +514,9 @@ def test_only_parts_that_layers_have_are_listed():
 
 
 def test_what_is_no_stock_pipeline_is_told_what_it_is(tiny):
-    modular = LTXBlocks().init_pipeline()
+    modular = QwenImageAutoBlocks().init_pipeline()
     told = {
-        r"LTXModularPipeline is a modular pipeline of diffusers.*guider=lab.guider\(guidance\).*diffusers.LTXPipeline": modular,
+        r"QwenImageModularPipeline is a modular pipeline of diffusers.*guider=lab.guider\(guidance\).*diffusers.QwenImagePipeline": modular,
         r"'digits-joint' is a name.*pipe = lab.load\('digits-joint'\)": "digits-joint",
         r"WanPipeline is a class. Give a pipeline object": type(tiny.pipe),
         r"WanTransformer3DModel is a model. The lab needs the pipeline": tiny.pipe.transformer,

@@ -107,3 +107,19 @@ def test_given_pictures_of_flux2_stay_out_of_the_recording():
     assert trace.rebuilt
     assert not torch.equal(recorded, stock)
     assert trace.recording.ds.sizes["y"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:.* began a second loop of steps")
+def test_diffusion_forcing_is_served_where_all_frames_step_together():
+    one = sibling("skyreels-forcing")
+    with pytest.raises(lab.families.UnsupportedPipelineError, match=r"with ar_step above 0.*Call it with ar_step=0"):
+        attached(one, WEAK, ar_step=1, causal_block_size=1)
+    longer = {"num_frames": 17, "base_num_frames": 9, "overlap_history": 5}
+    stock = tensor(one.stock(**longer))
+    recorded, trace = attached(one, **longer)
+    assert torch.equal(recorded, stock)
+    assert [r.ds.sizes["frame"] for r in trace.recordings] == [3, 3, 3]
+    assert [r.settings["given_frames"] for r in trace.recordings] == [0, 2, 2]
+    assert not torch.equal(attached(one, WEAK, **longer)[0], stock)
+    with pytest.raises(lab.GuidanceError, match="Leave Restart out"):
+        attached(one, WEAK.restart(0.3, 0.999))

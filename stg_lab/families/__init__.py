@@ -37,7 +37,7 @@ from stg_lab.families.latte import Latte
 from stg_lab.families.ltx import LTX, LTXCondition, LTXImage
 from stg_lab.families.ltx2 import LTX2, LTX2Condition, LTX2Image
 from stg_lab.families.mochi import Mochi
-from stg_lab.families.modular import ModularHunyuanVideo15, ModularWan
+from stg_lab.families.modular import ModularHunyuanVideo15, ModularLTX, ModularWan
 from stg_lab.families.motif import Motif
 from stg_lab.families.opensora import OpenSora
 from stg_lab.families.qwen import QwenImage
@@ -45,7 +45,7 @@ from stg_lab.families.refused import REFUSED
 from stg_lab.families.registry import FamilyTable, check_family
 from stg_lab.families.sana import SanaImage, SanaVideo
 from stg_lab.families.sd3 import StableDiffusion3
-from stg_lab.families.skyreels import SkyReelsV2, SkyReelsV2Image
+from stg_lab.families.skyreels import DiffusionForcing, SkyReelsV2, SkyReelsV2Image
 from stg_lab.families.svd import StableVideoDiffusion
 from stg_lab.families.wan import Wan, WanAnimate, WanEdit, WanImage, WanVACE, WanVideo
 
@@ -81,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
     Motif(),
     SkyReelsV2(),
     SkyReelsV2Image(),
+    DiffusionForcing(),
     Allegro(),
     Kandinsky5(),
     Kandinsky5Image(),
@@ -91,6 +92,7 @@ FAMILIES: tuple[Family, ...] = (
     Cosmos2(),
     Cosmos25(),
     ModularWan(),
+    ModularLTX(),
     ModularHunyuanVideo15(),
     Flux(),
     Chroma(),
@@ -185,7 +187,7 @@ def _check_kind(pipe: Any) -> None:
         )
     if "ModularPipeline" in kinds or "ModularPipelineBlocks" in kinds:
         raise UnsupportedPipelineError(
-            f"{kind} is a modular pipeline of diffusers that the lab does not attach to; it does to those of Wan and HunyuanVideo 1.5. "
+            f"{kind} is a modular pipeline of diffusers that the lab does not attach to; it does to those of Wan, LTX and HunyuanVideo 1.5. "
             "Where it has a guider, give it the lab's sum: pipe.update_components(guider=lab.guider(guidance)). Or make a pipeline of the "
             f"same components{_same_model(kind)}."
         )

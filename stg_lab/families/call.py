@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,22 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.network import Network
 from stg_lab.guidance import COND, UNCOND, combine_cfg
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A step that a pipeline takes frame by frame, each with a copy of its scheduler.
+
+    Attributes:
+        number: which of the frames is stepped now, from 0.
+        count: how many of them there are.
+        model_output, sample: the prediction and x_t of all of them, before the step.
+    """
+
+    number: int
+    count: int
+    model_output: Tensor
+    sample: Tensor
 
 
 class Call(Network):
@@ -107,6 +124,10 @@ class Call(Network):
     def takes_step(self, given: Mapping[str, Any]) -> bool:
         """Whether a call of `scheduler.step`, with these arguments, is the one that takes the step."""
         return True
+
+    def sweep(self, pipe: Any) -> Sweep | None:
+        """The step that is on its way, where a pipeline steps each frame with a copy of its scheduler."""
+        return None
 
     def stepped_with(self, prediction: Tensor) -> dict[str, Tensor]:
         """The arguments of `scheduler.step` that hold the prediction."""

@@ -57,7 +57,7 @@ class LTX(Family):
     def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:
         """What the VAE decodes, in the latents' own precision."""
         vae = pipe.vae
-        return pipe._denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+        return _stock(pipe)._denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         """With the stock `decode_timestep=0`, so without the noise that a larger one adds before decoding."""
@@ -131,5 +131,15 @@ class LTXCondition(LTX):
 
 def spread(tokens: Tensor, pipe: Any, grid: Grid) -> Tensor:
     """Packed tokens `(batch, token, channel)` as `(batch, channel, frame, y, x)`, as the pipeline does it."""
-    patch = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
-    return pipe._unpack_latents(tokens, grid.frames, grid.height, grid.width, *patch)
+    config = pipe.transformer.config
+    patch = config.patch_size, config.patch_size_t
+    return _stock(pipe)._unpack_latents(tokens, grid.frames, grid.height, grid.width, *patch)
+
+
+def _stock(pipe: Any) -> Any:
+    """Whose functions for packed latents these are: modular pipelines have none."""
+    if hasattr(pipe, "_unpack_latents"):
+        return pipe
+    from diffusers import LTXPipeline
+
+    return LTXPipeline

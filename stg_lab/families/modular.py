@@ -10,6 +10,7 @@ from torch import Tensor
 from stg_lab.errors import UnsupportedPipelineError
 from stg_lab.families.guider import Guider
 from stg_lab.families.hunyuan import HunyuanVideo15
+from stg_lab.families.ltx import LTX
 from stg_lab.families.running import batch_name
 from stg_lab.families.wan import Wan
 from stg_lab.guidance import COND, UNCOND
@@ -78,6 +79,13 @@ class ModularHunyuanVideo15(Modular, HunyuanVideo15):
 
     name = "HunyuanVideo 1.5, modular"
     pipelines = ("HunyuanVideo15ModularPipeline",)
+
+
+class ModularLTX(Modular, LTX):
+    """`LTXModularPipeline`, and what is derived from it."""
+
+    name = "LTX, modular"
+    pipelines = ("LTXModularPipeline",)
 
 
 def _branch(name: str) -> str:

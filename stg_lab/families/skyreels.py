@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from stg_lab.families.wan import Wan
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stg_lab.errors import GuidanceError, UnsupportedPipelineError
+from stg_lab.families.base import Sweep
+from stg_lab.families.running import running
+from stg_lab.families.wan import SEGMENTS, Wan
 
 
 class SkyReelsV2(Wan):
@@ -14,7 +23,7 @@ class SkyReelsV2(Wan):
     """
 
     name = "SkyReels-V2"
-    pipelines = ("SkyReelsV2Pipeline",)
+    pipelines: tuple[str, ...] = ("SkyReelsV2Pipeline",)
     sources = ""
 
 
@@ -24,3 +33,58 @@ class SkyReelsV2Image(SkyReelsV2):
 
     name = "SkyReels-V2 image-to-video"
     pipelines = ("SkyReelsV2ImageToVideoPipeline",)
+
+
+class DiffusionForcing(SkyReelsV2):
+    """The diffusion-forcing pipelines: each latent frame has a timestep and a copy of the scheduler of its own. The lab takes the
+    frames that are stepped together for one step; with `ar_step` above 0 they are at different noise levels, and it does not.
+
+    First frames that are given (a picture, or the end of an earlier section) are in the denoiser's input and are not stepped:
+    recordings hold zero for every prediction there.
+    """
+
+    name = "SkyReels-V2 diffusion forcing"
+    pipelines = (
+        "SkyReelsV2DiffusionForcingPipeline",
+        "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+        "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+    )
+    layout = "batch, channel, frame, y, x; frames that are given are not stepped"
+
+    def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
+        return 0 if at_step else int(running(pipe, GIVEN).get(GIVEN) or 0)
+
+    def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        if running(pipe, "ar_step")["ar_step"] > 0:
+            raise UnsupportedPipelineError(
+                "with ar_step above 0 the frames of a video are at different noise levels at the same time, so there is no step of the "
+                "whole to guide or record. Call it with ar_step=0, which denoises all frames together."
+            )
+        return prediction[:, :, self.given_frames(pipe) :]
+
+    def sweep(self, pipe: Any) -> Sweep | None:
+        call = running(pipe, "idx", "valid_interval_end", "noise_pred", "latents", "valid_interval_start")
+        first, start, end = self.given_frames(pipe), call["valid_interval_start"], call["valid_interval_end"]
+        return Sweep(
+            number=call["idx"] - first,
+            count=end - first,
+            model_output=call["noise_pred"][:, :, first - start :],
+            sample=call["latents"][:, :, first:end].clone(),
+        )
+
+    def recorded(self, x: Tensor, pipe: Any, kwargs: Mapping[str, Any], *, predicted: bool) -> Tensor:
+        given = running(pipe, "latents")["latents"][:, :, : self.given_frames(pipe)].to(x.dtype)
+        return torch.cat([torch.zeros_like(given) if predicted else given, x], dim=2)
+
+    def with_latents(
+        self, args: tuple, kwargs: Mapping[str, Any], old: Tensor, new: Tensor
+    ) -> tuple[tuple, dict[str, Any]]:
+        raise GuidanceError(
+            "diffusion forcing steps its frames one by one, so a step cannot be made again. Leave Restart out."
+        )
+
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {"frames": "each has a timestep of its own; the lab needs ar_step=0", "long videos": SEGMENTS}
+
+
+GIVEN = "prefix_video_latents_frames"  # a variable of the running call

@@ -50,6 +50,7 @@ from diffusers import (
     LTX2ImageToVideoPipeline,
     LTX2InContextPipeline,
     LTXConditionPipeline,
+    LTXPipeline,
     LucyEditPipeline,
     MotifVideoImage2VideoPipeline,
     MotifVideoPipeline,
@@ -58,6 +59,9 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2DiffusionForcingVideoToVideoPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Transformer3DModel,
     UNet2DConditionModel,
@@ -72,6 +76,7 @@ from diffusers import (
 )
 from diffusers.modular_pipelines import WanBlocks
 from diffusers.modular_pipelines.hunyuan_video1_5.modular_blocks_hunyuan_video1_5 import HunyuanVideo15Blocks
+from diffusers.modular_pipelines.ltx.modular_blocks_ltx import LTXBlocks
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from torch import Tensor
 from transformers import (
@@ -205,6 +210,38 @@ def skyreels_image() -> Member:
         UniPCMultistepScheduler(**FLOW),
     )  # fmt: skip
     return Member(pipe, {**embeds(512, 16), **WAN_CALL, "image": picture(32, 64)})
+
+
+def forcing(pipeline: type = SkyReelsV2DiffusionForcingPipeline) -> Member:
+    transformer = SkyReelsV2Transformer3DModel(**WAN, in_channels=4, out_channels=4, inject_sample_info=True)
+    pipe = pipeline(None, None, prepared(transformer), zoo.wan_vae(), UniPCMultistepScheduler(**FLOW))
+    call = {**embeds(6, 16), **WAN_CALL, "prompt": None}
+    if pipeline is SkyReelsV2DiffusionForcingPipeline:
+        return Member(pipe, call)
+    if pipeline is SkyReelsV2DiffusionForcingImageToVideoPipeline:
+        return FirstKept(pipe, {**call, "image": picture(32, 64)})
+    history = {"overlap_history": 5, "base_num_frames": 17}  # 2 latent frames of the video are given, and 3 made
+    return Continued(pipe, {**call, "num_frames": 17, "video": clip(5, 32, 64), **history})
+
+
+class Continued(Member):
+    """The end of a video is given."""
+
+    decoded_apart = "the pipeline returns the given video in front of what it has made"
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, :2] = 0
+        return whole
+
+
+class FirstKept(Member):
+    """The picture's frame is given."""
+
+    def predicted(self, output: Tensor) -> Tensor:
+        whole = self.unpacked(output)
+        whole[:, :, 0] = 0
+        return whole
 
 
 # ---- HunyuanVideo ----
@@ -627,13 +664,30 @@ def wan_modular() -> Member:
     return ByBlocks(blocks, {"prompt": "a red seven moving left", "max_sequence_length": 8, **WAN_CALL})
 
 
-def hunyuan15_modular() -> Member:
-    other, blocks = zoo.hunyuan15(), HunyuanVideo15Blocks()
-    blocks.sub_blocks.pop("text_encoder")  # embeddings are given
-    pipe = blocks.init_pipeline()
-    parts = other.pipe.components
+def by_blocks(other: Member, blocks: Any, kind: type = ByBlocks, **parts: Any) -> Member:
+    """A modular pipeline of the same parts, which is given embeddings."""
+    blocks.sub_blocks.pop("text_encoder")
+    pipe, parts = blocks.init_pipeline(), {**other.pipe.components, **parts}
     pipe.update_components(**{name: parts[name] for name in pipe._component_specs if name in parts})
-    return ByBlocks(pipe, other.call)
+    return kind(pipe, {name: value for name, value in other.call.items() if name != "guidance_scale"})
+
+
+class PackedByBlocks(ByBlocks, zoo.Packed):
+    """LTX as a modular pipeline: latents come back unpacked."""
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        if latents.ndim == 5:
+            return latents.float()
+        return LTXPipeline._unpack_latents(latents, *self.sizes).float()
+
+
+def ltx_modular() -> Member:
+    guider = ClassifierFreeGuidance(guidance_scale=3.0)
+    return by_blocks(zoo.ltx(), LTXBlocks(), PackedByBlocks, guider=guider)
+
+
+def hunyuan15_modular() -> Member:
+    return by_blocks(zoo.hunyuan15(), HunyuanVideo15Blocks())
 
 
 SIBLINGS: dict[str, Callable[[], Member]] = {
@@ -644,6 +698,9 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "lucy": lucy,
     "chrono": chrono,
     "skyreels-image": skyreels_image,
+    "skyreels-forcing": forcing,
+    "skyreels-forcing-video": functools.partial(forcing, SkyReelsV2DiffusionForcingVideoToVideoPipeline),
+    "skyreels-forcing-image": functools.partial(forcing, SkyReelsV2DiffusionForcingImageToVideoPipeline),
     "hunyuan-image-concat": functools.partial(hunyuan_image, "latent_concat"),
     "hunyuan-image-replace": functools.partial(hunyuan_image, "token_replace"),
     "hunyuan-skyreels": hunyuan_skyreels,
@@ -672,6 +729,7 @@ SIBLINGS: dict[str, Callable[[], Member]] = {
     "cosmos2": cosmos2,
     "cosmos25": cosmos25,
     "wan-modular": wan_modular,
+    "ltx-modular": ltx_modular,
     "hunyuan15-modular": hunyuan15_modular,
     "kandinsky-image": kandinsky_image,
     "sana-image": sana_image,
