@@ -50,11 +50,11 @@ def test_the_wheel_holds_what_the_program_opens(dist):
     names = set(zipfile.ZipFile(wheel).namelist())
     kept = [
         path
-        for kind in ("models", "judge", "recordings")
+        for kind in ("models", "judge", "recordings", "searches")
         for path in (ROOT / "data" / kind).rglob("*")
         if path.is_file()
     ]
-    kept = [path for path in kept if path.suffix in (".safetensors", ".json", ".zip")]
+    kept = [path for path in kept if path.suffix in (".safetensors", ".json", ".zip", ".npz")]
     assert len(kept) > 20
     assert {f"stg_lab/_data/{path.relative_to(ROOT / 'data')}" for path in kept} <= names
     static = [path for path in (ROOT / "stg_lab").rglob("static/*") if path.is_file()]

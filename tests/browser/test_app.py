@@ -66,6 +66,23 @@ def test_the_given_recordings_are_rated_in_blind_pairs(app, tmp_path):
     assert (app.faults, app.outside) == ([], [])
 
 
+def test_videos_are_sampled_from_a_form_and_seen_together(app):
+    page = app.page
+    page.locator("select").first.select_option(label="New videos: sample")
+    steps = page.get_by_label("Steps")
+    steps.fill("2")
+    steps.press("Tab")
+    page.get_by_role("button", name="Sample", exact=True).click()
+    layers = page.get_by_label("Layers")
+    layers.fill("2")
+    layers.press("Tab")
+    page.get_by_role("button", name="Sample", exact=True).click()
+    page.wait_for_function("() => document.querySelectorAll('.stg-videos .stg-video').length === 2")
+    page.get_by_role("button", name="Fork").click()
+    page.wait_for_selector(".stg-fork[data-ready]")
+    assert app.faults == []
+
+
 def test_the_token_leaves_the_address_and_a_reload_still_works(app):
     page = app.page
     assert "token" not in page.url

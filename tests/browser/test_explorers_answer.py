@@ -13,6 +13,7 @@ EXPLORERS = {
     "guidance": lambda: lab.widgets.guidance_explorer(lab.open("repair_both")),
     "orthogonality": lambda: lab.widgets.orthogonality_explorer(lab.open("space_time")),
     "ablation": lambda: lab.widgets.ablation_explorer(lab.open_ablation("layers")),
+    "grid": lambda: lab.open_search("layers").grid(candidates=8),
 }
 
 

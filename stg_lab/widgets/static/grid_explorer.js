@@ -131,7 +131,8 @@ class GridExplorer extends Explorer {
     this.play.replaceChildren(icon(playing ? "pause" : "play"), playing ? "Pause" : "Play");
     this.play.setAttribute("aria-label", playing ? "Pause the videos" : "Play the videos");
     this.root.querySelector(".stg-fit").setAttribute("aria-pressed", String(!this.get("size")));
-    this.legend.textContent = this.view.shrink > 1 ? `pictures at 1/${this.view.shrink} of their size` : "";
+    this.legend.textContent = [this.get("sort") ? `sorted by ${this.get("score")}, the mean of what is shown` : "",
+      this.view.shrink > 1 ? `pictures at 1/${this.view.shrink} of their size` : ""].filter(Boolean).join(" · ");
   }
 
   stateName(k) {
