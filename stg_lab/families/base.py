@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError, GuidanceError, UnsupportedPipelineError
 from stg_lab.families import ahead
+from stg_lab.families.running import Sweep
 from stg_lab.guidance import COND, UNCOND, combine_cfg
 from stg_lab.preview import Preview
 
@@ -38,22 +39,6 @@ class Grid:
 
     def __str__(self) -> str:
         return f"{self.frames} frames of {self.height} x {self.width}"
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A step that a pipeline takes frame by frame, each with a copy of its scheduler.
-
-    Attributes:
-        number: which of the frames is stepped now, from 0.
-        count: how many of them there are.
-        model_output, sample: the prediction and x_t of all of them, before the step.
-    """
-
-    number: int
-    count: int
-    model_output: Tensor
-    sample: Tensor
 
 
 class Family:
