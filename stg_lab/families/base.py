@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stg_lab.families.call import Sweep
 from stg_lab.families.latents import Latents
 from stg_lab.families.network import Grid, two_streams_without
 
-__all__ = ["Family", "Grid", "Sweep", "two_streams_without"]
+__all__ = ["Family", "Grid", "two_streams_without"]
 
 
 class Family(Latents):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,23 +11,8 @@ from torch import Tensor
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.network import Network
+from stg_lab.families.running import Sweep
 from stg_lab.guidance import COND, UNCOND, combine_cfg
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A step that a pipeline takes frame by frame, each with a copy of its scheduler.
-
-    Attributes:
-        number: which of the frames is stepped now, from 0.
-        count: how many of them there are.
-        model_output, sample: the prediction and x_t of all of them, before the step.
-    """
-
-    number: int
-    count: int
-    model_output: Tensor
-    sample: Tensor
 
 
 class Call(Network):

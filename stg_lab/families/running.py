@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A step that a pipeline takes frame by frame, each with a copy of its scheduler.
+
+    Attributes:
+        number: which of the frames is stepped now, from 0.
+        count: how many of them there are.
+        model_output, sample: the prediction and x_t of all of them, before the step.
+    """
+
+    number: int
+    count: int
+    model_output: Tensor
+    sample: Tensor
 
 
 def running(pipe: Any, *names: str) -> dict[str, Any]:

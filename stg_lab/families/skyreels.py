@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, UnsupportedPipelineError
-from stg_lab.families.base import Sweep
-from stg_lab.families.running import running
+from stg_lab.families.running import Sweep, running
 from stg_lab.families.wan import SEGMENTS, Wan
 
 
