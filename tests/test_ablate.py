@@ -507,3 +507,12 @@ def test_the_store_counts_what_is_missing():
     store.made[1] = 1
     assert store.left == 1
     assert store.missing(1, 0) == []
+
+
+def test_captions_drawn_by_numpy_are_captions(tiny):
+    drawn = list(np.array(["a red seven moving left", "a blue two growing"]))
+    assert type(drawn[0]) is np.str_
+    ds = sweep(tiny, prompt=drawn, layers=[1], parts="block")
+    assert ds.caption.values.tolist() == list(map(str, drawn))
+    run = tiny.sample(lab.CFG(4), prompt=drawn, num_inference_steps=1)
+    assert lab.open(run.recording.path).captions == list(map(str, drawn))

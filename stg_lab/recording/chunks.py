@@ -57,7 +57,9 @@ class ChunkFiles:
             OSError: the disk is full or gone.
         """
         chunk = np.ascontiguousarray(np.broadcast_to(np.asarray(values, self._dtype), self.plan.chunk))
-        data = self._encode(self._text(chunk) if self._texts else chunk)
+        if self._texts:  # of whatever kind of str: numpy has one of its own
+            chunk = self._text(np.array([str(one) for one in chunk.flat], object))
+        data = self._encode(chunk)
         key = self.plan.key(*index)
         put(self._folder / key, data, seal(data, f"{self.name}/{key}", self.owner) if self.owner else b"")
 

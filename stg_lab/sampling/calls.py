@@ -96,7 +96,7 @@ def captions(family: Family, call: dict[str, Any]) -> list[str]:
     """The prompt of each sample, "" where only embeddings or pictures were given."""
     prompt, count = call.get("prompt"), family.samples(call)
     prompts = prompt if isinstance(prompt, list) else [prompt or ""]
-    return [p for p in prompts for _ in range(count // len(prompts))]
+    return [str(p) for p in prompts for _ in range(count // len(prompts))]  # numpy has a str of its own
 
 
 def _set_scale(pipe: Any, family: Family, guidance: Guidance, call: dict[str, Any]) -> None:
