@@ -95,6 +95,14 @@ def test_weak_passes_begin_where_they_may(wan):
             handle.remove()
 
 
+def test_a_guider_begins_every_run_anew(wan):
+    guidance = lab.CFG(5.0).apg(norm=15, momentum=-0.5)
+    guided, _ = attached(wan.pipe, wan.stock, guidance)
+    guider = lab.guider(guidance)
+    assert torch.equal(wan.by_blocks(guider), guided)
+    assert torch.equal(wan.by_blocks(guider), guided)
+
+
 def test_without_cfg_there_is_no_unconditional_batch(wan):
     guider = lab.guider(lab.STG(1.0, lab.skip([1])))
     latents = wan.by_blocks(guider)
