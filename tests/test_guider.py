@@ -165,7 +165,7 @@ def test_a_weak_pass_that_fails_leaves_nothing_behind():
 
 def test_a_guider_is_made_anew_and_not_saved(wan, tmp_path):
     guider = lab.guider(SUM)
-    assert guider.new().guidance == SUM
+    assert guider.new().guidance == lab.from_guider(guider) == SUM
     assert copy.copy(guider).guidance == SUM
     assert "CFG(5) + STG(1.5" in repr(guider)
     with pytest.raises(lab.GuidanceError, match="not kept as a file"):

@@ -92,6 +92,8 @@ def from_guider(guider: Any, *, steps: int | None = None, pipe: Any = None) -> G
         raise GuidanceError(
             f"from_guider takes a guider of diffusers such as SkipLayerGuidance(...), got {shown(guider)}."
         )
+    if isinstance(own := getattr(guider, "guidance", None), Guidance):  # of lab.guider
+        return own
     if name not in READERS or not type(guider).__module__.startswith("diffusers."):
         why = WITHOUT_SUM.get(name, "is none of diffusers' own classes")
         raise GuidanceError(f"{name} {why}. Guiders that the lab takes: {', '.join(READERS)}.")
