@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import ClassifierFreeGuidance, SkipLayerGuidance, WanPipeline, WanTransformer3DModel
 from diffusers.hooks import LayerSkipConfig
-from diffusers.modular_pipelines import WanBlocks
+from diffusers.modular_pipelines import Wan22Blocks, WanBlocks
 from kit import zoo
 from kit.pipelines import generators
 from kit.siblings import WAN
@@ -30,12 +30,15 @@ ALONE = lab.Passes(rows="batch")
 class Wan:
     """A tiny Wan as a stock pipeline and as a modular one, of the same parts."""
 
-    def __init__(self):
+    def __init__(self, *, two=False):
         words = zoo.member("wan").pipe
-        transformer = zoo.prepared(WanTransformer3DModel(**WAN, in_channels=4, out_channels=4))
-        self.pipe = WanPipeline(words.tokenizer, words.text_encoder, zoo.wan_vae(), words.scheduler, transformer)
-        self.modular = WanBlocks().init_pipeline()
-        self.modular.update_components(**self.pipe.components | {"guider": ClassifierFreeGuidance(guidance_scale=5.0)})
+        parts = [zoo.prepared(WanTransformer3DModel(**WAN, in_channels=4, out_channels=4), k) for k in range(1 + two)]
+        boundary = {"boundary_ratio": 0.8} if two else {}
+        self.pipe = WanPipeline(words.tokenizer, words.text_encoder, zoo.wan_vae(), words.scheduler, *parts, **boundary)
+        self.guiders = ("guider", "guider_2") if two else ("guider",)
+        self.modular = (Wan22Blocks if two else WanBlocks)().init_pipeline()
+        known = {name: part for name, part in self.pipe.components.items() if name in self.modular._component_specs}
+        self.modular.update_components(**known, **boundary)
         for pipe in (self.pipe, self.modular):
             pipe.set_progress_bar_config(disable=True)
         sizes = {"height": 32, "width": 64, "num_frames": 9, "max_sequence_length": 8, "num_inference_steps": 3}
@@ -46,7 +49,8 @@ class Wan:
         return self.pipe(**call).frames
 
     def by_blocks(self, guider=None):
-        self.modular.update_components(guider=guider or ClassifierFreeGuidance(guidance_scale=5.0))
+        guider = guider or ClassifierFreeGuidance(guidance_scale=5.0)
+        self.modular.update_components(**{name: copy.deepcopy(guider) for name in self.guiders})
         return self.modular(**self.call, generator=generators(0, 1)[0], output="latents")
 
 
@@ -68,6 +72,13 @@ def test_in_a_modular_pipeline_it_is_attach_bit_for_bit(wan):
     assert torch.equal(wan.by_blocks(lab.guider(SUM)), guided)
     assert torch.equal(wan.by_blocks(lab.guider(lab.CFG(5.0))), wan.stock())
     assert left_behind(wan.pipe) == []
+
+
+def test_wan22_has_two_guiders():
+    wan = Wan(two=True)
+    guided, _ = attached(wan.pipe, wan.stock)
+    assert torch.equal(wan.by_blocks(lab.guider(SUM)), guided)
+    assert torch.equal(attached(wan.modular, wan.by_blocks)[0], guided)
 
 
 def test_in_a_pipeline_with_a_guider_it_is_attach_bit_for_bit():
@@ -95,11 +106,19 @@ def test_weak_passes_begin_where_they_may(wan):
             handle.remove()
 
 
+def test_a_guider_begins_every_run_anew(wan):
+    guidance = lab.CFG(5.0).apg(norm=15, momentum=-0.5)
+    guided, _ = attached(wan.pipe, wan.stock, guidance)
+    assert torch.equal(wan.by_blocks(lab.guider(guidance)), guided)
+    call = {**wan.call, "output": "latents"}
+    assert torch.equal(wan.modular(**call, generator=generators(0, 1)[0]), guided)
+
+
 def test_without_cfg_there_is_no_unconditional_batch(wan):
     guider = lab.guider(lab.STG(1.0, lab.skip([1])))
     latents = wan.by_blocks(guider)
-    assert [branch.name for branch in guider._run.branches] == ["cond", "skip"]
-    assert guider.num_conditions == 2
+    assert [branch.name for branch in wan.modular.guider._run.branches] == ["cond", "skip"]
+    assert wan.modular.guider.num_conditions == 2
     alone, _ = attached(wan.pipe, lambda: wan.stock(guidance_scale=1.0), lab.STG(1.0, lab.skip([1])))
     assert torch.equal(latents, alone)
 
@@ -157,7 +176,7 @@ def test_a_weak_pass_that_fails_leaves_nothing_behind():
 
 def test_a_guider_is_made_anew_and_not_saved(wan, tmp_path):
     guider = lab.guider(SUM)
-    assert guider.new().guidance == SUM
+    assert guider.new().guidance == lab.from_guider(guider) == SUM
     assert copy.copy(guider).guidance == SUM
     assert "CFG(5) + STG(1.5" in repr(guider)
     with pytest.raises(lab.GuidanceError, match="not kept as a file"):

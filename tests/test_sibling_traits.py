@@ -123,3 +123,18 @@ def test_diffusion_forcing_is_served_where_all_frames_step_together():
     assert not torch.equal(attached(one, WEAK, **longer)[0], stock)
     with pytest.raises(lab.GuidanceError, match="Leave Restart out"):
         attached(one, WEAK.restart(0.3, 0.999))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["wan-vace", "wan-animate", "framepack", "motif", "animatediff-control", "chroma", "flux2", "ltx2-condition"],
+)
+def test_what_lies_between_the_blocks_is_no_part_of_what_is_reused(name):
+    """Hints, faces, residuals of a control net, a decoder that starts again: the weak pass is the whole one bit for bit."""
+    one = sibling(name)
+    last = len(family_of(one.pipe).layers(next(iter(family_of(one.pipe).denoisers(one.pipe).values())))) - 1
+    both = []
+    for reuse in (True, False):
+        passes = lab.Passes(rows="batch", reuse=reuse)
+        both.append(attached(one, lab.STG(1.5, lab.skip([last])), passes=passes, num_inference_steps=2)[0])
+    assert torch.equal(*both)

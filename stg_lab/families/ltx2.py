@@ -119,6 +119,12 @@ class LTX2Image(LTXImage, LTX2):
     pipelines = ("LTX2ImageToVideoPipeline",)
     with_latents = LTX2.with_latents
 
+    def notes(self, pipe: Any) -> dict[str, str]:
+        return {
+            "guidance_rescale": "the pipeline measures it over the picture's frame, too, whose predictions it drops: with it, as by "
+            "default, the lab records, but cannot rebuild what is stepped with"
+        }
+
 
 class LTX2Condition(LTX2):
     """`LTX2ConditionPipeline`. Pictures and clips that are given stand in for the first frames, or are tokens behind the video's; the

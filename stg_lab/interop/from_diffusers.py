@@ -96,6 +96,8 @@ def from_guider(guider: Any, *, steps: int | None = None, pipe: Any = None) -> G
         raise GuidanceError(
             f"from_guider takes a guider of diffusers such as SkipLayerGuidance(...), got {shown(guider)}."
         )
+    if isinstance(own := getattr(guider, "guidance", None), Guidance):  # of lab.guider
+        return own
     if name not in READERS or not type(guider).__module__.startswith("diffusers."):
         raise GuidanceError(
             f"{name} is none of diffusers' own classes. Guiders that the lab takes: {', '.join(READERS)}."

@@ -75,7 +75,7 @@ class _Run:
     def __init__(self, guidance: Guidance, passes: Passes) -> None:
         self.guidance, self.passes = guidance, passes
         self.branches: list[_Branch] = [_Branch(COND, None, COND)]
-        self._sum, self._steps = guidance, 0
+        self._sum, self.step, self._steps = guidance, -1, 0
         self._memory: dict[Any, Any] = {}
         self._momentum: dict[Any, Any] = {}
         self._prefix: dict[str, Prefix] = {}
@@ -89,7 +89,7 @@ class _Run:
 
     def begin(self, step: int, steps: int, enabled: bool) -> None:
         """A step begins."""
-        if step == 0 or steps != self._steps:
+        if step <= self.step or steps != self._steps:  # a new run; with two guiders (Wan 2.2) one of them begins later
             self._sum, self._steps, self._memory, self._momentum = self.guidance.resolved(steps), steps, {}, {}
         self.step, self._prefix, self._ready = step, {}, {}
         self.branches = [_Branch(COND, None, COND)]
@@ -144,8 +144,9 @@ class _Run:
 
     def _framed(self, cond: Tensor) -> Moment:
         family = self._family
-        at = self.moment
-        return at if family is None else Moment(at.step, at.steps, memory=at.memory, frame=family.dim("frame"))
+        if family is None or "frame" not in family.layout:
+            return self.moment
+        return replace(self.moment, frame=family.dim("frame"))
 
     @property
     def _family(self) -> Family | None:
