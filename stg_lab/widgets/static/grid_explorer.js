@@ -63,12 +63,6 @@ class GridExplorer extends Explorer {
     if (next) this.set({ size: next });
   }
 
-  /** Held videos keep their frame, so that a reader comes back to the same pictures. */
-  togglePlay() {
-    const playing = !this.get("playing");
-    this.set(playing ? { playing } : { playing, frame: this.frame });
-  }
-
   choose(key) {
     const chosen = this.get("chosen");
     this.set({ chosen: chosen.includes(key) ? chosen.filter((other) => other !== key) : [...chosen, key].slice(-this.view.most) });
