@@ -43,7 +43,7 @@ def sampled_on(explorer):
 def test_it_begins_with_what_the_run_was_sampled_under(explorer, run):
     assert explorer.state | {"gain": 0} == {
         "step": 2, "sample": 0, "layers": "1", "part": "attention", "axis": "joint", "stg": 1.5, "cfg": 4.0, "shown": -1,
-        "playing": True, "gain": 0, "made": [],
+        "playing": True, "frame": 0, "gain": 0, "made": [],
     }  # fmt: skip
     assert explorer.guidance == SUM
     np.testing.assert_array_equal(frames(explorer.sheets["original/1"]), to_bytes(run.video[1]))

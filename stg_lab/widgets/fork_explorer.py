@@ -47,6 +47,7 @@ class ForkExplorer(Stepped, Working):
         asked: counts how often the browser asked to sample on.
         shown: number of the fork that is shown, from 0; -1 for the recorded run alone.
         playing: whether the videos move.
+        frame: where they are held while they do not.
         gain: what the difference is multiplied by.
         made: what is said of each fork, as plain values.
         size: of the pictures of a fork that is on its way.
@@ -54,7 +55,7 @@ class ForkExplorer(Stepped, Working):
     """
 
     _esm, _css = module("working", "fork_explorer"), style("working", "fork_explorer")
-    STATE = ("step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "gain", "made")
+    STATE = ("step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "frame", "gain", "made")
 
     layers = traitlets.Unicode("").tag(sync=True)
     part = traitlets.Unicode("block").tag(sync=True)
@@ -64,6 +65,7 @@ class ForkExplorer(Stepped, Working):
     asked = traitlets.Int(0).tag(sync=True)
     shown = traitlets.Int(-1).tag(sync=True)
     playing = traitlets.Bool(True).tag(sync=True)
+    frame = traitlets.Int(0).tag(sync=True)
     gain = traitlets.Float(1.0).tag(sync=True)
     made: Any = traitlets.List().tag(sync=True)
     size = traitlets.Dict().tag(sync=True)
@@ -195,6 +197,12 @@ class ForkExplorer(Stepped, Working):
     def _check_scale(self, proposal: Any) -> float:
         if not abs(proposal["value"]) <= MOST:
             raise CallError(f"{proposal['trait'].name} is a number up to {MOST:g}, got {proposal['value']}.")
+        return proposal["value"]
+
+    @traitlets.validate("frame")
+    def _check_frame(self, proposal: Any) -> int:
+        if proposal["value"] < 0:  # how many there are is known where they are decoded
+            raise CallError(f"frame is a whole number from 0, got {proposal['value']}.")
         return proposal["value"]
 
     @traitlets.validate("shown")

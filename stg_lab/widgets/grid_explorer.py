@@ -18,6 +18,7 @@ from stg_lab.figures.style import inches
 from stg_lab.files import write
 from stg_lab.given import Number, Text, takes
 from stg_lab.palette import SERIES
+from stg_lab.recording import check_number
 from stg_lab.videogrid import VideoGrid
 from stg_lab.widgets.base import Explorer, check_among, module, style
 from stg_lab.widgets.sprites import sheet_png, shrunk
@@ -39,12 +40,13 @@ class GridExplorer(Explorer):
         sort: whether the best by that score stands first, below the baselines.
         size: pixels of a picture; 0 for as large as there is room for.
         playing: whether the videos move.
+        frame: where they are held while they do not.
         chosen: what is enlarged, as "setting/state", numbers of `view["settings"]` and `view["states"]`.
         grid: the videos themselves.
     """
 
     _esm, _css = module("grid_explorer"), style("grid_explorer")
-    STATE = ("by", "group", "at", "score", "sort", "size", "playing", "chosen")
+    STATE = ("by", "group", "at", "score", "sort", "size", "playing", "frame", "chosen")
 
     by = traitlets.Unicode("seed").tag(sync=True)
     group = traitlets.Unicode("").tag(sync=True)
@@ -53,6 +55,7 @@ class GridExplorer(Explorer):
     sort = traitlets.Bool(False).tag(sync=True)
     size = traitlets.Int(0).tag(sync=True)
     playing = traitlets.Bool(True).tag(sync=True)
+    frame = traitlets.Int(0).tag(sync=True)
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, grid: VideoGrid, *, fps: float = 8, budget: float = BUDGET) -> None:
@@ -97,6 +100,10 @@ class GridExplorer(Explorer):
     @traitlets.validate("score")
     def _check_score(self, proposal: Any) -> str:
         return check_among("score", proposal["value"], ("", *(one["name"] for one in self.view.get("scores", []))))
+
+    @traitlets.validate("frame")
+    def _check_frame(self, proposal: Any) -> int:
+        return check_number("frame", proposal["value"], self.view["frames"])
 
     @traitlets.validate("chosen")
     def _check_chosen(self, proposal: Any) -> list[str]:
@@ -172,7 +179,7 @@ def grid_explorer(
         fps: frames a second.
 
     Returns:
-        A widget. Its state (`by`, `group`, `at`, `score`, `sort`, `size`, `playing`, `chosen`) can be set from Python, and
+        A widget. Its state (`by`, `group`, `at`, `score`, `sort`, `size`, `playing`, `frame`, `chosen`) can be set from Python, and
         `save("grid.pdf")` writes what is shown.
 
     Raises:

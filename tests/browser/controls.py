@@ -25,6 +25,7 @@ CONTROLS = """(root) => {
   const all = [...root.querySelectorAll("button, select, input")];
   all.forEach((node, index) => {
     if (node.disabled || node.closest(".stg-run, .stg-help-key, .stg-save-key, .stg-link") || node.offsetParent === null) return;
+    if (node.type === "text") return; // what it says is used by the next press of a button
     const pressed = node.getAttribute("aria-pressed");
     const kind = node.tagName === "SELECT" ? "select" : node.tagName === "BUTTON" ? "button" : node.type;
     if (kind === "select" && node.options.length < 2) return;

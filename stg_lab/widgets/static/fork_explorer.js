@@ -3,7 +3,7 @@
 class ForkExplorer extends Working {
   static CLASS = "stg-fork";
   static LABEL = "Sample on from a recorded step";
-  static STATE = ["step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "gain", "made", "size"];
+  static STATE = ["step", "sample", "layers", "part", "axis", "stg", "cfg", "shown", "playing", "frame", "gain", "made", "size"];
   static HELP = [
     [".stg-layers", "layers", "Blocks that the weak model skips, such as 5 or 3-5,8."],
     [".stg-part", "part", "What is skipped in them: the whole block, or its attention, or its feed-forward part."],
@@ -57,7 +57,7 @@ class ForkExplorer extends Working {
   }
 
   buildStage() {
-    this.play = this.button("stg-play", "", () => this.set({ playing: !this.get("playing") }));
+    this.play = this.button("stg-play", "", () => this.togglePlay());
     this.louder = this.button("stg-gain", "", () => this.set({ gain: { 1: 2, 2: 4, 4: 8 }[this.get("gain")] ?? 1 }));
     const cards = ["original", "fork", "difference"].map((name) => this.buildPlayer(name));
     return h("div", {}, h("div", { class: "stg-tools" }, this.play, this.louder,
@@ -80,7 +80,7 @@ class ForkExplorer extends Working {
     const on = event.target;
     if (on.type === "text") return;
     if (event.key === " " && on.tagName !== "BUTTON" && on.tagName !== "SELECT") {
-      this.set({ playing: !this.get("playing") });
+      this.togglePlay();
       event.preventDefault();
       return;
     }
@@ -109,6 +109,7 @@ class ForkExplorer extends Working {
     Object.assign(this, { sample, clips });
     this.caption(now, fork, clips);
     this.root.dataset.ready = "true";
+    if (!this.get("playing")) this.frame = Math.min(this.get("frame"), this.frames - 1);
     this.layout();
     this.run();
   }

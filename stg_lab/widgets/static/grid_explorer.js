@@ -5,7 +5,7 @@ const SIZES_OF_GRID = [16, 24, 32, 48, 64, 96, 128, 192, 256];
 class GridExplorer extends Explorer {
   static CLASS = "stg-videos";
   static LABEL = "Videos by setting and seed";
-  static STATE = ["by", "group", "at", "score", "sort", "size", "playing", "chosen"];
+  static STATE = ["by", "group", "at", "score", "sort", "size", "playing", "frame", "chosen"];
   static HELP = [
     [".stg-by-seed", "By seed", "A row for each setting, a column for each caption and seed: every column starts from the same noise."],
     [".stg-by-scale", "By scale", "A row for each candidate, a column for each scale, all of one caption and seed."],
@@ -44,7 +44,7 @@ class GridExplorer extends Explorer {
     this.scores = view.scores.length ? h("select", { class: "stg-score", "aria-label": "Score", change: () => this.set({ score: this.scores.value }) },
       ...options(view.scores.map(({ name }) => [name, name]))) : null;
     this.sorter = view.scores.length ? this.button("stg-sort", "Best first", () => this.set({ sort: !this.get("sort") })) : null;
-    this.play = this.button("stg-play", "", () => this.set({ playing: !this.get("playing") }));
+    this.play = this.button("stg-play", "", () => this.togglePlay());
     const zoom = h("div", { class: "stg-group", role: "group", "aria-label": "Size of the pictures" },
       this.button("stg-smaller", "−", () => this.zoom(-1), { "aria-label": "Smaller pictures" }),
       this.button("stg-fit", "fit", () => this.set({ size: 0 }), { "aria-label": "Pictures that fill the width" }),
@@ -73,7 +73,7 @@ class GridExplorer extends Explorer {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT") return;
     if (by) this.zoom(by);
     else if (event.key === "Escape" && this.get("chosen").length) this.set({ chosen: [] });
-    else if (event.key === " " && event.target.tagName !== "BUTTON") this.set({ playing: !this.get("playing") });
+    else if (event.key === " " && event.target.tagName !== "BUTTON") this.togglePlay();
     else return;
     event.preventDefault();
   }
@@ -109,6 +109,7 @@ class GridExplorer extends Explorer {
 
   async refresh() {
     await Promise.all(this.view.settings.map((_, i) => this.sheets.load(i, 0)));
+    if (!this.get("playing")) this.frame = this.get("frame");
     this.layout();
     this.showControls();
     this.showLarge();

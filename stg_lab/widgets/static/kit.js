@@ -200,6 +200,12 @@ class Explorer {
     cancelAnimationFrame(this.animation);
   }
 
+  /** Held videos keep their frame, so that a reader comes back to the same pictures. */
+  togglePlay() {
+    const playing = !this.get("playing");
+    this.set(playing ? { playing } : { playing, frame: this.frame });
+  }
+
   /** While it is `moving`, call `paint(frame)` for each of so many frames in turn, at the view's speed; begins at a frame. */
   animate(moving, from, frames, paint) {
     cancelAnimationFrame(this.animation);
