@@ -124,8 +124,9 @@ class Trace:
         self._component = call.denoiser
         if self._rounds is not None and not self._round:
             self._rounds.note_call(self._step, call)
+        repeating = self._repeating(branches)
         for under in (True, False):  # the edits of the main pass, of which passes that are to be without them come last
-            for index, names in self._repeating(branches):
+            for index, names in repeating:
                 at = replace(
                     self._pass(call),
                     prediction=call.prediction,
