@@ -288,3 +288,34 @@ def test_between_frames_is_written_out():
 
     a = Attention(q, k, q, None, {}, torch.nn.functional.scaled_dot_product_attention, Grid(*grid))
     assert torch.allclose(between_frames(a).double(), off.mean(1), atol=1e-6)
+
+
+def test_a_run_under_an_edit_is_made_again_and_forked_with_it_and_without(tiny):
+    guidance = lab.CFG(4) + lab.Edit(lab.nag()) + lab.Watch([1])
+    run = tiny.sample(guidance, num_inference_steps=4)
+    final = run.recording.ds.final
+    assert np.array_equal(lab.rerun(run.recording, tiny.pipe).recording.ds.final, final)
+    same = lab.fork(run.recording, step=2, pipe=tiny.pipe)
+    assert np.allclose(same.recording.ds.final, final, atol=1e-5)
+    without = lab.fork(run.recording, step=2, pipe=tiny.pipe, guidance=lab.CFG(4))
+    assert np.array_equal(without.recording.ds.x_t[2], run.recording.ds.x_t[2])
+    assert not np.allclose(without.recording.ds.final, final, atol=1e-5)
+
+
+def test_samples_of_a_batch_do_not_touch_each_other_under_an_edit(tiny):
+    guidance = lab.CFG(4) + lab.Edit(lab.enhance(20)) + lab.Edit(lab.nag()) + lab.STG(1, lab.skip([1]))
+    call = {"num_inference_steps": 2, "prompt": ["a red seven moving left", "a blue two growing"]}
+    both, alone = tiny.sample(guidance, **call), tiny.sample(guidance, **{**call, "prompt": call["prompt"][0]})
+    assert np.allclose(both.video[0], alone.video[0], atol=1e-4)
+
+
+def test_the_rounds_of_restart_are_edited_and_watched_too(tiny):
+    guidance = (lab.Edit(lab.nag()) + lab.Probe(lab.plain()) + lab.Watch([1], "hidden")).restart(0.3, 0.9, 1)
+    run = tiny.sample(guidance, num_inference_steps=4)
+    rounds = run.recording.ds.restart.values
+    assert rounds.max() == 1
+    assert not np.isnan(lab.analysis.watched(run).norm).any()
+    for k in np.flatnonzero(rounds):
+        assert not torch.allclose(
+            branch(run.recording, "plain", int(k)), branch(run.recording, "cond", int(k)), atol=1e-5
+        )

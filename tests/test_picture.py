@@ -75,7 +75,9 @@ def test_low_passing_the_main_pass_in_the_first_step_alone(name):
     if "uncond" in plain.branches:
         assert torch.allclose(branch(edited, "uncond", 0), branch(plain, "uncond", 0), atol=1e-5)
     last = edited.steps - 1
-    assert torch.allclose(branch(edited, "cond", last), branch(edited, "plain", last), atol=1e-5)  # a batch of its own rounds
+    assert torch.allclose(
+        branch(edited, "cond", last), branch(edited, "plain", last), atol=1e-5
+    )  # a batch of its own rounds
 
 
 def test_a_scale_of_its_own_for_the_picture_is_the_sum_of_instruct_pix2pix():

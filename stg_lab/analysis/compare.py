@@ -23,7 +23,7 @@ AXES = {"space": (3, 4), "time": (2,)}
 ASIDE = ("guidance.", "created", "path", "versions.python", "platform", "seconds", "reels")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found. `str()` says it in words; Jupyter shows a table of the settings that differ.
 
@@ -50,6 +50,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return "\n".join([*self._found(), *(f"  {name}: {a!r} / {b!r}" for name, (a, b) in self.settings.items())])
+
+    __repr__ = __str__
 
     def _found(self) -> list[str]:
         parts, steps = self.ds.parts.values, self.ds.sizes["step"]

@@ -17,8 +17,15 @@ def plane():
     )
 
 
+def watched(run):
+    call = {"prompt": "a red seven moving left", "num_inference_steps": 2}
+    return lab.widgets.watch_explorer(lab.sample(run.pipe, guidance=lab.Watch([1]), **call))
+
+
 EXPLORERS = {
     "x0": lambda run, folder: lab.widgets.x0_explorer(run),
+    "comparison": lambda run, folder: lab.widgets.comparison_explorer(run, run),
+    "watch": lambda run, folder: watched(run),
     "guidance": lambda run, folder: lab.widgets.guidance_explorer(run),
     "orthogonality": lambda run, folder: lab.widgets.orthogonality_explorer(run),
     "ablation": lambda run, folder: lab.widgets.ablation_explorer("layers"),
