@@ -33,6 +33,11 @@ def pytest_configure(config):
     config.pluginmanager.register(Outcomes(config.stash[OUTCOMES]))
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that tell what others found come after them, wherever they stand."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 class Outcomes:
     """Keeps what the tests of the families found, for the table of `lab.families()`."""
 

@@ -1,4 +1,4 @@
-"""What `lab.families()` says was tested is what the tests of this very session found. Named to be collected last."""
+"""What `lab.families()` says was tested is what the tests of this very session found."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from kit.zoo import ZOO, member
 import stg_lab as lab
 from stg_lab.families import FAMILIES
 
-# The last of these files tells what the others found, so one worker runs them all.
-pytestmark = pytest.mark.xdist_group("families")
+# It tells what the others of the group found, so one worker runs them all, and this after the others.
+pytestmark = [pytest.mark.xdist_group("families"), pytest.mark.last]
 
 FILE = Path(lab.__file__).parent / "families" / "tested.json"
 
