@@ -47,7 +47,7 @@ class PlannedPass:
         weak: the weak model's specification; "" for the pipeline's own passes.
         share: share of the network that it runs, in its blocks (U-Nets: top-level modules); the rest is reused from the
             pipeline's own pass.
-        begins: number of the first of them that it runs, from 0.
+        begins: number of the first of them that it runs, from 0; -1 for what an edit runs ahead, from the start up to its share.
     """
 
     branches: tuple[str, ...]
@@ -150,7 +150,7 @@ class Plan:
     def kept(self) -> int:
         """How many outputs of blocks are kept at once, at most, for weak passes to begin with (of U-Nets, which keep those of
         all earlier modules, this counts the last)."""
-        return max(len({p.begins for p in s.passes if p.begins}) for s in self.steps)
+        return max(len({p.begins for p in s.passes if p.begins > 0}) for s in self.steps)
 
     @property
     def buffer_bytes(self) -> int:
@@ -241,7 +241,8 @@ class Plan:
 
 def _pass_text(one: PlannedPass) -> str:
     name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
-    reused = "" if one.share == 1 else f", from {one.begins} on: {one.share:.0%} of the network"
+    where = "ahead" if one.begins < 0 else f"from {one.begins} on"
+    reused = "" if one.share == 1 else f", {where}: {one.share:.0%} of the network"
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
@@ -342,7 +343,7 @@ def _steps(
         at = _moment(family, scheduler, number, count, needed=record or total.space == "x0")
         passes: list[PlannedPass] = []
         for one in own:
-            passes += [one, *(PlannedPass(*ahead) for ahead in shares.ahead(total, at, one.branches))]
+            passes += [*(PlannedPass(*ahead) for ahead in shares.ahead(total, at, one.branches)), one]
             for name, model in total.needed(at).items():
                 if (UNCOND if model.prompt == "negative" else COND) in one.branches:
                     now = model.models[number] if isinstance(model, PerStep) else model

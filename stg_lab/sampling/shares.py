@@ -33,12 +33,12 @@ class Shares:
 
     def ahead(
         self, guidance: Guidance, at: Moment, branches: tuple[str, ...]
-    ) -> Iterator[tuple[tuple[str], int, str, float]]:
-        """What the edits of a step run before the pipeline's own call of these branches: name, rows, edit, share of the network."""
+    ) -> Iterator[tuple[tuple[str], int, str, float, int]]:
+        """What the edits of a step run before the pipeline's own call of these branches: name, rows, edit, share of the network, and -1."""
         for edit in cast("list[Weak]", guidance.editing(at)) if COND in branches else ():
             share = edit.ahead(self._pass(at.step, at.steps), len(branches))
             if share is not None:
-                yield (edit.name,), self._samples * len(branches), str(edit), share
+                yield (edit.name,), self._samples * len(branches), str(edit), share, -1
 
     def watched(self, guidance: Guidance, shape: tuple[int, ...]) -> int:
         """Bytes that a step's looks add to a recording at most."""
