@@ -179,6 +179,7 @@ def test_every_second_step_is_looked_at(tiny):
 def test_it_prints_goes_into_a_file_and_says_what_is_wrong(tiny):
     guidance = as_guidance(lab.CFG(4) + lab.Watch([3, 4], "hidden", every=2))
     assert from_json(lab.export(guidance, to="json")) == guidance
+    assert lab.export(guidance, to="comfyui") == lab.export(lab.CFG(4), to="comfyui")  # it never acts
     assert str(guidance) == "CFG(4) + Watch([3, 4], what='hidden', every=2)"
     for make in (
         lambda: lab.Watch([1], "pixels"),

@@ -35,7 +35,7 @@ def acts(term: Term) -> bool:
 
 
 def parted(guidance: Guidance, tool: str) -> Parted:
-    """The terms that change the prediction; a `Probe`, CFG(1) and scales of 0 are left out, which changes nothing.
+    """The terms that change the prediction; a `Probe`, a `Watch`, CFG(1) and scales of 0 are left out, which changes nothing.
 
     Raises:
         GuidanceError: Restart, orthogonalised vectors, edits of the main pass or CFG++, which none of the tools has.
@@ -46,7 +46,7 @@ def parted(guidance: Guidance, tool: str) -> Parted:
         raise cannot(
             tool, guidance.orthogonalized, "its guidance vectors are added as they are. Leave orthogonalize out."
         )
-    if edit := next((t for t in guidance.terms if isinstance(t, Edit)), None):
+    if edit := next((t for t in guidance.terms if type(t) is Edit), None):
         raise cannot(tool, edit, "it has no edits of the main pass among its guidance settings. Take it off the sum.")
     terms = [t for t in guidance.terms if acts(t)]
     for term in terms:

@@ -42,7 +42,7 @@ class PlannedPass:
         weak: the weak model's specification; "" for the pipeline's own passes.
         share: share of the network that it runs, in its blocks (U-Nets: top-level modules); the rest is reused from the
             pipeline's own pass.
-        begins: number of the first of them that it runs, from 0.
+        begins: number of the first of them that it runs, from 0; -1 for what an edit runs ahead, from the start up to its share.
     """
 
     branches: tuple[str, ...]
@@ -145,7 +145,7 @@ class Plan:
     def kept(self) -> int:
         """How many outputs of blocks are kept at once, at most, for weak passes to begin with (of U-Nets, which keep those of
         all earlier modules, this counts the last)."""
-        return max(len({p.begins for p in s.passes if p.begins}) for s in self.steps)
+        return max(len({p.begins for p in s.passes if p.begins > 0}) for s in self.steps)
 
     @property
     def buffer_bytes(self) -> int:
@@ -236,7 +236,8 @@ class Plan:
 
 def _pass_text(one: PlannedPass) -> str:
     name = f"{one.branches[0]} = {one.weak}" if one.weak else " + ".join(one.branches)
-    reused = "" if one.share == 1 else f", from {one.begins} on: {one.share:.0%} of the network"
+    where = "ahead" if one.begins < 0 else f"from {one.begins} on"
+    reused = "" if one.share == 1 else f", {where}: {one.share:.0%} of the network"
     return f"{name} ({one.rows} row{'s' if one.rows > 1 else ''}{reused})"
 
 
@@ -296,7 +297,7 @@ def _planned_step(restart: int, step: RunStep, own: list[PlannedPass], shares: S
     """A step with the pipeline's own passes and the weak ones that repeat them."""
     passes: list[PlannedPass] = []
     for one in own:
-        passes += [one, *(PlannedPass(*ahead) for ahead in shares.ahead(step, one.branches))]
+        passes += [*(PlannedPass(*ahead) for ahead in shares.ahead(step, one.branches)), one]
         for branch in one.branches:
             for model, name in step.repeating(branch).items():
                 now = model.models[step.at.step] if isinstance(model, PerStep) else model

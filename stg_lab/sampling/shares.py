@@ -31,12 +31,12 @@ class Shares:
         ready = Prepared.of(weak, self._pass(at), reuse=self._passes.reuse)
         return ready.share(len(self._family.stages(self._denoiser))), ready.first
 
-    def ahead(self, step: RunStep, branches: tuple[str, ...]) -> Iterator[tuple[tuple[str], int, str, float]]:
-        """What the edits of a step run before the pipeline's own call of these branches: name, rows, edit, share of the network."""
+    def ahead(self, step: RunStep, branches: tuple[str, ...]) -> Iterator[tuple[tuple[str], int, str, float, int]]:
+        """What the edits of a step run before the pipeline's own call of these branches: name, rows, edit, share of the network, and -1."""
         for edit in cast("tuple[Weak, ...]", step.acting.edits) if COND in branches else ():
             share = edit.ahead(self._pass(step.at), len(branches))
             if share is not None:
-                yield (edit.name,), self._samples * len(branches), str(edit), share
+                yield (edit.name,), self._samples * len(branches), str(edit), share, -1
 
     def watched(self, step: RunStep, shape: tuple[int, ...]) -> int:
         """Bytes that a step's looks add to a recording at most."""
