@@ -68,7 +68,7 @@ def test_search_prints_its_verdict_and_writes_table_and_grid(tmp_path, capsys):
     said = capsys.readouterr().out
     assert lab.open_search(out).verdict in said
     assert "skip:block:4 at 1" in (out / "table.csv").read_text()
-    assert "<img" in (out / "grid.html").read_text()
+    assert "GridExplorer" in (out / "grid.html").read_text()
     assert cli.main([*wanted, "--scale", "2"]) == 2
     said = capsys.readouterr().err
     assert "differs in candidates" in said

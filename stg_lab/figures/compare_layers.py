@@ -54,6 +54,7 @@ def compare_layers(
     Raises:
         CallError, GuidanceError: a layer or part that the model has not, CFG where it computes no unconditional prediction.
 
+    >>> import stg_lab as lab
     >>> pipe = lab.load("digits-joint")
     >>> call = {"prompt": "a red nine standing still", "num_inference_steps": 2}
     >>> figure = lab.figures.compare_layers(pipe, seed=97, layers=[4, 5], **call)

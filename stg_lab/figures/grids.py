@@ -120,6 +120,7 @@ def grid(
     Raises:
         CallError: what has no videos, or a group, score, state or width that is not there.
 
+    >>> import stg_lab as lab
     >>> found = {"no guidance": "repair_unguided", ("skip:block:4,5", 1): "repair"}
     >>> figure = lab.figures.grid(found, frames=5)
     """

@@ -186,6 +186,7 @@ def grid_explorer(
         CallError: something else, fewer than two settings, or videos of different sizes.
         RecordingError: no recording of that name, no final video, or only rough pictures of it.
 
+    >>> import stg_lab as lab
     >>> shown = lab.widgets.grid_explorer({"no guidance": "repair_unguided", ("skip:block:4,5", 1): "repair"})
     """
     return GridExplorer(video_grid(source, baselines=baselines, title=title), fps=fps)

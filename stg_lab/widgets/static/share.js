@@ -132,7 +132,6 @@ async function pictureOf(root, scale = 2) {
   const style = document.createElement("style");
   style.textContent = [...new Set(sheets)].filter((rule) => rule.includes(".stg-")).join("\n");
   clone.prepend(style);
-  clone.setAttribute("xmlns", "http://www.w3.org/1999/xhtml");
   const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width * scale}" height="${height * scale}" viewBox="0 0 ${width} ${height}"><foreignObject width="${width}" height="${height}">${new XMLSerializer().serializeToString(clone)}</foreignObject></svg>`;
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
