@@ -50,6 +50,7 @@ def explorers(run, tiny, tmp_path_factory):
         ),
         lab.widgets.guidance_explorer(run),
         lab.widgets.orthogonality_explorer(run),
+        lab.widgets.grid_explorer({"with STG": run, "alone": run.baseline}),
         lab.widgets.ablation_explorer("layers"),
         lab.widgets.fork_explorer(run),
         lab.widgets.gaussian_explorer(swept, truth),

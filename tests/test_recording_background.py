@@ -48,7 +48,8 @@ class Disk:
     def written(self):
         return len(self.log)
 
-    def write(self, level, x_t, predictions):
+    def write(self, level, x_t, predictions, watched):
+        assert watched == {}
         self.begun.release()
         assert self.free.acquire(timeout=WAIT)
         if len(self.log) == self.fail_at:

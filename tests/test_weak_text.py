@@ -185,6 +185,7 @@ OTHERS = {
     ),
     "enhance": st.builds(lab.enhance, st.floats(0.1, 9), layers=some),
     "pladis": st.builds(lab.pladis, st.floats(0.1, 9), sparse=st.sampled_from(["entmax", "sparsemax"]), layers=some),
+    "picture": st.builds(lab.picture, st.integers(1, 4), prompt=st.sampled_from(["caption", "negative"])),
     "plain": st.just(lab.plain()),
     "empty": st.just(lab.empty()),  # its prompt is what it is
 }

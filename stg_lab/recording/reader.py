@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import GuidanceError, RecordingError, did_you_mean
-from stg_lab.given import Text, Whole, read
+from stg_lab.given import Text, Whole, read, shown
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance, Moment, Term, as_guidance, combine
 from stg_lab.preview import Preview, fit_preview
 from stg_lab.recording.layout import FORMAT, LATENT_DIMS, MARK
@@ -93,7 +93,7 @@ class Recording:
         branch = read("branch", branch, Text(), GuidanceError, "branch='cond'")
         if branch not in self.branches:
             raise GuidanceError(
-                f"no branch {branch!r} in this recording.{did_you_mean(branch, self.branches)} "
+                f"no branch {shown(branch)} in this recording.{did_you_mean(branch, self.branches)} "
                 f"It has: {', '.join(self.branches)}."
             )
         return self.ds.prediction.sel(branch=branch).astype(np.float32)
@@ -220,7 +220,7 @@ class Recording:
                 raise RecordingError(f"the run was cut off after {self.steps} of {self.planned} steps: no final video.")
             return self.preview(final)
         if step is None:
-            raise RecordingError(f"say at which step: rec.video({branch!r}, step=0..{self.steps - 1}).")
+            raise RecordingError(f"say at which step: rec.video({shown(branch)}, step=0..{self.steps - 1}).")
         if not -self.steps <= step < self.steps:
             raise RecordingError(f"step {step} is out of range: this recording has steps 0 to {self.steps - 1}.")
         return self.preview(self.x0(branch).isel(step=step).values)

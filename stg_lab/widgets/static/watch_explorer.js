@@ -24,7 +24,7 @@ class WatchExplorer extends Explorer {
     this.square = h("canvas", { class: "stg-frames-map", role: "img", "aria-label": "Which frames look at which" });
     this.squareScale = h("span", {});
     const pick = (step) => this.set({ step });
-    this.share = new LinePlot({ title: "Mean share of attention to the word", xlabel: "step", height: 150, pick });
+    this.mean = new LinePlot({ title: "Mean share of attention to the word", xlabel: "step", height: 150, pick });
     this.entropy = new LinePlot({ title: "Entropy of self-attention, in nats", xlabel: "step", height: 150, pick });
     return [this.buildHead("Attention inside the model"), this.buildSteps(),
       h("div", { class: "stg-tools" }, this.layers, this.words, h("span", { class: "stg-keys" }, h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " step")),
@@ -33,7 +33,7 @@ class WatchExplorer extends Explorer {
       this.said = h("div", { class: "stg-say" }), h("div", { class: "stg-strip stg-maps" }, ...this.maps), this.scale,
       h("div", { class: "stg-two" },
         h("figure", { class: "stg-square" }, h("div", { class: "stg-plot-title" }, "Row: a frame. Column: the frame that it looks at"), this.square, this.squareScale),
-        h("div", { class: "stg-column" }, this.share.node, this.entropy.node))];
+        h("div", { class: "stg-column" }, this.mean.node, this.entropy.node))];
   }
 
   get hasSheets() {
@@ -80,7 +80,7 @@ class WatchExplorer extends Explorer {
     paintHeat(this.square, square, count, 0, top);
     this.squareScale.replaceChildren(colourBar(0, top));
     const x = this.view.steps.map((_, i) => i);
-    this.share.draw({ x, cursor: step, low: 0, series: [{ label: name, colour: this.view.colour, y: [...this.arrays.at("shares", layer, sample, word)] }] });
+    this.mean.draw({ x, cursor: step, low: 0, series: [{ label: name, colour: this.view.colour, y: [...this.arrays.at("shares", layer, sample, word)] }] });
     this.entropy.draw({ x, cursor: step, series: [{ label: `layer ${this.view.layers[layer]}`, colour: this.view.colour, y: [...this.arrays.at("entropy", layer, sample)] }] });
     if (this.hasSheets) this.paintPictures(step, sample);
   }
