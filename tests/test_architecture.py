@@ -1,6 +1,7 @@
 """The house stands: every room imports only from floors below it or from itself, and no file is too long to read."""
 
 import ast
+import re
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -94,6 +95,17 @@ def test_every_room_is_on_the_plan():
 def test_the_documentation_names_every_room():
     page = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
     assert [room for room in FLOOR if f"`{room}`" not in page and room != "_version"] == []
+
+
+def test_what_the_journey_of_a_step_names_is_there():
+    page = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    journey = page.partition("## The journey of one step")[2].partition("## ")[0]
+    files = [PACKAGE / name for name in re.findall(r"`([a-z_/]+\.py)`", journey)]
+    assert [file for file in files if not file.exists()] == []
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    names = re.findall(r"`(?:[A-Z]\w+\.)?(\w+)`", journey)
+    assert len(files) >= 10
+    assert [name for name in names if not re.search(rf"\b(?:def|class) {name}\b", code)] == []
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in FLOOR], ids=lambda p: str(p.relative_to(PACKAGE)))
