@@ -222,6 +222,23 @@ def test_a_forked_child_reads_what_its_parent_has_read(store):
     assert ended(read) == 0
 
 
+def test_workers_of_a_data_loader_read_what_their_parent_has_opened(store):
+    from torch.utils.data import DataLoader, Dataset
+
+    recording = lab.open(store)
+    known = [recording.prediction("cond").isel(step=k).values for k in range(2)]  # read here, before there are workers
+
+    class Steps(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, k):
+            return recording.prediction("cond").isel(step=k).values
+
+    loaded = list(DataLoader(Steps(), batch_size=None, num_workers=2, timeout=60))
+    assert all(np.array_equal(one.numpy(), expected) for one, expected in zip(loaded, known, strict=True))
+
+
 def test_a_forked_child_leaves_its_parents_temporary_recording(store, tmp_path):
     recording = lab.open(lab.pack(store, tmp_path / "run.zarr.zip"))
     folder = recording.path
