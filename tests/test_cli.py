@@ -110,12 +110,12 @@ def test_what_is_left_of_a_demo_is_told_in_the_shells_words(left, tmp_path, monk
     assert "overwrite=True" not in told
 
 
-def test_hints_are_translated_for_the_shell(monkeypatch, capsys):
+def test_hints_are_translated_for_the_shell(monkeypatch, capsys, tmp_path):
     def refuse(wanted):
         raise lab.RecordingError("taken; pass overwrite=True to replace it.")
 
     monkeypatch.setattr("stg_lab.demo.run.run_demo", refuse)
-    assert cli.main(["demo"]) == 2
+    assert cli.main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "pass --overwrite to replace it" in capsys.readouterr().err
 
 
