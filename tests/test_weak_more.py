@@ -2,12 +2,14 @@
 
 import copy
 import sys
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from kit import explicit
-from kit.watch import branch, captured, passes
+from kit.watch import branch, passes, predict
+from kit.watch import recorded as recorded_in
 
 import stg_lab as lab
 from stg_lab.families import Grid
@@ -18,16 +20,7 @@ from stg_lab.weak.swap import most_dissimilar, order
 STEPS = 3
 
 
-def recorded(rig, *weak, **changes):
-    guidance = sum((lab.Probe(w) for w in weak), start=lab.Guidance()) + lab.CFG(4)
-    with captured(rig.pipe) as calls:
-        recording = rig.sample(guidance, **{"num_inference_steps": STEPS, **changes}).recording
-    return recording, calls.made[::2]
-
-
-def predict(module, args, kwargs):
-    with torch.no_grad():
-        return module(*args, **kwargs)[0].float()
+recorded = partial(recorded_in, steps=STEPS)
 
 
 # ---- swapped tokens ----

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from diffusers import FirstBlockCacheConfig
 from diffusers.hooks import LayerSkipConfig, apply_layer_skip
 from diffusers.models.transformers import transformer_wan
 from kit import explicit
-from kit.watch import branch, captured, left_behind, passes
+from kit.watch import branch, captured, left_behind, passes, predict
+from kit.watch import recorded as recorded_in
 
 import stg_lab as lab
 from stg_lab.families import Grid
@@ -20,17 +22,7 @@ STEPS = 2
 PAIR = ["a red seven moving left", "a blue two growing"]
 
 
-def recorded(rig, *weak, **changes):
-    """A run that records weak models without their acting: its recording, and its conditional calls by step."""
-    guidance = sum((lab.Probe(w) for w in weak), start=lab.Guidance()) + lab.CFG(4)
-    with captured(rig.pipe) as calls:
-        recording = rig.sample(guidance, **{"num_inference_steps": STEPS, **changes}).recording
-    return recording, calls.made[::2]
-
-
-def predict(module, args, kwargs):
-    with torch.no_grad():
-        return module(*args, **kwargs)[0].float()
+recorded = partial(recorded_in, steps=STEPS)
 
 
 def grid_of(module, kwargs):

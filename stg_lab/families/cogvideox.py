@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid, two_streams_without
 from stg_lab.families.halfway import Halfway
+from stg_lab.families.network import SHARED_PARTS
 
 
 class CogVideoX(Family):
@@ -19,7 +20,7 @@ class CogVideoX(Family):
     name = "CogVideoX"
     pipelines = ("CogVideoXPipeline",)
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts = SHARED_PARTS
     text_tokens = "first"
     batched = True
     layout = "batch, frame, channel, y, x"

@@ -15,6 +15,7 @@ from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid, two_streams_without
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
+from stg_lab.families.network import SHARED_PARTS
 from stg_lab.families.running import running
 from stg_lab.families.wan import SEGMENTS
 
@@ -23,14 +24,7 @@ class Hunyuan(Family):
     """What both versions share."""
 
     surely_reused = True
-    parts: tuple[str, ...] = (
-        "block",
-        "attention",
-        "attention_video",
-        "attention_diagonal",
-        "attention_zero",
-        "feedforward",
-    )
+    parts: tuple[str, ...] = SHARED_PARTS
     text_tokens = "last"
 
     def blocks(self, denoiser: Any) -> list[Any]:

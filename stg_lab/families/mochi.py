@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, Grid, two_streams_without
+from stg_lab.families.network import SHARED_PARTS
 
 
 class Mochi(Family):
@@ -18,7 +19,7 @@ class Mochi(Family):
     name = "Mochi"
     pipelines = ("MochiPipeline",)
     surely_reused = True
-    parts = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+    parts = SHARED_PARTS
     text_tokens = "last"
     batched = True
     cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u)"

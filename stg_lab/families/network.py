@@ -35,6 +35,10 @@ class Grid:
         return f"{self.frames} frames of {self.height} x {self.width}"
 
 
+#: Parts of blocks in which text and video share one attention.
+SHARED_PARTS = ("block", "attention", "attention_video", "attention_diagonal", "attention_zero", "feedforward")
+
+
 class Network:
     """A family's denoisers, as modules."""
 

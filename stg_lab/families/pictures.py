@@ -10,20 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Family, two_streams_without
+from stg_lab.families.network import SHARED_PARTS
 
 
 class Pictures(Family):
     """Text and picture in one attention; blocks that take the picture first and return the text first."""
 
     surely_reused = True
-    parts: tuple[str, ...] = (
-        "block",
-        "attention",
-        "attention_video",
-        "attention_diagonal",
-        "attention_zero",
-        "feedforward",
-    )
+    parts: tuple[str, ...] = SHARED_PARTS
     still = True
     video_stream = 1
     samples_argument = "num_images_per_prompt"

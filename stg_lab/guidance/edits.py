@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stg_lab.errors import GuidanceError
-from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.rules import Rule
-from stg_lab.guidance.terms import COND, STG, WeakModel
+from stg_lab.guidance.terms import Weightless
 
 
 @dataclass(frozen=True, init=False)
-class Edit(STG):
+class Edit(Weightless):
     """The pipeline's own conditional pass is made under an edit: `Edit(nag())`, `Edit(enhance())`, `Edit(pladis())`.
 
     What the run records as `cond` is the edited prediction, and all that follows goes on from it: CFG, and weak models, which are
@@ -25,27 +24,14 @@ class Edit(STG):
         start, stop, sigma: the part of the run where it acts, as in `CFG`.
     """
 
-    def __init__(
-        self, weak: WeakModel, *, start: float = 0.0, stop: float = 1.0, sigma: tuple[float, float] | None = None
-    ) -> None:
-        for name, value in (("scale", 0.0), ("weak", weak), ("start", start), ("stop", stop), ("sigma", sigma)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "rules", ())
-        object.__setattr__(self, "reference", COND)
-        self.__post_init__()
-        if weak.prompt != "caption":
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weak.prompt != "caption":
             raise GuidanceError(
-                f"an edit is of the pass under the caption, and {weak} has a prompt of its own. Leave prompt= out."
+                f"an edit is of the pass under the caption, and {self.weak} has a prompt of its own. Leave prompt= out."
             )
-
-    def edits(self, at: Moment) -> bool:
-        """Whether the pass of a step is made under the edit."""
-        return self.inside(at) and self.weak.acts(at.step, at.steps)
 
     def _with(self, rule: Rule) -> Any:
         raise GuidanceError(
             f"an Edit has no vector that {rule} could change. Put it on lab.CFG(scale) or lab.STG(scale, weak)."
         )
-
-    def __str__(self) -> str:
-        return f"Edit({self.weak}{self._options()})"

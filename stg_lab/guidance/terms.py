@@ -13,7 +13,7 @@ from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.scales import number
 from stg_lab.guidance.term import COND, GUIDED, REFERENCES, UNCOND, Term, WeakModel
 
-__all__ = ["CFG", "COND", "GUIDED", "REFERENCES", "STG", "UNCOND", "CFGpp", "Probe", "Term", "WeakModel"]
+__all__ = ["CFG", "COND", "GUIDED", "REFERENCES", "STG", "UNCOND", "CFGpp", "Probe", "Term", "WeakModel", "Weightless"]
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,8 @@ class STG(Term):
 
 
 @dataclass(frozen=True, init=False)
-class Probe(STG):
-    """Record a weak model without letting it act: its pass is run, its vector has no weight.
-
-    Args:
-        weak: the weak model.
-        start, stop, sigma: the part of the run where it is recorded.
-    """
+class Weightless(STG):
+    """Base of the terms that have a model and a window, and no vector in the sum: `Probe`, `Edit`."""
 
     def __init__(
         self, weak: WeakModel, *, start: float = 0.0, stop: float = 1.0, sigma: tuple[float, float] | None = None
@@ -167,8 +162,25 @@ class Probe(STG):
         object.__setattr__(self, "reference", COND)
         self.__post_init__()
 
-    def needs_pass(self, at: Moment) -> bool:
+    def there(self, at: Moment) -> bool:
+        """Whether it has something to do at a step."""
         return self.inside(at) and self.weak.acts(at.step, at.steps)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.weak}{self._options()})"
+
+
+@dataclass(frozen=True, init=False)
+class Probe(Weightless):
+    """Record a weak model without letting it act: its pass is run, its vector has no weight.
+
+    Args:
+        weak: the weak model.
+        start, stop, sigma: the part of the run where it is recorded.
+    """
+
+    def needs_pass(self, at: Moment) -> bool:
+        return self.there(at)
 
     @property
     def never(self) -> bool:
@@ -176,6 +188,3 @@ class Probe(STG):
 
     def _with(self, rule: Rule) -> Any:
         raise GuidanceError(f"a Probe only records, so {rule} would do nothing. Put it on lab.STG(scale, weak).")
-
-    def __str__(self) -> str:
-        return f"Probe({self.weak}{self._options()})"

@@ -184,7 +184,7 @@ class Guidance(Arithmetic):
 
     def editing(self, at: Moment) -> list[WeakModel]:
         """What the main pass of a step is made under, in order."""
-        return [t.weak for t in self.terms if isinstance(t, Edit) and t.edits(at)]
+        return [t.weak for t in self.terms if isinstance(t, Edit) and t.there(at)]
 
     @property
     def has_cfg(self) -> bool:

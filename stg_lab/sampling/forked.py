@@ -12,6 +12,7 @@ from stg_lab.errors import GuidanceError, RecordingError
 from stg_lab.families.noise import noise_level
 from stg_lab.guidance import COND, GUIDED, UNCOND, Edit
 from stg_lab.recording import Recording
+from stg_lab.sampling.before_trace import BeforeTrace
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.trace import Trace
@@ -25,7 +26,7 @@ SAME_MODEL = 0.05
 ROUNDED = 5e-3
 
 
-class Forked:
+class Forked(BeforeTrace):
     """Hands over what was recorded before a step, and lets a trace guide and record from there on.
 
     Args:
@@ -35,24 +36,11 @@ class Forked:
     """
 
     def __init__(self, trace: Trace, source: Recording, first: int) -> None:
-        self._trace, self._source, self._first = trace, source, first
-        self._loop = 0  # of a call that samples in several, of which the first one was recorded
         denoisers = trace.family.denoisers(trace.pipe).values()
-        self._resting = Resting(denoisers, lambda: self._number == 0 and self._handing)
+        super().__init__(trace, Resting(denoisers, lambda: self._number == 0 and self._handing))
+        self._source, self._first = source, first
+        self._loop = 0  # of a call that samples in several, of which the first one was recorded
         self._like: Tensor | None = None  # a prediction of the first step, for its dtype and device
-
-    def listening(self) -> contextlib.AbstractContextManager[None]:
-        """Inside the `with`, denoisers can be let rest."""
-        return self._resting.listening()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a pipeline call is on its way."""
-        return self._trace.busy
-
-    @property
-    def _number(self) -> int:
-        return self._trace.now.number
 
     @property
     def _handing(self) -> bool:

@@ -146,7 +146,7 @@ class Runs:
                 undone(states.release),
                 alone(states, self.pipe, self.family),  # whoever else listens to this pipeline did not ask for this run
                 tapped(self.pipe, self.family, states),
-                states.handed_over(),
+                states.listening(),
             ):
                 self.pipe(**self.arguments(seed))
         except Done:

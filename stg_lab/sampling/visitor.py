@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from stg_lab.families import Family
 from stg_lab.families.noise import NoiseLevel, noise_level
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.passes import Passes, WeakPasses
+from stg_lab.sampling.before_trace import BeforeTrace
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import Call, Coming, Step
@@ -71,7 +71,7 @@ class Done(Exception):
     """Ends the pipeline's call: no state is wanted any more."""
 
 
-class Visitor:
+class Visitor(BeforeTrace):
     """Listens at the seams of one run and hands out its states; a trace takes the run down.
 
     Args:
@@ -88,31 +88,18 @@ class Visitor:
         visit: Callable[[State], None],
         passes: Passes,
     ) -> None:
-        self.wanted, self._runs, self._trace = wanted, runs, trace
+        self.wanted, self._runs = wanted, runs
         self._models, self._visit, self._passes = models, visit, WeakPasses(passes)
         self._hands = runs.recording is not None and hands_over(runs.family)
+        # Where x_t is handed over, calls of steps that nobody wants answer what those of the first step did.
         denoisers = runs.family.denoisers(runs.pipe).values() if self._hands else ()
-        self._resting = Resting(denoisers, lambda: self._number == 0)
+        super().__init__(trace, Resting(denoisers, lambda: self._number == 0))
         self._at: Pass | None = None
 
     def release(self) -> None:
         """Let go of everything that is kept."""
         self._passes.release()  # first: its eyes on the blocks came last
         self._trace.passes.release()
-
-    def handed_over(self) -> contextlib.AbstractContextManager[None]:
-        """Inside the `with`, denoiser calls of steps that nobody wants answer what the first step's answered, if x_t will be
-        handed over after them."""
-        return self._resting.listening()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a pipeline call is on its way."""
-        return self._trace.busy
-
-    @property
-    def _number(self) -> int:
-        return self._trace.now.number
 
     @property
     def _idle(self) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import stg_lab as lab
+
 HOOKS = [name for name in vars(nn.Module()) if name.endswith("_hooks")]
 
 
@@ -107,3 +109,16 @@ def stopping(step: int, error: type[BaseException] = KeyboardInterrupt) -> Calla
         return {}
 
     return stop
+
+
+def recorded(rig, *weak, steps, **changes):
+    """A run that records weak models without their acting: its recording, and its conditional calls by step."""
+    guidance = sum((lab.Probe(w) for w in weak), start=lab.Guidance()) + lab.CFG(4)
+    with captured(rig.pipe) as calls:
+        recording = rig.sample(guidance, **{"num_inference_steps": steps, **changes}).recording
+    return recording, calls.made[::2]
+
+
+def predict(module, args, kwargs):
+    with torch.no_grad():
+        return module(*args, **kwargs)[0].float()
