@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stg_lab.errors import CallError, GuidanceError
+from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance
 from stg_lab.sampling.advice import to_uncond
@@ -67,14 +67,13 @@ class Ahead:
         arguments: Mapping[str, Any],
         *,
         recorded: bool,
-    ) -> Ahead:
-        """A call whose arguments are filled in.
+    ) -> Ahead | None:
+        """A call whose arguments are filled in; None where the size of its latents turns out on the way.
 
         Args:
             recorded: whether it is to be, for which noise levels must be known.
 
         Raises:
-            CallError: the arguments do not tell how large the latents will be.
             GuidanceError, UnsupportedPipelineError: what the run would raise at its first step.
         """
         total = guidance or Guidance()
@@ -82,7 +81,7 @@ class Ahead:
         call = stock_arguments(pipe) | dict(arguments)
         shape = shape_ahead(pipe, family, call)
         if shape is None:
-            raise _unknown_shape(pipe, family)
+            return None
         calls = tuple(family.step_calls(pipe, call))
         if total.needs_uncond and not any(UNCOND in branches for branches in calls):
             raise GuidanceError(
@@ -96,14 +95,3 @@ class Ahead:
         rounds = None if total.restarts is None else Rounds.plan(total.restarts, family, scheduler)
         steps = run_steps(total, family, scheduler, needed=recorded or total.space == "x0")
         return cls(shape, family.samples(call), steps, rounds, calls, tuple(total.weak))
-
-
-def _unknown_shape(pipe: Any, family: Family) -> CallError:
-    if not family.pipelines:
-        return CallError(
-            f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
-            "runs. Make a short run instead, for example with num_inference_steps=2."
-        )
-    return CallError(
-        "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."
-    )

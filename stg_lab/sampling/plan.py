@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from stg_lab.families import family_of
+from stg_lab.errors import CallError
+from stg_lab.families import Family, family_of
 from stg_lab.given import takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.interop import as_guidance
@@ -276,6 +277,8 @@ def plan(
     known_dtype(record_dtype)
     place = place_of(record)
     ahead = Ahead.of(pipe, family, wanted, arguments, recorded=place is not None)
+    if ahead is None:
+        raise _unknown_shape(pipe, family)
     own = [PlannedPass(branches, len(branches) * ahead.samples) for branches in ahead.calls]
     shares = Shares(pipe, family, passes or Passes(), ahead.samples)
     steps = tuple(_planned_step(restart, step, own, shares) for restart, step in ahead.running_order)
@@ -290,6 +293,17 @@ def plan(
         record_dtype=record_dtype,
         place=place,
         watched_bytes=0 if place is None else len(steps) * shares.watched(ahead.steps[0], ahead.shape),
+    )
+
+
+def _unknown_shape(pipe: Any, family: Family) -> CallError:
+    if not family.pipelines:
+        return CallError(
+            f"{type(pipe).__name__} is of no family that the lab knows, so its steps and the size of its latents turn out as it "
+            "runs. Make a short run instead, for example with num_inference_steps=2."
+        )
+    return CallError(
+        "the arguments do not tell how large the latents will be. Say height, width and num_frames, all that the pipeline takes."
     )
 
 

@@ -22,7 +22,7 @@ from stg_lab.recording import Recording
 from stg_lab.recording.writer import check_space, known_dtype, recording_bytes
 from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.attach import telling, traced
-from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, shape_ahead, stock_arguments
+from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.seen import Seen
@@ -130,12 +130,12 @@ def made(
     pipe, family = trace.pipe, trace.family
     with claimed(pipe):  # before planning, which copies the scheduler
         place = place_of(record)
-        if shape_ahead(pipe, family, stock_arguments(pipe) | arguments) is not None:
-            # Else the size turns out on the way, and the recorder asks the disk then.
-            ahead = Ahead.of(pipe, family, guidance, arguments, recorded=place is not None)
-            if place is not None:
-                needed = recording_bytes(ahead.rows, len(ahead.branches), ahead.shape, known_dtype(record_dtype))
-                check_space(place, needed, record_dtype)
+        ahead = Ahead.of(pipe, family, guidance, arguments, recorded=place is not None)
+        if (
+            ahead is not None and place is not None
+        ):  # else the size turns out on the way, and the recorder asks the disk then
+            needed = recording_bytes(ahead.rows, len(ahead.branches), ahead.shape, known_dtype(record_dtype))
+            check_space(place, needed, record_dtype)
         with traced(trace, record, record_dtype, overwrite, by):
             output = pipe(**arguments)
         with telling(trace):  # decoding takes its time and memory, too
