@@ -12,7 +12,7 @@ from torch import Tensor
 from stg_lab.families import Family
 from stg_lab.families.noise import level_at, rewind
 from stg_lab.guidance import Restart
-from stg_lab.seams import Call, Step
+from stg_lab.seams import Call, Coming, Step
 from stg_lab.x0 import noise_up
 
 #: Added to every seed, so that restart noise is not the noise that the run began with ("restart" in ASCII).
@@ -27,7 +27,7 @@ class Rounds:
     family: Family
     first: int
     end: int
-    calls: dict[int, list[Call]] = field(default_factory=dict)
+    calls: dict[int, list[Coming]] = field(default_factory=dict)
     steps: dict[int, Step] = field(default_factory=dict)
 
     @classmethod
@@ -49,19 +49,20 @@ class Rounds:
         return self.restart.times * (self.end - self.first)
 
     def note_call(self, step: int, call: Call) -> None:
-        """Keep a call of the pipeline if it is one to make again."""
+        """Keep a call of the pipeline if it is one to make again; not what came of it."""
         if self.first <= step < self.end:
-            self.calls.setdefault(step, []).append(call)
+            self.calls.setdefault(step, []).append(Coming(call.denoiser, call.module, call.args, call.kwargs))
 
     def note_step(self, step: int, made: Step) -> None:
-        """Keep a scheduler step if it is one to make again."""
+        """Keep a scheduler step if it is one to make again; of its prediction, the dtype."""
         for number, call in enumerate(self.calls.get(step, ())):
             args, kwargs = self.family.with_latents(call.args, call.kwargs, made.sample, made.sample)  # refuses in time
             self.calls[step][number] = replace(
                 call, args=args, kwargs=kwargs
             )  # some pipelines write into their latents
         if self.first <= step < self.end:
-            self.steps[step] = replace(made, sample=made.sample.clone())
+            empty = made.model_output.new_empty(0)
+            self.steps[step] = replace(made, sample=made.sample.clone(), model_output=empty, came_down=None)
 
     def play(
         self,

@@ -16,20 +16,21 @@ class Peak(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         for tensor in (x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)):
-            self._seen.add(tensor.untyped_storage()._cdata)  # inputs that were there before
+            self._note(tensor.untyped_storage(), 0)  # inputs that were there before
         output = func(*args, **(kwargs or {}))
         for tensor in (x for x in tree_leaves(output) if isinstance(x, torch.Tensor)):
-            self._note(tensor.untyped_storage())
+            self._note(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
         return output
 
-    def _note(self, storage):
-        key, size = storage._cdata, storage.nbytes()
+    def _note(self, storage, size):
+        """Count a storage from here on as `size` bytes, unless it is known."""
+        key = storage._cdata
         if key in self._seen:
             return
         self._seen.add(key)
         self._now += size
         self.bytes = max(self.bytes, self._now)
-        weakref.finalize(storage, self._gone, key, size)
+        weakref.finalize(storage, self._gone, key, size)  # another storage may come to lie at its address
 
     def _gone(self, key, size):
         self._seen.discard(key)
