@@ -20,7 +20,20 @@ from stg_lab.digits import world
 from stg_lab.digits.i2v import motion_buckets
 from stg_lab.digits.recipe import RECIPES
 from stg_lab.digits.train import OBJECTIVES
-from stg_lab.evidence import CLAIMS, Evidence, cells, choose, page, scores, shipping, statistics, subjects, vectors
+from stg_lab.evidence import (
+    CLAIMS,
+    Evidence,
+    ahead,
+    bench,
+    cells,
+    choose,
+    page,
+    scores,
+    shipping,
+    statistics,
+    subjects,
+    vectors,
+)
 from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
@@ -551,6 +564,11 @@ class MadeUp:
     def sheet(self, title, guidance):
         return Sheet(title, f"{guidance}.webp")
 
+    def ahead(self, weak):
+        """Each weak model changes x0 by a tenth more than the one before; sharpness says nothing."""
+        change = np.tile(np.arange(1, len(weak) + 1) / 10, (32, 1))
+        return {"x0_distance": change, "sharpness_lost": np.zeros_like(change), "ratio": np.full_like(change, np.nan)}
+
     def vectors(self, guidance):
         self.asked.append((str(guidance), 16))
         names = [UNCOND, *guidance.weak]
@@ -574,7 +592,7 @@ def verdict(number, model, rule, **options):
 
 
 def test_every_claim_of_the_list_is_there():
-    assert sorted(CLAIMS) == list(range(19))
+    assert sorted(CLAIMS) == list(range(20))
     assert all(claim.models and claim.source and "olds if" in claim.test for claim in CLAIMS.values())
 
 
@@ -838,6 +856,49 @@ def test_claim_18_wants_the_gain_early_and_the_grain_late(gain, grain, expected,
         return 0.5 if "STG" not in text else gain if half else 0.8
 
     assert verdict(18, JOINT, rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [(-1, "holds here"), (1, "does not hold here"), (0, "undecided")],
+    ids=["as", "against", "blind"],
+)
+def test_claim_19_holds_a_look_ahead_against_outcomes(order, expected):
+    """Outcomes that fall with the change of x0, rise with it, or have nothing to do with it."""
+
+    def rule(text, name):
+        if "STG" not in text:
+            return 0.5
+        late = ("attention" in text) * 8 + skipped(text)[0]
+        return 0.7 + order * 0.02 * late
+
+    found = CLAIMS[19].find(MadeUp(JOINT, rule, noise=0.05))
+    assert found.verdict == expected
+    settings = [row["setting"] for row in found.rows]
+    assert len(settings) == 17
+    if order:
+        best = "skip:block:0, change of x0 0.10" if order < 0 else "skip:attention:7, change of x0 1.60"
+        assert settings[1] == best
+        assert f"x0_distance {order:.2f}" in found.because
+        assert ("number 1 of 16" if order < 0 else "number 16 of 16") in found.because
+
+
+def test_a_look_ahead_is_that_of_ablate_and_ships(tmp_path, monkeypatch):
+    who, weak = subject(JOINT), [lab.skip([5]), lab.skip([2], part="attention"), lab.skip([0])]
+    monkeypatch.setattr(ahead, "RUNS", 2)
+    monkeypatch.setattr(ahead, "LOOKED", (0, 1))
+    runs = Runs(who, tmp_path / "runs", 8)
+    found = runs.ahead(weak)
+    call = who.call(0, 2, choosing=True)
+    ds = lab.ablate(who.pipe, [0, 1], guidance=lab.CFG(1), num_inference_steps=16, progress=False, **call)
+    mine = [ds.x0_distance.sel(layer=w.layers[0], part=w.part, axis="joint").transpose("sample", "step") for w in weak]
+    np.testing.assert_allclose(found["x0_distance"], np.stack([m.values.ravel() for m in mine], 1), rtol=1e-6)
+    assert np.isfinite(found["cosine_cfg"]).all()  # the unconditional prediction was made
+    shipping.ship(tmp_path / "runs", runs.folders, 8, tmp_path / "shipped")
+    monkeypatch.setattr(bench, "STATES", 4)
+    monkeypatch.setattr(bench, "ahead", None)
+    again = Runs(who, tmp_path / "clone", 8, shipped=tmp_path / "shipped").ahead(weak)
+    np.testing.assert_array_equal(again["x0_distance"], found["x0_distance"])
 
 
 def test_a_recommendation_tells_what_fresh_videos_say(tmp_path, chosen):

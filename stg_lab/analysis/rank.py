@@ -68,13 +68,13 @@ def _with_interval(a: np.ndarray, b: np.ndarray, draw: np.random.Generator) -> n
     kept = ~(np.isnan(a).any(0) | np.isnan(b).any(0))
     a, b = a[:, kept], b[:, kept]
     chosen = draw.integers(len(a), size=(DRAWS, len(a)))
-    drawn = _spearman(a[chosen].mean(1), b[chosen].mean(1))
+    drawn = spearman(a[chosen].mean(1), b[chosen].mean(1))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return np.array([_spearman(a.mean(0)[None], b.mean(0)[None])[0], low, high, kept.sum()])
+    return np.array([spearman(a.mean(0)[None], b.mean(0)[None])[0], low, high, kept.sum()])
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row, ties by their mean rank."""
     from scipy.stats import rankdata
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from stg_lab.evidence.ahead import STATES, ahead, states
 from stg_lab.evidence.cells import Cell, make, videos
 from stg_lab.evidence.claim import Claim, Finding, Sheet
 from stg_lab.evidence.scores import Scores, named_scores, real_scores, scored
@@ -19,6 +20,7 @@ from stg_lab.guidance import Guidance
 from stg_lab.sampling import plan
 from stg_lab.sheets import group_sheet
 from stg_lab.sweeps import ALONE, Workers
+from stg_lab.weak.skip import Skip
 
 Told = Callable[[str, int, int], None]  # a cell's name, videos there are, videos wanted
 
@@ -78,6 +80,13 @@ class Runs:
             )
         return named_vectors(values, self._noted(cell))
 
+    def ahead(self, weak: Sequence[Skip]) -> dict[str, np.ndarray]:
+        """What a look one step ahead sees of weak models: by score, `(state, weak)`."""
+        cell = states(self.who)
+        values = self._shipping(cell, "ahead", STATES)
+        self._noted(cell)
+        return ahead(cell, self.root, weak) if values is None else values
+
     def sheet(self, title: str, guidance: Guidance) -> Sheet:
         """All videos of a setting on one picture, written beside the findings."""
         cell, labels = Cell(self.who.name, guidance), self.who.labels(self.count)
@@ -95,8 +104,8 @@ class Runs:
         """Rendered clips."""
         return real_scores(self.who, self.count, self.root)
 
-    def _shipping(self, cell: Cell, kind: str) -> dict[str, np.ndarray] | None:
-        found = known(cell, self._shipped, self.count, kind) if self._shipped else None
+    def _shipping(self, cell: Cell, kind: str, count: int | None = None) -> dict[str, np.ndarray] | None:
+        found = known(cell, self._shipped, count or self.count, kind) if self._shipped else None
         if found is not None:
             self._known.append(cell)
         return found

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from stg_lab.evidence.scores import Scores
 from stg_lab.evidence.statistics import Estimate
 from stg_lab.evidence.subjects import STEPS, Subject
@@ -91,6 +93,8 @@ class Bench(Protocol):
     def of(self, model: str) -> Bench: ...
 
     def vectors(self, guidance: Guidance) -> Vectors: ...
+
+    def ahead(self, weak: Sequence[Any]) -> dict[str, np.ndarray]: ...
 
     def sheet(self, title: str, guidance: Guidance) -> Sheet: ...
 

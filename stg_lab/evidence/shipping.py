@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stg_lab.evidence.ahead import AHEAD
 from stg_lab.evidence.cells import Cell, keep_arrays, kept_arrays, made_by
 from stg_lab.evidence.scores import judge_fingerprint
 from stg_lab.evidence.subjects import at_hand
 
 #: Kinds of numbers, with how their files end.
-KINDS = {"scores": ".npz", "vectors": "-vectors.npz"}
+KINDS = {"scores": ".npz", "vectors": "-vectors.npz", "ahead": "-ahead.npz"}
 
 
 def ship(root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
@@ -26,7 +27,11 @@ def ship(root: Path, folders: Iterable[str], count: int, shipped: Path) -> None:
         count: videos of a cell.
         shipped: folder of what ships.
     """
-    measured = {"scores": f"scores-{count}-{judge_fingerprint()}.npz", "vectors": f"vectors-{count}.npz"}
+    measured = {
+        "scores": f"scores-{count}-{judge_fingerprint()}.npz",
+        "vectors": f"vectors-{count}.npz",
+        "ahead": AHEAD,
+    }
     for folder, (kind, name) in itertools.product(folders, measured.items()):
         source, file = root / folder / name, _file(shipped / folder, kind)
         if not source.exists():
