@@ -877,8 +877,8 @@ def test_claim_19_holds_a_look_ahead_against_outcomes(order, expected):
     settings = [row["setting"] for row in found.rows]
     assert len(settings) == 17
     if order:
-        best = "skip:block:0, change of x0 0.10" if order < 0 else "skip:attention:7, change of x0 1.60"
-        assert settings[1] == best
+        best = ("skip:block:0", 0.1) if order < 0 else ("skip:attention:7", 1.6)
+        assert (settings[1], found.rows[1]["change of x0"]) == best
         assert f"x0_distance {order:.2f}" in found.because
         assert ("number 1 of 16" if order < 0 else "number 16 of 16") in found.because
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from stg_lab.evidence.claim import ALL, PLAIN, Bench, Finding, Line, Panel, clai
 from stg_lab.evidence.repairs import POINTS
 from stg_lab.evidence.scores import Scores
 from stg_lab.evidence.statistics import Estimate, conclude, estimate, no_worse
-from stg_lab.evidence.tables import NONE, row
+from stg_lab.evidence.tables import GRAIN, NONE
 from stg_lab.weak.skip import Skip
 
 NEAREST, ACTS = "x0_distance", 0.05  # what `lab.advise` goes by, and from which change on
@@ -40,10 +41,15 @@ def look_ahead(bench: Bench) -> Finding:
         conclude(agree[NEAREST].below_zero, no_worse(less, POINTS)),
         f"rank correlation with log-probability: {NEAREST} {agree[NEAREST].text(2)}; its first, {weak[first]}, less the best, "
         f"{weak[order[0]]}: share right {less.text()}; the best is number {place} of {len(weak)} in its order; other scores: {others}",
-        [row("no guidance", bench(NONE), bench)]
-        + [row(f"{weak[i]}, change of x0 {change[i]:.2f}", found[i], bench) for i in order],
+        [_row("no guidance", bench(NONE), bench)]
+        + [_row(str(weak[i]), found[i], bench, float(change[i])) for i in order],
         _panels(weak, change, found),
     )
+
+
+def _row(setting: str, s: Scores, bench: Bench, change: float = 0.0) -> dict[str, Any]:
+    known = {"right": s.mean("right"), "log-probability": s.mean("log_probability"), GRAIN: s.frechet(bench.real)}
+    return {"setting": setting, "videos": s.videos, "change of x0": round(change, 3), **known}
 
 
 def _agreement(seen: np.ndarray, likely: np.ndarray) -> Estimate:
