@@ -9,8 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stg_lab.weak import Weak, parse
+
 FRONT = 5  # how many a text shows beside the shortlist
-NOTE = "A shortlist to test by sampling, no proof: the scores look one step ahead in runs that these weak models did not guide."
+NOTE = (
+    "Which of the shortlist is best a look one step ahead cannot tell; sampling does: lab.search(pipe, advice.models, "
+    "prompts=[...], seeds=range(16))."
+)
 SHORT = {"x0_distance": "change of x0", "sharpness_lost": "sharpness lost", "cosine_cfg": "cosine to CFG"}
 
 
@@ -77,7 +82,6 @@ class Candidate:
         scores: mean and range over the states, by name.
         held: by name of the criterion.
         together: share of the states in which all criteria hold at once.
-        gain: sharpness lost for each unit of change, `sharpness_lost / x0_distance`, of the means.
         states, of: on how many (step, sample) it rests, and how many the sweep has.
         criteria: what it was judged by.
     """
@@ -91,7 +95,6 @@ class Candidate:
     scores: Mapping[str, Spread]
     held: Mapping[str, Held]
     together: float
-    gain: float
     states: int
     of: int
     criteria: Mapping[str, Criterion]
@@ -150,7 +153,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Advice:
-    """Weak models of a sweep in order of promise: a sequence of `Candidate`, shown as a table in a notebook.
+    """Weak models of a sweep, nearest first: a sequence of `Candidate`, shown as a table in a notebook.
 
     Attributes:
         candidates: all that could be judged, best first.
@@ -182,6 +185,11 @@ class Advice:
         """Those that meet every criterion."""
         return tuple(one for one in self.candidates if one.shortlisted)
 
+    @property
+    def models(self) -> list[Weak]:
+        """The shortlist as weak models, for `lab.search`."""
+        return [parse(one.weak) for one in self.shortlist]
+
     def __len__(self) -> int:
         return len(self.candidates)
 
@@ -190,6 +198,11 @@ class Advice:
 
     def __getitem__(self, number: int) -> Candidate:
         return self.candidates[number]
+
+    @property
+    def told(self) -> str:
+        """How many are worth sampling, in a sentence."""
+        return f"{len(self.shortlist)} of {len(self)} weak models are worth sampling, nearest first."
 
     @property
     def basis(self) -> str:
@@ -211,13 +224,11 @@ class Advice:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.shortlist)} of {len(self)} weak models meet every criterion. {self.basis}",
+            f"{self.told} {self.basis}",
             f"Asked: {self.asked}.",
         ]
         for one in self.shown:
-            lines.append(
-                f"{one.rank:3}. {one.typed}   {one.met}/{len(one.held)} criteria, {one.at_once}, gain {one.gain:.2f}"
-            )
+            lines.append(f"{one.rank:3}. {one.typed}   {one.met}/{len(one.held)} criteria, {one.at_once}")
             for sign, reasons in (("+", one.reasons_for), ("-", one.reasons_against)):
                 lines += [
                     textwrap.fill(r, 116, initial_indent=f"     {sign} ", subsequent_indent="       ") for r in reasons
@@ -230,24 +241,22 @@ class Advice:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        heads = ["", "weak model", *(SHORT[s] for s in SHORT), "gain", "all at once", "for", "against"]
+        heads = ["", "weak model", *(SHORT[s] for s in SHORT), "all at once", "for", "against"]
         head = "".join(f"<th style='text-align:left'>{h}</th>" for h in heads)
         rows = "".join(self._html_row(one) for one in self.shown)
         rest = len(self) - len(self.shown)
         more = f" {rest} more in <code>.candidates</code>." if rest else ""
         out = f" {self.unjudged} could not be judged, see <code>.left_out</code>." if self.unjudged else ""
-        told = (
-            f"<b>{len(self.shortlist)} of {len(self)}</b> weak models meet every criterion. {html.escape(self.basis)}"
-        )
+        told = html.escape(f"{self.told} {self.basis}")
         return (
             f"<div><p>{told}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<p style='font-size:90%'>Asked: {html.escape(self.asked)}. Gain is sharpness lost / change of x0."
-            f"{more}{out}<br>{NOTE}</p></div>"
+            f"<p style='font-size:90%'>Asked: {html.escape(self.asked)}."
+            f"{more}{out}<br>{html.escape(NOTE)}</p></div>"
         )
 
     def _html_row(self, one: Candidate) -> str:
         numbers = [f"{one.scores[s].mean:.2f}<br><small>{_range(one.scores[s])}</small>" for s in SHORT]
-        cells = [f"<b>{one.rank}</b>", f"<code>{html.escape(one.typed)}</code>", *numbers, f"{one.gain:.2f}"]
+        cells = [f"<b>{one.rank}</b>", f"<code>{html.escape(one.typed)}</code>", *numbers]
         cells += [f"{round(one.together * one.states)} of {one.states}"]
         good, bad = ("<br>".join(map(html.escape, words)) for words in _brief(one))
         cells += [f"<small style='white-space:nowrap'>{good}</small>", f"<small>{bad}</small>"]

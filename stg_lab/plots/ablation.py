@@ -79,8 +79,9 @@ def layer_scores(
 def aligned_and_worse(sweep: xr.Dataset | str | Path, *, height: int = 440) -> go.Figure:
     """Each weak model of a sweep by how far it goes and how much sharpness it loses on the way; means over all states.
 
-    The paper asks for weak models that are aligned (left) and worse (up). The shaded part is where both criteria of
-    `lab.advise` hold for the means; a full marker is on its shortlist, which asks for more: CFG's direction, and each state.
+    The paper asks for weak models that are aligned (left) and worse (up). The shaded part is where the criteria of `lab.advise`
+    hold for the means, acting and aligned; a full marker is on its shortlist, where they hold in each state. How much
+    sharpness is lost decides nothing there: it did not predict outcomes.
 
     Args:
         sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships.
@@ -99,13 +100,9 @@ def aligned_and_worse(sweep: xr.Dataset | str | Path, *, height: int = 440) -> g
     advice = analysis.advise(ds)
     asked = advice.criteria
     figure = go.Figure()
-    ends = [one.scores["sharpness_lost"].mean for one in advice] or [0.0]
-    figure.add_shape(
-        type="rect",
+    figure.add_vrect(
         x0=asked["acts"].threshold,
         x1=asked["aligned"].threshold,
-        y0=asked["worse"].threshold,
-        y1=max(*ends, 0) + 0.1,
         fillcolor="#0072B2",
         opacity=0.09,
         line={"width": 0},

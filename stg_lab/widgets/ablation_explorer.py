@@ -199,7 +199,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "met": one.met,
         "of": len(one.held),
         "once": one.at_once,
-        "gain": one.gain,
+        "change": one.scores["x0_distance"].mean,
         "for": list(one.reasons_for),
         "against": list(one.reasons_against),
     }
