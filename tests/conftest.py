@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `kit`
 # Shapes stand in signatures; under test they are checked at every call.
 install_import_hook("stg_lab.digits", "beartype.beartype")
 
+pytest.register_assert_rewrite("kit")
+
 from kit.outcomes import OUTCOMES, note  # noqa: E402
 from kit.pipelines import SMALL, Rig, tiny_wan  # noqa: E402
 
