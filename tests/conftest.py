@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `kit`
 # Shapes stand in signatures; under test they are checked at every call.
 install_import_hook("stg_lab.digits", "beartype.beartype")
 
+pytest.register_assert_rewrite("kit")
+
 from kit.outcomes import OUTCOMES, note  # noqa: E402
 from kit.pipelines import SMALL, Rig, tiny_wan  # noqa: E402
 
@@ -34,8 +36,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that tell what others found come after them, wherever they stand."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """Files that take long come first, so that no worker waits for another's; tests that tell what others found come last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.get_closest_marker("last") is not None, item.path not in slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") == "loadgroup":
+        from kit.schedule import FilesTogether
+
+        return FilesTogether(config, log)
+    return None
 
 
 class Outcomes:

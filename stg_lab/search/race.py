@@ -30,7 +30,7 @@ from stg_lab.errors import CallError
 #: values says why a setting failed.
 Measure = Callable[[Sequence[str], int, int, bool], Mapping[str, "np.ndarray | str"]]
 
-FRESH_SHARE = 0.35  # of the budget, for telling; tests/test_search_power.py shows what comes of it
+FRESH_SHARE = 0.35  # of the budget, for telling; tests/search/test_search_power.py shows what comes of it
 FEWEST = (
     8  # states of a first round, and of the test: of fewer, Student's interval says little where values are not normal
 )

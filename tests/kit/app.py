@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kit import ROOT
+
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
 KINDS = "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR IPYTHONDIR"
-ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:

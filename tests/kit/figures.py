@@ -22,3 +22,7 @@ def films(figure, rows):
 def words(figure):
     """Every text on the figure's page, in one line each."""
     return [text.get_text().replace("\n", " ").replace("\u00a0", " ") for text in figure.texts]
+
+
+def labels(figure):
+    return [text.get_text().replace("\n", " ") for text in figure.texts if text.get_text().startswith("(")]
