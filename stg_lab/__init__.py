@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         temper,
         window,
     )
+    from stg_lab.weak.predictor import rectified_cfg
     from stg_lab.widgets import rate
 
 #: Public name -> (module, name there). A name of None is the module itself.
@@ -65,6 +66,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Watch": ("stg_lab.weak.look", "Watch"),
     "Guidance": ("stg_lab.guidance", "Guidance"),
     "convention": ("stg_lab.guidance", "convention"),
+    "rectified_cfg": ("stg_lab.weak.predictor", "rectified_cfg"),
     "export": ("stg_lab.interop", "export"),
     "from_guider": ("stg_lab.interop", "from_guider"),
     "from_json": ("stg_lab.interop", "from_json"),

@@ -43,6 +43,7 @@ class NoiseLevel:
         one_step: how x0 follows from a prediction.
         process: signal and noise level (A, B) of `x_t = A x0 + B eps`.
         next_weight: how strongly CFG++ weighs its vector here; None where the scheduler does not allow it.
+        after: noise level B at which the step ends; NaN where the scheduler tells alphas and not sigmas.
     """
 
     timestep: float
@@ -51,6 +52,7 @@ class NoiseLevel:
     one_step: OneStep
     process: tuple[float, float]
     next_weight: float | None
+    after: float = math.nan
 
     @property
     def share(self) -> float:
@@ -97,13 +99,15 @@ def level_at(scheduler: Any, index: int, timestep: Tensor | float | None = None,
         sigma, now = math.sqrt((1 - alpha) / alpha) if alpha else math.inf, process(prediction, alpha=alpha)
         step, after = one_step(prediction, alpha=alpha), _alpha_after(scheduler, int(timestep))
         weight = None if after is None else renoise_weight(now, process(prediction, alpha=after))
+        ends = math.nan
     else:
         sigma, after = (float(s) for s in scheduler.sigmas[index : index + 2])
         now, step = process(prediction, sigma=sigma), one_step(prediction, sigma=sigma)
+        ends = process(prediction, sigma=after)[1]
         plain = kind in SINGLE_STEP and not scheduler.config.get("stochastic_sampling", False)
         weight = renoise_weight(now, process(prediction, sigma=after)) if plain else None
     noise = now[1] if prediction.startswith("flow") else sigma
-    return NoiseLevel(timestep, sigma, noise, step, now, weight)
+    return NoiseLevel(timestep, sigma, noise, step, now, weight, ends)
 
 
 def along_step(rest: Mapping[str, Any], scheduler: Any, sigma: float) -> Tensor | None:

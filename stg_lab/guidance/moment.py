@@ -21,6 +21,7 @@ class Moment:
         steps: how many steps the run has.
         sigma: noise level at which the step starts, B or B / A, falling over the run; NaN where it is not known.
         signal, level: signal and noise level (A, B) of `x_t = A x0 + B eps`; NaN where they are not known.
+        after: noise level (B) at which the step ends; NaN where it is not known.
         next_weight: how strongly CFG++ weighs its vector at this step (`x0.renoise_weight`); None where the sampler does
             not allow it.
         one_step: coefficients of x0, for guidance in x0 space.
@@ -46,6 +47,12 @@ class Moment:
     by_frame: Callable[[float], Any] | None = field(default=None, compare=False)
     signal: float = math.nan
     level: float = math.nan
+    after: float = math.nan
+
+    @property
+    def flow(self) -> bool:
+        """Whether the step is one of a flow model, whose signal and noise add up to one."""
+        return abs(self.signal + self.level - 1) < 1e-6
 
     @property
     def stepped(self) -> tuple[slice, ...]:

@@ -12,7 +12,7 @@ from stg_lab.given import Called, Number, read
 from stg_lab.guidance.arithmetic import Arithmetic
 from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.nodes import Mahiro, Norm, PerpNeg, Ramp
-from stg_lab.guidance.rules import APG, Magnitude, Part, Rule, Tangential, ZeroStar
+from stg_lab.guidance.rules import APG, BySignal, Magnitude, Part, Rule, Tangential, ZeroStar
 from stg_lab.guidance.state import Cap, Feedback, Momentum, Seeing, Sliding, Until, View
 
 
@@ -42,6 +42,10 @@ class Ruled(Arithmetic):
     def bands(self, space: Any = None, time: Any = None, *, cutoff: int | None = None) -> Any:
         """Each band of this term's vector, fine to coarse, times a number of its own; see `Bands`."""
         return self._with(Bands(space, time, cutoff))
+
+    def by_signal(self, power: float = 1.0) -> Any:
+        """This term's vector grows with the signal over the run; see `BySignal`."""
+        return self._with(BySignal(power))
 
     def until(self, cosine: float = 0.99) -> Any:
         """Adaptive guidance: this term ends once its two predictions agree; see `Until`."""

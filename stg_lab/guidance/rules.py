@@ -213,3 +213,30 @@ class Part(Rule):
 
     def _given(self) -> dict[str, Any]:
         return {"which": self.which}
+
+
+@dataclass(frozen=True)
+class BySignal(Rule):
+    """The vector times the signal level to a power, `(1 - t)^power` of a flow model: weak at the noisy end, whole at the clean one.
+
+    Args:
+        power: 0 for the vector as it is.
+    """
+
+    method: ClassVar[str] = "by_signal"
+    linear: ClassVar[bool] = True
+
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        power = read("by_signal(power)", self.power, Number(), GuidanceError)
+        if power < 0:
+            raise GuidanceError(f"by_signal takes a power from 0, got {shown(self.power)}.")
+        object.__setattr__(self, "power", float(power))
+
+    def check(self, at: Moment) -> None:
+        if math.isnan(at.signal):
+            raise GuidanceError(f"{self} needs the signal level of the step, which is not known here.")
+
+    def on_vector(self, vector: Any, cond: Any, weak: Any, at: Moment, key: Any) -> Any:
+        return at.signal**self.power * vector if self.power else vector

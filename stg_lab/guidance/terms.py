@@ -144,6 +144,14 @@ class STG(Term):
     def weak_model(self) -> WeakModel:
         return self.weak
 
+    def check(self, at: Moment) -> None:
+        super().check(at)
+        if getattr(self.weak, "flow_only", False) and not at.flow:
+            raise GuidanceError(
+                f"{self.weak} is for flow models, whose steps are straight lines; this pipeline's scheduler is none of theirs, or the "
+                "noise levels of the step are not known."
+            )
+
     def __str__(self) -> str:
         reference = "" if self.reference == COND else f", reference={self.reference!r}"
         return f"STG({self._scale_text()}, {self.weak}{self._options()}{reference})" + "".join(map(str, self.rules))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import COND
-from stg_lab.patch import Hits, in_place, plain_around, uncompiled, watched
+from stg_lab.patch import Hits, Put, in_place, plain_around, uncompiled, watched
 from stg_lab.weak import Pass, Weak
 
 
@@ -22,6 +22,7 @@ class MainPass:
     Attributes:
         editing: whether the call that is on its way, or was made last, was under an edit.
         seen: what was looked at in the last call, `(layer, sample, ...)` by name, until the next.
+        puts: what the last call under the caption was made with, for whoever repeats it later.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class MainPass:
         self._step = 0
         self.editing = False
         self.seen: dict[str, Tensor] = {}
+        self.puts: list[Put] = []
 
     def begin(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> None:
         """Put edits in place for a coming call that computes these branches, of which one may be under the caption.
@@ -40,7 +42,7 @@ class MainPass:
         """
         self.end()
         if COND in branches:
-            self.seen = {}
+            self.seen, self.puts = {}, []
         self.editing = COND in branches and any(not edit.watches for edit in edits)
         if COND not in branches or not edits:
             return
@@ -57,6 +59,7 @@ class MainPass:
             self._hits[edit] = self._open.enter_context(edit.perturb(at))
         changed = [module for module, name, _ in there() if name == "forward"]
         self._open.enter_context(in_place(plain_around(changed, uncompiled(at.denoiser))))
+        self.puts = there()
 
     def check(self) -> None:
         """The call is made. Raise `GuidanceError` where it went past an edit."""

@@ -11,7 +11,6 @@ from stg_lab.errors import GuidanceError, NothingChangedError
 from stg_lab.passes.prefix import can_reuse
 from stg_lab.patch import Hits, Put, in_place, plain_around, uncompiled, watched
 from stg_lab.weak.base import Pass, Weak
-from stg_lab.weak.caption import without_caption
 
 #: Changes below this share of a prediction are rounding in float32, which guidance would make larger, and mean nothing.
 ROUNDING = 2e-6
@@ -86,7 +85,7 @@ def run_weak(weak: Weak, at: Pass, prepared: Prepared | None = None) -> Tensor:
     """
     ready = prepared or Prepared.of(weak, at)
     ready.hits.update(dict.fromkeys(ready.hits, 0))
-    args, kwargs = without_caption(at) if weak.prompt == "none" else (at.args, at.kwargs)
+    args, kwargs = weak.arguments(at)
     module = uncompiled(weak.module(at))
     with in_place(ready.puts), torch.no_grad():
         prediction = at.family.prediction(module.forward(*args, **kwargs))

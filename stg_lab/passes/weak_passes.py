@@ -17,7 +17,7 @@ from stg_lab.passes.main_pass import MainPass
 from stg_lab.passes.prefix import Prefix
 from stg_lab.passes.run import Prepared, run_weak
 from stg_lab.passes.stateful import Watched
-from stg_lab.patch import is_compiled, uncompiled
+from stg_lab.patch import in_place, is_compiled, uncompiled
 from stg_lab.weak import Pass, Weak
 from stg_lab.weak.rows import can_cut, only_concerned
 
@@ -74,6 +74,10 @@ class WeakPasses:
     def looked(self) -> dict[str, Tensor]:
         """What was looked at in the last call under the caption, `(layer, sample, ...)` by name."""
         return self._main.seen
+
+    def edited(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with`, the model is under the edits of the last call under the caption."""
+        return in_place(self._main.puts)
 
     def called(self) -> None:
         """The call has been made: what was kept of it stays for `run`, and later calls are left alone."""

@@ -110,9 +110,9 @@ class BackgroundRecorder:
         """Whole steps on disk, not those on their way."""
         return self._recorder.written
 
-    def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:
+    def check_space(self, steps: int, branches: int, shape: tuple[int, ...], watched: int = 0) -> None:
         """See `Recorder.check_space`."""
-        self._recorder.check_space(steps, branches, shape)
+        self._recorder.check_space(steps, branches, shape, watched)
 
     def start(self, **layout: Any) -> None:
         """See `Recorder.start`; done before it returns."""

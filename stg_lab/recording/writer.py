@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,8 +84,10 @@ class Recorder:
             RecordingError: the disk will not hold the run.
         """
         self.steps, self._branches = steps, branches
-        self.check_space(steps, len(branches), shape)
-        plan = self._plan(shape, samples, preview) | self._watched(watched or {})
+        looks = self._watched(watched or {})
+        seen = sum(math.prod(array.chunk) * array.numpy.itemsize for array in looks.values())
+        self.check_space(steps, len(branches), shape, seen)
+        plan = self._plan(shape, samples, preview) | looks
         with _explained(self, "laid out"), self._successor.laying_out() as place:
             arrays = lay_out(place, plan, {MARK: FORMAT, ID: self._successor.id, "settings": dict(settings)})
         for files in arrays.values():
@@ -195,13 +198,13 @@ class Recorder:
             for name, shape in shapes.items()
         }
 
-    def check_space(self, steps: int, branches: int, shape: tuple[int, ...]) -> None:
-        """Ask the disk whether it will hold a run; see `start`.
+    def check_space(self, steps: int, branches: int, shape: tuple[int, ...], watched: int = 0) -> None:
+        """Ask the disk whether it will hold a run; see `start`, and `recording_bytes` for `watched`.
 
         Raises:
             RecordingError: it will not.
         """
-        check_space(self.path, recording_bytes(steps, branches, shape, self.dtype), self.dtype)
+        check_space(self.path, recording_bytes(steps, branches, shape, self.dtype, watched), self.dtype)
 
 
 def known_dtype(name: str) -> np.dtype:
@@ -211,10 +214,10 @@ def known_dtype(name: str) -> np.dtype:
     return np.dtype(name)
 
 
-def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any) -> int:
-    """Size of a recording's arrays: x_t and every branch at every step, and the final latents. On disk they are compressed a
-    little, and a few kilobytes of metadata and coordinates come with them."""
-    return (steps * (branches + 1) + 1) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+def recording_bytes(steps: int, branches: int, shape: tuple[int, ...], dtype: Any, watched: int = 0) -> int:
+    """Size of a recording's arrays: x_t and every branch at every step, the final latents, and so many bytes a step of what is
+    watched. On disk they are compressed a little, and a few kilobytes of metadata and coordinates come with them."""
+    return (steps * (branches + 1) + 1) * math.prod(shape) * np.dtype(dtype).itemsize + steps * watched
 
 
 def free_bytes(path: Path) -> int:

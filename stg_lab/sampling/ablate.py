@@ -73,7 +73,8 @@ def ablate(
             the product. 0 if nothing is said.
         state: a recording of `lab.sample`, or its path: the call is the recorded one, and so is x_t. Steps before it are not
             paid for where the family's latents allow it; else the run goes down again and must come to the same x_t.
-        guidance: the sum under which the run goes down, as in `lab.sample`; None for the pipeline's own call.
+        guidance: the sum under which the run goes down, as in `lab.sample`; None for the pipeline's own call. Where it holds a
+            `lab.Edit`, the weak models are of the edited model, as the conditional prediction is.
         record: a path to keep the sweep, ending in `.zarr`: one that was cut off goes on when it is asked for again. True for
             a temporary folder, which lives as long as the dataset.
         record_dtype: of the one-step predictions, "float32" or "float16".

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families import Family
 from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance
+from stg_lab.recording.writer import known_dtype, recording_bytes
 from stg_lab.sampling.advice import to_uncond
 from stg_lab.sampling.calls import shape_ahead, stock_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.claim import claimed
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.steps import RunStep, run_steps
+from stg_lab.weak import Weak
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class Ahead:
             if self.rounds is not None and number == self.rounds.end:
                 for restart in range(1, self.rounds.restart.times + 1):
                     yield from ((restart, again) for again in self.steps[self.rounds.first : self.rounds.end])
+
+    @property
+    def watched(self) -> int:
+        """Bytes that a step's looks add to a recording at most."""
+        edits = cast("list[Weak]", self.steps[0].acting.guidance.edits)
+        return sum(edit.most_bytes(self.shape) for edit in edits)
+
+    def recording_bytes(self, dtype: str) -> int:
+        """Size of the recording's arrays, at most."""
+        return recording_bytes(self.rows, len(self.branches), self.shape, known_dtype(dtype), self.watched)
 
     @property
     def rows(self) -> int:

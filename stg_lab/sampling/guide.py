@@ -81,7 +81,7 @@ class Guide:
 
     def repeating(self, number: int, branches: tuple[str, ...]) -> list[tuple[int, Weak, str]]:
         """The weak models whose passes repeat one of the branches of a call: each with that branch's place in the call, and with
-        the name of its own. Those that are not under the edits of the main pass come last."""
+        the name of its own. Those under the caption come first, those that are not under the edits of the main pass last."""
         step = self.steps[number]
         running = step.acting.passes
         if step.acting.rules and running:
@@ -92,7 +92,7 @@ class Guide:
             for model, name in step.repeating(branch).items()
             if name in running
         ]
-        return sorted(found, key=lambda one: not one[1].under_edits)
+        return sorted(found, key=lambda one: (not one[1].under_edits, one[1].prompt == "negative"))
 
     def scales(self, now: Now) -> Any:
         """The CFG scale that the pipeline works with at a step, 1 without CFG; a tensor where frames have their own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,7 @@ from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import pipeline_settings, seeds_of
 from stg_lab.sampling.steps import Now
 from stg_lab.seams import Step
+from stg_lab.weak import Weak
 
 
 class Journal:
@@ -69,7 +70,8 @@ class Journal:
         if self.recorder is not None and not self.recorder.started:
             shape = self.latents(prediction, predicted=True).shape
             branches = 1 + self._guide.uncond + len(self._guide.sum.weak) + 1
-            self.recorder.check_space(self._guide.rows, branches, tuple(shape))
+            watched = sum(edit.most_bytes(tuple(shape)) for edit in cast("list[Weak]", self._guide.sum.edits))
+            self.recorder.check_space(self._guide.rows, branches, tuple(shape), watched)
 
     def look(self, step: Step, now: Now, guided: Tensor) -> Seen:
         """What there is to keep of a step that is about to be taken, as it is now: schedulers and pipelines may write into their

@@ -21,7 +21,7 @@ from stg_lab.guidance import Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.passes import PASSES, Passes
 from stg_lab.recording.background import AHEAD
-from stg_lab.recording.writer import free_bytes, known_dtype, recording_bytes, size_text
+from stg_lab.recording.writer import free_bytes, known_dtype, size_text
 from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.shares import Shares
@@ -94,7 +94,8 @@ class Plan:
             of their step, what they are combined by, and for Restart the calls of the steps to make again.
         record_dtype: of the recording.
         place: where it will lie; None where nothing is recorded.
-        watched_bytes: what `lab.Watch` adds to the recording, at most; one step of it is in memory at a time.
+        recording_bytes: size of the recording's arrays, at most; 0 where nothing is recorded.
+        watched_bytes: what of that `lab.Watch` adds, at most; one step of it is in memory at a time.
     """
 
     pipeline: str
@@ -106,6 +107,7 @@ class Plan:
     held_bytes: int
     record_dtype: str
     place: Path | None
+    recording_bytes: int = 0
     watched_bytes: int = 0
 
     # ---- passes ----
@@ -154,13 +156,6 @@ class Plan:
         arrays = min(AHEAD + 1, len(self.steps)) * (len(self.branches) + 1) + 2
         return 0 if self.place is None else int(np.prod(self.shape)) * WIDE * arrays
 
-    @property
-    def recording_bytes(self) -> int:
-        """Size of the recording's arrays; 0 where nothing is recorded."""
-        if self.place is None:
-            return 0
-        return recording_bytes(len(self.steps), len(self.branches), self.shape, self.record_dtype)
-
     # ---- for people ----
 
     @property
@@ -190,7 +185,7 @@ class Plan:
             each = f"{self.record_dtype}, x_t and {len(self.branches)} branches a step"
             rows += [
                 ("recording", f"{size_text(needed)} ({each}); {size_text(free)} are free at {self.place}{short}"),
-                *[("watched", f"{size_text(self.watched_bytes)} more at most, a step of it at a time")]
+                *[("watched", f"{size_text(self.watched_bytes)} of it at most, a step at a time")]
                 * (self.watched_bytes > 0),
                 ("its buffers", f"{size_text(self.buffer_bytes)} of main memory"),
             ]
@@ -292,7 +287,8 @@ def plan(
         held_bytes=_held(steps, len(ahead.branches), ahead.shape, next(iter(family.denoisers(pipe).values()))),
         record_dtype=record_dtype,
         place=place,
-        watched_bytes=0 if place is None else len(steps) * shares.watched(ahead.steps[0], ahead.shape),
+        recording_bytes=0 if place is None else ahead.recording_bytes(record_dtype),
+        watched_bytes=0 if place is None else ahead.rows * ahead.watched,
     )
 
 

@@ -19,7 +19,7 @@ from stg_lab.interop import as_guidance
 from stg_lab.loading import load
 from stg_lab.passes import PASSES, Passes
 from stg_lab.recording import Recording
-from stg_lab.recording.writer import check_space, known_dtype, recording_bytes
+from stg_lab.recording.writer import check_space
 from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, stock_arguments
@@ -134,8 +134,7 @@ def made(
         if (
             ahead is not None and place is not None
         ):  # else the size turns out on the way, and the recorder asks the disk then
-            needed = recording_bytes(ahead.rows, len(ahead.branches), ahead.shape, known_dtype(record_dtype))
-            check_space(place, needed, record_dtype)
+            check_space(place, ahead.recording_bytes(record_dtype), record_dtype)
         with traced(trace, record, record_dtype, overwrite, by):
             output = pipe(**arguments)
         with telling(trace):  # decoding takes its time and memory, too

@@ -38,11 +38,6 @@ class Shares:
             if share is not None:
                 yield (edit.name,), self._samples * len(branches), str(edit), share, -1
 
-    def watched(self, step: RunStep, shape: tuple[int, ...]) -> int:
-        """Bytes that a step's looks add to a recording at most."""
-        looks = [edit for edit in cast("list[Any]", step.acting.guidance.edits) if edit.watches]
-        return sum(look.most_bytes(shape) for look in looks)
-
     def _pass(self, at: Moment) -> Pass:
         return Pass(
             self._family, self._pipe, self._name, self._denoiser, (), {}, torch.empty(0), at.step, at.steps

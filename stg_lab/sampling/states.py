@@ -89,7 +89,7 @@ class Runs:
             if said:
                 raise CallError(f"state= brings its own call, so leave {', '.join(said)} out, or state=.")
             own, wanted, number = recorded_call(recording, given)
-            wanted = None if hands_over(family) else wanted
+            wanted = None if hands_over(family) and not (wanted and wanted.edits) else wanted
             runs = cls(pipe, family, (), (number,), own, wanted, recording)
         if runs.guidance is not None:
             check_weak(runs.guidance, family, family.denoisers(pipe))

@@ -90,4 +90,14 @@ def _moment(family: Family, scheduler: Any, step: int, steps: int, begin: int, g
             raise
         return Moment(step, steps, **place)  # enough for all that asks no noise level
     signal, noise = level.process
-    return Moment(step, steps, level.noise, level.next_weight, level.one_step, signal=signal, level=noise, **place)
+    return Moment(
+        step,
+        steps,
+        level.noise,
+        level.next_weight,
+        level.one_step,
+        signal=signal,
+        level=noise,
+        after=level.after,
+        **place,
+    )

@@ -159,9 +159,9 @@ class Trace:
 
     def pass_at(self, call: Coming) -> Pass:
         """A pass that repeats a call of this step."""
-        steps = len(self.guide.steps)
+        at = self.guide.steps[self.now.number].at
         return Pass(
-            self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, torch.empty(0), self.now.number, steps
+            self.family, self.pipe, call.denoiser, call.module, call.args, call.kwargs, torch.empty(0), at.step, at.steps, moment=at
         )  # fmt: skip
 
     def _again(self, step: int, restart: int) -> None:

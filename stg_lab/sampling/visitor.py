@@ -121,7 +121,7 @@ class Visitor(BeforeTrace):
                 f"example step={steps // 2}."
             )
         if self._here and COND in trace.family.branches(trace.now.calls, trace.guide.uncond):
-            self._passes.begin(call.module, weak=False)
+            self._passes.begin(call.module, weak=False, edited=bool(trace.guidance.edits))
             self._passes.expect(trace.pass_at(call), self._models)
 
     def on_call(self, call: Call) -> None:
@@ -139,7 +139,8 @@ class Visitor(BeforeTrace):
         before = dict(self._trace.now.predictions)
         prediction = self._trace.on_step(step)
         if self._here:
-            self._visit(self._state(step, before))
+            with self._trace.passes.edited():
+                self._visit(self._state(step, before))
             self._passes.release()
             if self._number == max(self.wanted):
                 raise Done

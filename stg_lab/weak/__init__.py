@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.picture import Picture as picture
     from stg_lab.weak.pladis import Pladis as pladis
     from stg_lab.weak.plain import Plain as plain
+    from stg_lab.weak.predictor import Predictor as predictor
     from stg_lab.weak.shuffle import Shuffle as shuffle
     from stg_lab.weak.skip import Skip as skip
     from stg_lab.weak.swap import Swap as swap

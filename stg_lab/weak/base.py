@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.given import real, shown
 from stg_lab.patch import Hits, replaced_forward  # noqa: F401  (those who write weak models look for it here)
+from stg_lab.weak.caption import without_caption
 from stg_lab.weak.layers import format_layers, whole_numbers
 from stg_lab.weak.spec import parse, read, register, typed, write
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # a weak model is a value: naming one needs no torch
     from torch import Tensor, nn
 
     from stg_lab.families import Family, Grid
+    from stg_lab.guidance import Moment
 
 PROMPTS = {
     "caption": "the caption, as the conditional pass (peers' convention A)",
@@ -40,6 +42,7 @@ class Pass:
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
         memory: what weak passes of one run keep for later ones.
         edited: whether the call was made under an edit of the main pass.
+        moment: where the step lies; None where a pass is looked at outside of a run.
     """
 
     family: Family
@@ -54,6 +57,7 @@ class Pass:
     piece: tuple[int, int] = (0, 1)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     edited: bool = False
+    moment: Moment | None = field(default=None, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:
         """The part of the call's batch that the weak pass is about."""
@@ -92,6 +96,7 @@ class Weak:
     )
     under_edits: ClassVar[bool] = True  # whether its passes are of the model under the run's edits
     watches: ClassVar[bool] = False  # whether, as an edit, it changes nothing and looks
+    flow_only: ClassVar[bool] = False  # whether it is there for flow models alone
     by_rows: ClassVar[bool] = False  # whether, as an edit, it leaves other rows of a batch alone
 
     prompt: str = field(default="caption", kw_only=True)
@@ -134,6 +139,10 @@ class Weak:
         """Whose forward the weak pass calls: the denoiser itself, unless the weak model is another one."""
         return at.denoiser
 
+    def arguments(self, at: Pass) -> tuple[tuple, Mapping[str, Any]]:
+        """What the weak pass calls that forward with: the pipeline's own, or with the empty caption among them."""
+        return without_caption(at) if self.prompt == "none" else (at.args, at.kwargs)
+
     def shares_prefix(self, at: Pass) -> bool:
         """Whether all that a weak pass changes are forwards replaced by `replaced_forward`, which work on each row of a batch by
         itself. Then whatever runs before the first of them computes the same as in the pipeline's own call, and need not be
@@ -151,6 +160,10 @@ class Weak:
     def ahead(self, at: Pass, branches: int) -> float | None:
         """As an edit: which share of the network runs ahead of the pipeline's own call of so many branches; None for no pass."""
         return None
+
+    def most_bytes(self, shape: tuple[int, ...]) -> int:
+        """As an edit that watches: what a step adds to a recording at most, for latents (sample, channel, frame, y, x)."""
+        return 0
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Raise `GuidanceError` where this denoiser cannot be weakened so, before any compute is spent."""

@@ -65,7 +65,6 @@ class Look(Layered):
         return True
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
-        """What a step adds to a recording at most, for latents of a shape."""
         samples, _, frames, height, width = shape
         words = (self.words_kept + 1) * frames * min(height, SIDE) * min(width, SIDE)
         each = {"attention": words + frames * frames + frames, "hidden": frames + 1, "residual": 4}[self.what]
