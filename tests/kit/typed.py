@@ -309,6 +309,12 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["metrics.feature_diversity"] = (metrics.feature_diversity, {"features": x, "captions": ["a", "b"] * 4}, {"features": FEATURES, "captions": captions[:-1]})
     found["metrics.nearest_scan"] = (metrics.nearest_scan, clip, {"video": VIDEO, "split": CHOICE})
     found["metrics.latent_variance"] = (metrics.latent_variance, {"latents": np.ones((1, 2, 2, 2, 2))}, {"latents": [*STRANGE, "nope", None, 5, [], np.zeros(3), np.full((1, 2, 2, 2, 2), NAN), np.ones((1, 2, 2, 2, 2), complex)]})
+    small = {"video": have.video[:1, :2]}
+    found["metrics.niqe"] = (metrics.niqe, {"video": np.random.default_rng(0).random((1, 1, 128, 128, 3), np.float32)}, {"video": VIDEO, "parameters": [*PLACE, "nowhere.mat"]})
+    found["metrics.perceptual_change"] = (metrics.perceptual_change, small, {"video": VIDEO})
+    found["metrics.perceptual_distance"] = (metrics.perceptual_distance, {**small, "reference": small["video"]}, {"video": VIDEO, "reference": VIDEO})
+    found["metrics.real_clips"] = (metrics.real_clips, {}, {})
+    found["prompts"] = (lab.prompts, {}, {"source": [*PLACE, "nowhere.txt", have.folder]})
     found["metrics.read_video"] = (metrics.read_video, {}, {"path": [*PLACE, "nowhere.mp4", have.folder]})
     for name in ("coverage", "density", "precision", "recall"):
         found[f"metrics.{name}"] = (getattr(metrics, name), {"features": x, "reference": y}, {"features": FEATURES, "reference": FEATURES, "k": SIZE})
@@ -320,7 +326,7 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["metrics.difference"] = (metrics.difference, {"a": np.arange(4.0), "b": np.arange(3.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.paired_difference"] = (metrics.paired_difference, {"a": np.arange(4.0), "b": np.arange(4.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.share"] = (metrics.share, {"right": np.array([True, False])}, {"right": VALUES})
-    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, 5], **drawn})
+    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, 5], "also": [*CHOICES], **drawn})
     found["metrics.vbench_scores"] = (metrics.vbench_scores, {}, {"folder": [*PLACE, "nowhere"]})
     found["gaussians.two_arms"] = (gaussians.two_arms, {}, {"beads": SIZE, "turns": ABOVE, "length": ABOVE, "thickness": ABOVE})
     found["gaussians.noise_levels"] = (gaussians.noise_levels, {}, {"steps": SIZE, "high": ABOVE, "low": ABOVE})
