@@ -72,6 +72,12 @@ SHOWN = {"source": SOURCE, "step": WHOLE, "sample": WHOLE}
 PRINT = {**SHOWN, "frames": SIZE, "width": [*STRANGE, *WORDS, NAN, INF, -1, 0, True, []]}
 
 
+def styled(**look: Any) -> None:
+    """A look that nothing is drawn in."""
+    with figures.styled(**look):
+        pass
+
+
 class Good:
     """What good calls are made of: a pipeline, a run of it, a sweep, and what figures show."""
 
@@ -276,6 +282,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("weak_models", {"source": rec}, PRINT),
     ):
         found[f"figures.{name}"] = (getattr(figures, name), given, bad)
+    found["figures.styled"] = (styled, {}, {"font": CHOICE, "size": [*ABOVE, 40], "labels": [*STRANGE[:1], *STRANGE[2:], "ab", 5, [], {"a": 5}, {5: "a"}, {"no such words": "a"}]})
     for name, given, bad in (
         ("ablation_explorer", {"sweep": "layers"}, {"sweep": SWEEP, "score": CHOICE, "cell": CHOICE, "pinned": [*STRANGE, "nope", 5]}),
         ("fork_explorer", {"source": rec, "pipe": have.pipe}, {"source": SOURCE, "pipe": [v for v in PIPE if v is not None], "sample": WHOLE, "fps": ABOVE}),
