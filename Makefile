@@ -79,7 +79,7 @@ lock: ## rewrite requirements.lock from a fresh environment
 	set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	$(PYTHON) -m venv "$$new"; \
 	"$$new/bin/python" -m pip install torch==$(TORCH); \
-	"$$new/bin/python" -m pip install -e '.[lab,docs,dev,cluster]'; \
+	"$$new/bin/python" -m pip install -e '.[lab,docs,dev,cluster,metrics]'; \
 	"$$new/bin/python" -m pip freeze --exclude-editable > "$$new/freeze"; \
 	sed '/^#/!d' requirements.lock > "$$new/lock"; \
 	sed -E -e '/^(nvidia|cuda|triton|pip=|setuptools=)/d' -e 's/\+[a-z0-9.]+$$//' "$$new/freeze" >> "$$new/lock"; \

@@ -140,6 +140,11 @@ number of inches; letters are at least 6 points on paper.
     lab.figures.save(figure, "out/weak_model")     # weak_model.pdf, fonts embedded, and weak_model.png: always the same bytes
     lab.figures.animate(figure, "out/weak_model")  # weak_model.mp4 and weak_model.gif: the same clips, moving
 
+Letters and words of all figures that are made inside a `with`; labels have the room that they need, and no width or size drops a row:
+
+    with lab.figures.styled(font="DejaVu Serif", size=8, labels={{"conditional": "bedingt"}}):
+        figure = lab.figures.weak_model(lab.open("repair_both"))
+
 {figures}
 """
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stg_lab.report import report  # type: ignore[no-redef]
     from stg_lab.sampling import Plan, Run, Trace, ablate, attach, attribute, decode, fork, guider, plan, rerun, sample  # type: ignore[no-redef]
     from stg_lab.search import open_search, search  # type: ignore[no-redef]
+    from stg_lab.suites import prompts
     from stg_lab.weak import (
         blur,
         checkpoint,
@@ -83,6 +84,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "attribute": ("stg_lab.sampling", "attribute"),
     "search": ("stg_lab.search", None),
     "open_search": ("stg_lab.search", "open_search"),
+    "prompts": ("stg_lab.suites", "prompts"),
     "plan": ("stg_lab.sampling", "plan"),
     "Plan": ("stg_lab.sampling", "Plan"),
     "Passes": ("stg_lab.reuse", "Passes"),

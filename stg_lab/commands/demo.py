@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stg_lab.commands.typed import typed
+from stg_lab.commands.typed import prompts_of, typed
 from stg_lab.given import Number, Place, Whole
 
 
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
         action="extend",
         default=[],
         metavar="CAPTION",
-        help="what to show, one video each (default: eight captions of the digits world, drawn with --seed)",
+        help="what to show, one video each, or one file of captions (default: eight of the digits world, drawn with --seed)",
     )
     parser.add_argument(
         "--steps", type=typed(Whole(1, 10_000), int), default=16, help="sampling steps (default: %(default)s)"
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     wanted = Wanted(
         out=options.out,
         model=options.model,
-        prompts=tuple(options.prompts),
+        prompts=tuple(prompts_of(options)),
         steps=options.steps,
         cfg=options.cfg,
         stg=options.stg,

@@ -7,6 +7,7 @@ from typing import Any
 
 from stg_lab.commands.typed import typed
 from stg_lab.given import Place, Whole
+from stg_lab.metrics.table import ALSO
 
 
 def add(commands: Any) -> None:
@@ -32,6 +33,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--judge", action="store_true", help="the videos are of the digits world: ask its judge too")
     parser.add_argument("--videomae", metavar="WEIGHTS", help="folder or repository id: compare in VideoMAE's features")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        choices=ALSO,
+        metavar="METRIC",
+        help="metrics of the extra `metrics`: %(choices)s (of pairs)",
+    )
     parser.add_argument("--paired", action="store_true", help="video i of both sides was made from the same seed")
     parser.add_argument("--out", type=typed(Place()), metavar="FILE", help="save the table as .csv or .json")
     parser.add_argument(
@@ -62,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         judge=options.judge,
         videomae=options.videomae,
         paired=options.paired,
+        also=options.also,
         resamples=options.resamples,
         seed=options.seed,
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import CallError
-from stg_lab.given import Kind, Number, Place, Refused, Whole
+from stg_lab.given import Kind, Number, Refused, Whole
+from stg_lab.suites import FILES, is_suite, prompts
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -36,7 +37,7 @@ def add_call(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("model", metavar="MODEL", help="embedded name, folder or repository id")
     parser.add_argument(
         "--prompts", nargs="+", required=True, metavar="PROMPT",
-        help="captions; or one file with them: .txt, a line a caption, or a list in .json",
+        help="captions; or one file with them (.txt, a line a caption, .json or .csv); or `vbench`, or `vbench:DIMENSION`",
     )  # fmt: skip
     parser.add_argument(
         "--seeds",
@@ -79,21 +80,13 @@ def call_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prompts_of(options: argparse.Namespace) -> list[str]:
-    """Captions as they were typed, or those of a file.
+    """Captions as they were typed, or those of a file or suite.
 
     Raises:
-        CallError: the file holds none.
+        CallError: there are none in it.
     """
     given = options.prompts
-    if len(given) > 1 or not given[0].endswith((".txt", ".json")):
-        return given
-    from stg_lab.metrics.measure import read_captions
-
-    found = read_captions(Place().read(given[0]))
-    captions = list(found.values()) if isinstance(found, dict) else found
-    if not captions:
-        raise CallError(f"{given[0]} holds no captions. Write one a line.")
-    return captions
+    return prompts(given[0]) if len(given) == 1 and (given[0].endswith(FILES) or is_suite(given[0])) else given
 
 
 @contextlib.contextmanager

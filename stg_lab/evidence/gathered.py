@@ -87,9 +87,9 @@ class Found:
         if not -len(sheets) <= number < len(sheets):
             there = ", ".join(f"{n} ({sheet.title})" for n, sheet in enumerate(sheets)) or "none"
             raise NoFindingError(f"claim {self.number} on {self.model} has no sheet {number}. There are: {there}.")
-        jpeg = io.BytesIO()  # which every viewer of notebooks shows
+        jpeg = io.BytesIO()  # which every viewer of notebooks shows; small, as a notebook stores it
         with PIL.Image.open(self.folder / sheets[number].file) as picture:
-            picture.convert("RGB").save(jpeg, "JPEG", quality=85)
+            picture.convert("RGB").save(jpeg, "JPEG", quality=55, optimize=True)
         return Image(jpeg.getvalue(), format="jpeg")
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from stg_lab.figures.layer_ablation import layer_ablation
 from stg_lab.figures.quality_diversity import quality_diversity
 from stg_lab.figures.scale_sweep import scale_sweep
 from stg_lab.figures.spatial_temporal import spatial_temporal
-from stg_lab.figures.style import save
+from stg_lab.figures.style import save, styled
 from stg_lab.figures.weak_model import weak_model
 from stg_lab.figures.weak_models import weak_models
 
@@ -23,6 +23,7 @@ __all__ = [
     "save",
     "scale_sweep",
     "spatial_temporal",
+    "styled",
     "video_grid",
     "weak_model",
     "weak_models",

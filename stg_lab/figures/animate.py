@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stg_lab.errors import CallError
 from stg_lab.figures.film import Film, film_of
 from stg_lab.figures.shown import Source
-from stg_lab.figures.style import FONT, fitted, text_width
+from stg_lab.figures.style import fitted, font, scaled, text_width
 from stg_lab.figures.weak_model import weak_model
 from stg_lab.files import written
 from stg_lab.given import Number, Whole, takes
@@ -109,19 +109,20 @@ def _drawn(film: Film, rows: Sequence[Sequence[tuple[str, Any]]], labels: list[s
     """Clips in rows, words over them, and labels on the left."""
     length, _, _ = film.shape
     height, width = _size(film)
+    widest, line = round(scaled(LABELS)), round(scaled(LINE))
     wide = max(len(row) for row in rows)
     left = GAP
     if labels is not None:
-        longest = max(_width(line) for label in labels for line in label.split("\n"))
-        left += min(LABELS, longest) + GAP
-        labels = [_fitted(label, LABELS) for label in labels]
+        longest = max(_width(words) for label in labels for words in label.split("\n"))
+        left += min(widest, longest) + GAP
+        labels = [_fitted(label, widest) for label in labels]
     total = left + wide * (width + GAP)
     title = _fitted(film.title, total - 2 * GAP)
     over = [[_fitted(words, width) for words, _ in row] for row in rows]
     lines = [max(0 if not words else 1 + words.count("\n") for words in row) for row in over]
-    tops, y = [], GAP + LINE * (1 + title.count("\n")) + GAP // 2
+    tops, y = [], GAP + line * (1 + title.count("\n")) + GAP // 2
     for count in lines:
-        tops.append(y + count * LINE)
+        tops.append(y + count * line)
         y = tops[-1] + height + GAP
     page = Image.new("RGB", (total, y + 4), "white")
     pen = ImageDraw.Draw(page)
@@ -165,14 +166,19 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], words: str, anc
     above = {"a": 0.0, "m": len(lines) / 2, "d": float(len(lines))}[anchor[1]]
     for i, line in enumerate(lines):
         left = x - _width(line) * {"m": 0.5, "r": 1.0}[anchor[0]]
-        pen.text((round(left), round(y + (i - above) * LINE)), line, fill="black", font=_font())
+        pen.text(
+            (round(left), round(y + (i - above) * round(scaled(LINE)))),
+            line,
+            fill="black",
+            font=_letters(font(), scaled(TEXT)),
+        )
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont:
+def _letters(family: str, size: float) -> ImageFont.FreeTypeFont:
     from matplotlib.font_manager import FontProperties, findfont
 
-    return ImageFont.truetype(findfont(FontProperties(family=FONT)), TEXT)
+    return ImageFont.truetype(findfont(FontProperties(family=family)), size)
 
 
 def _fitted(words: str, pixels: float) -> str:

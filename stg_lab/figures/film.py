@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ from stg_lab.figures.style import (
     Width,
     fitted,
     inches,
+    said,
+    scaled,
     spread,
     text_height,
     text_width,
@@ -65,6 +67,12 @@ class Film:
     heads: Sequence[str] = field(default=("",))
     measure: str = ""
     still: str = ""
+
+    def said(self) -> Film:
+        """The same in the words that `styled` sets."""
+        rows = [replace(row, label=said(row.label)) for row in self.rows]
+        heads = tuple(map(said, self.heads))
+        return Film(said(self.title), rows, heads, said(self.measure), said(self.still))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,7 +125,7 @@ def draw(film: Film, width: Width = "page", frames: int | None = None) -> Figure
     Returns:
         A matplotlib figure of exactly that width.
     """
-    wide = inches(width)
+    wide, film = inches(width), film.said()
     layout = _Layout(film, wide, frames)
     sheet = Sheet(wide, layout.height)
     sheet.text(wide / 2, EDGE, layout.title, size=layout.title_size, ha="center", va="top")
@@ -145,9 +153,9 @@ class _Layout:
         length, height, width = film.shape
         self.shown = spread(length, frames or (max(1, 5 // groups) if narrow else max(1, 10 // groups)))
         self.between = GAP if len(self.shown) == 1 else 0.1  # inches between columns of clips
-        self.bar = (0.5 if narrow else 0.75) if film.measure else 0.0
+        self.bar = scaled(0.5 if narrow else 0.75) if film.measure else 0.0
         longest = max(text_width(line, self.label_size) for row in film.rows for line in row.label.split("\n"))
-        self.label = min(longest + 0.12, 0.95 if narrow else 1.4) if longest else EDGE
+        self.label = min(longest + 0.12, scaled(0.95 if narrow else 1.4)) if longest else EDGE
         self.labels = [fitted(row.label, self.label - 0.1, self.label_size) for row in film.rows]
         room = wide - self.label - (groups - 1) * self.between - self.bar - EDGE
         self.column = room / groups

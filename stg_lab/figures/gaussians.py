@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stg_lab.errors import CallError
-from stg_lab.figures.style import print_style
+from stg_lab.figures.style import print_style, said, scaled
 from stg_lab.gaussians import MIXTURE, POINTS, Mixture, measure, strays
 from stg_lab.given import Named, Number, Refused, takes
 from stg_lab.palette import FIXED, SERIES
@@ -58,8 +58,8 @@ def gaussian_samples(truth: Mixture, panels: Mapping[str, Tensor], *, other: Mix
             axis.scatter(*at[~stray].T, s=2.2, c="black", linewidths=0)
             axis.scatter(*at[stray].T, s=3.2, c=FIXED["cfg"], linewidths=0)
             found = measure(points, truth)
-            axis.set_title(title)
-            axis.set_xlabel(f"{found['strays']:.0%} strays, {found['modes']:.1f} of {len(truth.weights)} modes")
+            axis.set_title(said(title))
+            axis.set_xlabel(said(f"{found['strays']:.0%} strays, {found['modes']:.1f} of {len(truth.weights)} modes"))
     return figure
 
 
@@ -96,8 +96,8 @@ def gaussian_vectors(truth: Mixture, pairs: Mapping[str, tuple[Mixture, Mixture]
             stretch = 0.35 / float(vector.norm(dim=1).quantile(0.9))
             arrows = (stretch * vector).T.numpy()
             axis.quiver(*x.T.numpy(), *arrows, angles="xy", scale_units="xy", scale=1, width=0.006, color="black")
-            axis.set_title(title)
-            axis.set_xlabel(f"σ = {sigma:g}, arrows × {stretch:.2g}")
+            axis.set_title(said(title))
+            axis.set_xlabel(said(f"σ = {sigma:g}, arrows × {stretch:.2g}"))
     return figure
 
 
@@ -106,7 +106,7 @@ def _axes(count: int) -> tuple[Figure, list[Any]]:
 
     columns = min(count, WIDEST)
     rows = -(-count // columns)
-    figure = plt.figure(figsize=(1.9 * columns, 2.2 * rows), layout="constrained")
+    figure = plt.figure(figsize=(scaled(1.9) * columns, scaled(2.2) * rows), layout="constrained")
     axes = [figure.add_subplot(rows, columns, k + 1) for k in range(count)]
     for axis in axes:
         axis.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal", xticks=[], yticks=[])

@@ -9,7 +9,7 @@ import numpy as np
 
 from stg_lab.errors import CallError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.style import SMALL, Width, fitted, inches, text_width
+from stg_lab.figures.style import SMALL, Width, fitted, inches, said, text_width
 from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.palette import SERIES
 from stg_lab.rating import gather
@@ -174,6 +174,7 @@ def film(
 
 def _fit(heads: Sequence[str], room: float) -> bool:
     """Whether every word of the heads fits into so many inches, and no head takes more than four lines."""
+    heads = [said(head) for head in heads]
     widest = max(text_width(word, SMALL) for head in heads for word in head.split(" "))
     return widest <= room and all(fitted(head, room, SMALL).count("\n") < 4 for head in heads)
 

@@ -18,7 +18,7 @@ from stg_lab.analysis.sweep import (
     sweep_of,
 )
 from stg_lab.errors import CallError, RecordingError
-from stg_lab.figures.style import NARROW, SMALL, TITLE, Sheet, Width, fitted, inches, spread, text_height
+from stg_lab.figures.style import NARROW, SMALL, TITLE, Sheet, Width, fitted, inches, said, scaled, spread, text_height
 from stg_lab.given import Several, Text, Whole, takes
 from stg_lab.guidance.scores import SCORES
 
@@ -69,7 +69,7 @@ def layer_ablation(
     if not 0 <= sample < ds.sizes["sample"]:
         raise RecordingError(f"sample {sample} is out of range: this sweep has samples 0 to {ds.sizes['sample'] - 1}.")
     known = [int(layer) for layer in ds.layer.values]
-    most = min(MOST, int((total - _label(total)) / LEAST))
+    most = min(MOST, int((total - _label(total)) / scaled(LEAST)))
     chosen = [known[i] for i in spread(len(known), most)] if layers is None else list(np.atleast_1d(layers))
     if not chosen or not set(chosen) <= set(known):
         raise CallError(f"layers={list(layers or [])} are not in this sweep. It has: {', '.join(map(str, known))}.")
@@ -127,29 +127,41 @@ def _draw(
     width: float,
 ) -> Figure:
     label = _label(width)
-    names = [fitted(name, label - 0.1) for name in names]
+    names = [fitted(said(name), label - 0.1) for name in names]
     pitch = min((width - label - 0.05) / len(layers), LARGEST)
     side = pitch - GAP
     ratio = tiles["cond"].shape[0] / tiles["cond"].shape[1] if tiles else 0.0
-    row = side * ratio + NUMBER + 0.05
-    title = fitted(title, width - 0.1, TITLE)
+    strip, line = scaled(NUMBER), scaled(0.2)
+    row = side * ratio + strip + 0.05
+    title = fitted(said(title), width - 0.1, TITLE)
     head = 0.08 + text_height(title, TITLE)
     left = label + (2 * pitch + 0.15 if tiles else 0.0)
-    score = fitted(f"{score[0].upper()}{score[1:]}", width - left - 0.1)
-    top = head + (max(0.32 + side * ratio, 0.47 + text_height(score, 7)) if tiles else 0.54)
-    sheet = Sheet(width, top + 0.2 + row * len(names) + 0.05)
+    score = fitted(said(f"{score[0].upper()}{score[1:]}"), width - left - 0.1)
+    top = head + (
+        max(line + 0.12 + side * ratio, line + 0.27 + text_height(score)) if tiles else line + 0.22 + text_height(score)
+    )
+    sheet = Sheet(width, top + line + row * len(names) + 0.05)
     sheet.text(0.05, 0.05, title, size=TITLE, ha="left", va="top")
     for k, name in enumerate([n for n in ("cond", "uncond") if n in tiles]):
-        sheet.text(label + k * pitch + side / 2, head + 0.12, name, size=SMALL, ha="center", va="center")
-        sheet.picture(label + k * pitch, head + 0.2, side, side * ratio, tiles[name])
+        sheet.text(label + k * pitch + side / 2, head + 0.6 * line, said(name), size=SMALL, ha="center", va="center")
+        sheet.picture(label + k * pitch, head + line, side, side * ratio, tiles[name])
     colours, low, high = _colours(values, signed)
-    _bar(sheet, left, head + (0.22 if tiles else 0.08), min(1.3, width - left - 0.3), score, colours, low, high)
+    _bar(
+        sheet,
+        left,
+        head + (line + 0.02 if tiles else 0.08),
+        min(scaled(1.3), width - left - 0.3),
+        score,
+        colours,
+        low,
+        high,
+    )
     for k, layer in enumerate(layers):
-        words = f"layer {layer}" if k == 0 and side > 0.35 else str(layer)
-        sheet.text(label + k * pitch + side / 2, top + 0.13, words, size=SMALL, ha="center", va="baseline")
+        words = said(f"layer {layer}") if k == 0 and side > scaled(0.35) else str(layer)
+        sheet.text(label + k * pitch + side / 2, top + 0.65 * line, words, size=SMALL, ha="center", va="baseline")
     for r, name in enumerate(names):
-        y = top + 0.2 + r * row
-        sheet.text(label - 0.07, y + (side * ratio + NUMBER) / 2, name, ha="right", va="center")
+        y = top + line + r * row
+        sheet.text(label - 0.07, y + (side * ratio + strip) / 2, name, ha="right", va="center")
         for k in range(len(layers)):
             x = label + k * pitch
             if (r, k) in tiles:
@@ -160,7 +172,7 @@ def _draw(
 
 def _label(width: float) -> float:
     """Inches of the column of names."""
-    return 0.95 if width >= NARROW else 0.7
+    return scaled(0.95 if width >= NARROW else 0.7)
 
 
 def _colours(values: np.ndarray, signed: bool) -> tuple[Any, float, float]:
@@ -176,7 +188,7 @@ def _colours(values: np.ndarray, signed: bool) -> tuple[Any, float, float]:
 
 def _number(sheet: Sheet, left: float, top: float, width: float, value: float, colour: Any) -> None:
     """A score on its colour; hatched where there is none."""
-    axes = sheet.axes(left, top, width, NUMBER)
+    axes = sheet.axes(left, top, width, scaled(NUMBER))
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -190,7 +202,7 @@ def _number(sheet: Sheet, left: float, top: float, width: float, value: float, c
     red, green, blue, _ = colour
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
     digits = f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-    sheet.text(left + width / 2, top + NUMBER / 2, digits, size=SMALL, ha="center", va="center", color=ink)
+    sheet.text(left + width / 2, top + scaled(NUMBER) / 2, digits, size=SMALL, ha="center", va="center", color=ink)
 
 
 def _bar(
@@ -198,8 +210,8 @@ def _bar(
 ) -> None:
     """What the colours mean."""
     sheet.text(left, top, score, ha="left", va="top")
-    y = top + text_height(score, 7) + 0.04
+    y = top + text_height(score) + 0.04
     strip = np.repeat(np.asarray(colours(np.linspace(0, 1, 64)))[None, :, :3], 2, axis=0)
     sheet.picture(left, y, width, 0.08, strip)
-    sheet.text(left, y + 0.15, f"{low:.2f}", size=SMALL, ha="left", va="center")
-    sheet.text(left + width, y + 0.15, f"{high:.2f}", size=SMALL, ha="right", va="center")
+    sheet.text(left, y + 0.08 + scaled(0.07), f"{low:.2f}", size=SMALL, ha="left", va="center")
+    sheet.text(left + width, y + 0.08 + scaled(0.07), f"{high:.2f}", size=SMALL, ha="right", va="center")

@@ -11,7 +11,7 @@ import numpy as np
 from stg_lab import palette
 from stg_lab.errors import CallError
 from stg_lab.figures.points import Point, defaults, points_of, real_of
-from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, inches, print_style
+from stg_lab.figures.style import NARROW, SMALL, Sheet, Width, fitted, font, inches, print_style, said, scaled
 from stg_lab.given import Number, Several, shown, takes
 from stg_lab.metrics import METRICS
 
@@ -90,10 +90,12 @@ def quality_diversity(
     for point in found:
         curves.setdefault(point.label, []).append(point)
     curves = {label: sorted(some, key=lambda p: p.scale) for label, some in curves.items()}
-    names = (_name(quality, "quality"), _name(diversity, "diversity"))
+    names = (said(_name(quality, "quality")), said(_name(diversity, "diversity")))
     sheet = Sheet(wide, 2.5 if wide < NARROW else 2.9)
     with print_style():
         _draw(sheet, curves, names, real)
+    for axes in sheet.figure.axes:  # of ticks that are made later, when the figure is drawn
+        axes.tick_params(labelfontfamily=font())
     return sheet.figure
 
 
@@ -105,9 +107,9 @@ def _name(metric: Any, otherwise: str) -> str:
 
 
 def _draw(sheet: Sheet, curves: Curves, names: tuple[str, str], real: tuple[float, float] | None) -> None:
-    left, top, bottom, edge = 0.5, 0.25, 0.4, 0.06
-    scaled = {label: some for label, some in curves.items() if any(math.isfinite(p.scale) for p in some)}
-    panels = bool(scaled) and sheet.width >= NARROW
+    left, top, bottom, edge = scaled(0.5), scaled(0.25), scaled(0.4), scaled(0.06)
+    over = {label: some for label, some in curves.items() if any(math.isfinite(p.scale) for p in some)}
+    panels = bool(over) and sheet.width >= NARROW
     across = (0.56 * sheet.width if panels else sheet.width - edge) - left
     plane = sheet.axes(left, top, across, sheet.height - top - bottom)
     _plane(plane, curves, names, real)
@@ -117,14 +119,14 @@ def _draw(sheet: Sheet, curves: Curves, names: tuple[str, str], real: tuple[floa
     )  # fmt: skip
     if not panels:
         return
-    start, gap = left + across + 0.68, 0.12
+    start, gap = left + across + scaled(0.68), 0.12
     tall = (sheet.height - top - bottom - gap) / 2
     for i, name in enumerate(names):
         axes = sheet.axes(start, top + i * (tall + gap), sheet.width - start - edge, tall)
-        _over_scale(axes, scaled, "quality" if i == 0 else "diversity", None if real is None else real[i])
+        _over_scale(axes, over, "quality" if i == 0 else "diversity", None if real is None else real[i])
         axes.set_ylabel(fitted(name, tall))
         axes.tick_params(labelbottom=i == 1)
-    axes.set_xlabel("guidance scale")
+    axes.set_xlabel(said("guidance scale"))
 
 
 def _plane(axes: Axes, curves: Curves, names: tuple[str, str], real: tuple[float, float] | None) -> None:
@@ -133,11 +135,11 @@ def _plane(axes: Axes, curves: Curves, names: tuple[str, str], real: tuple[float
         x, y = [p.diversity.value for p in some], [p.quality.value for p in some]
         across, along = _bars([p.diversity for p in some]), _bars([p.quality for p in some])
         axes.errorbar(x, y, xerr=across, yerr=along, fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.5)
-        axes.plot(x, y, color=colour, marker=marker, label=label)
+        axes.plot(x, y, color=colour, marker=marker, label=said(label))
         _scales(axes, some, colour, above=list(curves).index(label) % 2 == 0)
     if real is not None:
         axes.plot(
-            [real[1]], [real[0]], marker="*", color="#000000", markersize=8, linestyle="none", label="real videos"
+            [real[1]], [real[0]], marker="*", color="#000000", markersize=8, linestyle="none", label=said("real videos")
         )
     axes.margins(0.08)
     axes.set_xlabel(names[1])
@@ -151,7 +153,9 @@ def _scales(axes: Axes, points: Sequence[Point], colour: str, above: bool) -> No
     for point in points:
         if math.isfinite(point.scale):
             place = (point.diversity.value, point.quality.value)
-            axes.annotate(f"{point.scale:g}", place, textcoords="offset points", fontsize=SMALL, color=colour, **where)
+            axes.annotate(
+                f"{point.scale:g}", place, textcoords="offset points", fontsize=scaled(SMALL), color=colour, **where
+            )
 
 
 def _over_scale(axes: Axes, curves: Curves, what: str, real: float | None) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +15,7 @@ import numpy as np
 
 from stg_lab.errors import CallError, did_you_mean
 from stg_lab.files import written
-from stg_lab.given import Having, Refused, Several, shown, takes
+from stg_lab.given import Having, Named, Number, Refused, Several, shown, takes
 from stg_lab.given import Text as Word
 
 if TYPE_CHECKING:
@@ -83,12 +86,117 @@ def inches(width: Width) -> float:
     raise CallError(f"width={shown(width)} is no width: choose {known} or a number of inches from 2 to 20.{hint}")
 
 
+@dataclass(frozen=True)
+class Look:
+    """What `styled` sets.
+
+    Attributes:
+        font: family of all letters.
+        size: points of labels; all other letters, and the room they need, are larger or smaller with them.
+        labels: other words for some of the lab's own.
+        said: which of these have been said otherwise.
+    """
+
+    font: str = FONT
+    size: float = LABEL
+    labels: Mapping[str, str] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+
+    @property
+    def scale(self) -> float:
+        """How much larger letters are than the lab's own."""
+        return self.size / LABEL
+
+    def __call__(self, words: str) -> str:
+        """Words as they are to be said: each phrase of `labels` that stands in them, as whole words, is another one."""
+        if not self.labels:
+            return words
+        longest_first = sorted(self.labels, key=len, reverse=True)
+        phrases = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in longest_first)
+        return re.sub(rf"(?<!\w)(?:{phrases})(?!\w)", self._other, words)
+
+    def _other(self, found: re.Match[str]) -> str:
+        phrase = next(one for one in self.labels if one.split() == found[0].split())
+        self.said.add(phrase)
+        return self.labels[phrase]
+
+
+_OWN = Look()
+_LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+@contextlib.contextmanager
+@takes(font=Word(), size=Number(5, 16), labels=Named(Word(empty=True)))
+def styled(
+    *, font: str | None = None, size: float | None = None, labels: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Fonts, sizes and words of all figures that are made inside the `with`.
+
+    Args:
+        font: a family that matplotlib finds, "DejaVu Sans" by default.
+        size: points of labels, from 5 to 16, 7 by default. Titles and small print are larger or smaller with them, and labels have the
+            room that they need: pictures pay for it.
+        labels: other words, by the words that figures have: {"conditional": "bedingt"}. Phrases are found as whole words in any label,
+            title or axis.
+
+    Raises:
+        CallError: a font that is not there, a size out of range, or at the end of the `with` words that no figure had.
+
+    >>> import stg_lab as lab
+    >>> with lab.figures.styled(size=8, labels={"conditional": "bedingt"}):
+    ...     figure = lab.figures.weak_model(lab.open("repair_both"), step=1)
+    >>> [text.get_text() for text in figure.texts if "bedingt" in text.get_text()]
+    ['(a) bedingt']
+    """
+    look = Look(_font(font) if font is not None else FONT, size or LABEL, labels or {})
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+    if unsaid := [phrase for phrase in look.labels if phrase not in look.said]:
+        raise CallError(f"labels= has {', '.join(map(repr, unsaid))}, which no figure inside the `with` says.")
+
+
+def _look() -> Look:
+    return _LOOK.get() or _OWN
+
+
+def _font(family: str) -> str:
+    from matplotlib.font_manager import get_font_names
+
+    known = get_font_names()
+    if family not in known:
+        raise CallError(
+            f"font={shown(family)} is not here.{did_you_mean(family, known)} matplotlib finds {len(known)} families: "
+            "matplotlib.font_manager.get_font_names()."
+        )
+    return family
+
+
+def said(words: str) -> str:
+    """Words of the lab as `styled` has them said."""
+    return _look()(words)
+
+
+def scaled(length: float) -> float:
+    """Inches or points that go with the size of letters."""
+    return length * _look().scale
+
+
+def font() -> str:
+    """The family of all letters."""
+    return _look().font
+
+
 @contextlib.contextmanager
 def print_style() -> Iterator[None]:
     """The lab's style for print, inside the `with`."""
     import matplotlib as mpl
 
-    with mpl.rc_context(RC):
+    look = _look()
+    sizes = {name: scaled(value) for name, value in RC.items() if name.endswith("size") and "major" not in name}
+    with mpl.rc_context({**RC, **sizes, "lines.markersize": RC["lines.markersize"], "font.family": look.font}):
         yield
 
 
@@ -126,7 +234,13 @@ class Sheet:
         """Words at a place, as they are: a dollar sign in a prompt begins no formula."""
         with print_style():
             return self.figure.text(
-                x / self.width, 1 - y / self.height, words, fontsize=size, parse_math=False, linespacing=1.15, **options
+                x / self.width,
+                1 - y / self.height,
+                words,
+                fontsize=scaled(size),
+                parse_math=False,
+                linespacing=1.15,
+                **options,
             )
 
 
@@ -174,21 +288,25 @@ def fitted(words: str, width: float, size: float = LABEL) -> str:
     return "\n".join(lines)
 
 
-@functools.cache
 def text_width(words: str, size: float = LABEL) -> float:
     """Width of a line in inches, by the font's own measures."""
+    return _text_width(words, scaled(size), font())
+
+
+@functools.cache
+def _text_width(words: str, size: float, family: str) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     points, _, _ = text_to_path.get_text_width_height_descent(
-        words, FontProperties(family=FONT, size=size), ismath=False
+        words, FontProperties(family=family, size=size), ismath=False
     )
     return float(points) / 72
 
 
 def text_height(words: str, size: float = LABEL) -> float:
     """Height of one or more lines in inches."""
-    return (1 + words.count("\n")) * size * 1.25 / 72
+    return (1 + words.count("\n")) * scaled(size) * 1.25 / 72
 
 
 def spread(count: int, shown: int) -> list[int]:

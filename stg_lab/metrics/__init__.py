@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         texture_features,
     )
     from stg_lab.metrics.motion import flow_motion, ink_motion, pose_motion, smoothness
+    from stg_lab.metrics.natural import niqe
+    from stg_lab.metrics.packaged import real_clips
+    from stg_lab.metrics.perceptual import perceptual_change, perceptual_distance
     from stg_lab.metrics.pixels import (
         clipped,
         contrast,
@@ -56,6 +59,9 @@ _WHERE = {
     "intervals": ("Interval", "bootstrap", "difference", "paired_difference", "share"),
     "judged": ("caption_accuracy", "caption_probability", "judge_features", "nearest_scan", "texture_features"),
     "motion": ("flow_motion", "ink_motion", "pose_motion", "smoothness"),
+    "natural": ("niqe",),
+    "packaged": ("real_clips",),
+    "perceptual": ("perceptual_change", "perceptual_distance"),
     "pixels": (
         "clipped",
         "contrast",

@@ -16,19 +16,18 @@ from numpy import ndarray
 
 from stg_lab.errors import MetricError
 from stg_lab.files import written
-from stg_lab.given import Of, Place, Several, takes
+from stg_lab.given import Of, Place, Several, Text, takes
 from stg_lab.metrics import diversity, sets
 from stg_lab.metrics.groups import Comparison, groups
 from stg_lab.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference, share
-from stg_lab.metrics.measure import Measured, finite, measure
+from stg_lab.metrics.measure import Measured, distances, finite, measure
 from stg_lab.metrics.read import passed_over
-from stg_lab.metrics.table import METRICS, aligned
+from stg_lab.metrics.table import ALSO, METRICS, aligned
 
 #: Videos on either side from which on a Frechet distance gets an interval: a resample of fewer holds so few different ones
 #: that it tells more of the resampling than of the videos.
 FEWEST = 16
 FEWEST_MEANS = 8  # videos from which on anything gets an interval: resamples of fewer are nearly always too narrow
-BETTER = {True: "higher", False: "lower", None: ""}
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class Table:
         for row in self.rows:
             middle = tuple(str(x or "") for x in (row.reference, row.difference)) if compared else ()
             metric = METRICS.get(row.metric.partition(": ")[0])
-            better = BETTER[metric.higher_is_better] if metric else ""
-            rows.append((row.metric, str(row.value), *middle, str(row.value.count), better))
+            rows.append((row.metric, str(row.value), *middle, str(row.value.count), metric.better if metric else ""))
         notes = (f"note: {note}" for note in self.notes)
         return "\n".join([aligned(rows), *(f"left out: {reason}" for reason in self.left_out), *notes])
 
@@ -160,6 +158,7 @@ def check_out(path: Path) -> None:
     against=PLACES,
     captions=Place(),
     videomae=Of(str | os.PathLike, "a folder or a repository id"),
+    also=Several(Text(ALSO)),
 )
 def evaluate(
     videos: Sequence[str | Path],
@@ -169,6 +168,7 @@ def evaluate(
     judge: bool = False,
     videomae: str | Path | None = None,
     paired: bool = False,
+    also: str | Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Table | Comparison:
@@ -192,6 +192,9 @@ def evaluate(
         paired: video i of both sides was made from the same seed, so differences are taken video by video. Pairs of which one
             video has no value of a metric (no latents, no caption, too few frames) are left out of its difference and told. All
             that is given is then one side, whatever made it.
+        also: metrics of the extra `metrics`, which take longer: "niqe", how far frames are from pristine pictures;
+            "perceptual_change", how much is seen to change from frame to frame; "perceptual_distance", how far the two videos
+            of each pair look apart, where there are pairs.
         resamples, seed: of the bootstrap.
 
     Returns:
@@ -202,17 +205,17 @@ def evaluate(
     """
     if not videos:
         raise MetricError("nothing to evaluate: give files, folders, or patterns such as 'out/*.mp4'.")
-    model = _videomae(videomae)
+    wanted = {"judge": judge, "videomae": _videomae(videomae), "also": [also] if isinstance(also, str) else also or ()}
     options = {"resamples": resamples, "seed": seed}
-    other = measure(against, judge=judge, videomae=model) if against else None
+    other = measure(against, **wanted) if against else None
     settings = groups(videos)
     if len(settings) < 2 or paired or captions is not None:
-        mine = measure(videos, judge=judge, videomae=model, captions=captions)
+        mine = measure(videos, captions=captions, **wanted)
         if len(settings) > 1:
             told = "paired=True" if paired else "captions="
             mine.notes.append(f"{len(settings)} settings in one table, as {told} takes the videos in their order")
         return _table(mine, other, paired, options)
-    measured = {name: measure(places, judge=judge, videomae=model) for name, places in settings.items()}
+    measured = {name: measure(places, **wanted) for name, places in settings.items()}
     name, first = next(iter(measured.items()))
     for reason in passed_over(videos):
         first.leave_out(reason)
@@ -238,6 +241,8 @@ def _table(mine: Measured, other: Measured | None, paired: bool, options: dict[s
     if other is None:
         return Table(rows, mine.count, 0, mine.left_out, list(mine.notes))
     rows += _sets(mine, other, options)
+    if paired and "perceptual_distance" in mine.also and len(apart := finite(distances(mine, other))):
+        rows.append(Row("perceptual_distance", bootstrap(apart, **options)))
     left_out = [*mine.left_out, *(f"reference: {x}" for x in other.left_out)]
     return Table(rows, mine.count, other.count, left_out, [*mine.notes, *(f"reference: {x}" for x in other.notes)])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,11 @@ from stg_lab.errors import MetricError
 from stg_lab.metrics.groups import oddities
 from stg_lab.metrics.read import Clip, clips, passed_over
 from stg_lab.metrics.table import METRICS
+from stg_lab.suites import read_file
 
 #: Metrics that need more than one frame or more than a few pixels; where a video has fewer, they are left out.
-FRAMES = {"flow_motion": 2, "flicker": 2, "smoothness": 3}
-SIDE = {"spectral_slope": 16}
+FRAMES = {"flow_motion": 2, "flicker": 2, "smoothness": 3, "perceptual_change": 2}
+SIDE = {"spectral_slope": 16, "niqe": 128, "perceptual_change": 32}
 KEPT_PIXELS = 2**18  # of a clip: smaller ones are kept whole for the diversity in pixels
 
 
@@ -33,6 +33,8 @@ class Measured:
     videos: list[ndarray] = field(default_factory=list)  # small ones only
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    places: Sequence[str | Path] = ()
+    also: Sequence[str] = ()
     made_from: list[tuple[str | None, int | None]] = field(default_factory=list)  # caption and seed
     count: int = 0
 
@@ -71,7 +73,12 @@ class Measured:
 
 
 def measure(
-    places: Sequence[str | Path], *, judge: bool = False, videomae: Any = None, captions: str | Path | None = None
+    places: Sequence[str | Path],
+    *,
+    judge: bool = False,
+    videomae: Any = None,
+    captions: str | Path | None = None,
+    also: Sequence[str] = (),
 ) -> Measured:
     """Measure every video of some places.
 
@@ -80,18 +87,19 @@ def measure(
         judge: whether they are of the digits world.
         videomae: a model of `load_videomae`, or None.
         captions: a file of captions, as for `evaluate`.
+        also: names of metrics of the extra `metrics`.
 
     Raises:
         MetricError: something that cannot be read or measured, or captions that do not fit the videos.
     """
-    told = None if captions is None else read_captions(captions)
-    found = Measured()
+    told = None if captions is None else read_file(Path(captions), MetricError)
+    found = Measured(places=places, also=also)
     for reason in passed_over(places):
         found.leave_out(reason)
     for clip in clips(places):
         caption = clip.caption if told is None else _caption(told, clip, found.count, captions)
         try:
-            _measure_one(found, clip, caption, judge, videomae)
+            _measure_one(found, clip, caption, judge, videomae, also)
         except MetricError as error:
             raise MetricError(f"{clip.name}: {error}") from None
         found.made_from.append((caption, clip.seed))
@@ -103,10 +111,12 @@ def measure(
     return found
 
 
-def _measure_one(found: Measured, clip: Clip, caption: str | None, judge: bool, videomae: Any) -> None:
+def _measure_one(
+    found: Measured, clip: Clip, caption: str | None, judge: bool, videomae: Any, also: Sequence[str]
+) -> None:
     video = clip.video[None]
     for metric in METRICS.values():
-        if metric.of == "video" or (metric.of == "digits" and judge):
+        if metric.of == "video" or (metric.of == "extra" and metric.name in also) or (metric.of == "digits" and judge):
             frames, side = FRAMES.get(metric.name, 1), SIDE.get(metric.name, 8)
             if video.shape[1] < frames or min(video.shape[2:4]) < side:
                 found.leave_out(f"{metric.name} of videos below {frames} frames or {side} x {side} pixels")
@@ -136,26 +146,25 @@ def _measure_one(found: Measured, clip: Clip, caption: str | None, judge: bool, 
         found.videos.append(clip.video)
 
 
-def _fill(values: list[float], count: int) -> None:
-    values += [np.nan] * (count - len(values))
-
-
-def read_captions(path: str | Path) -> list[str] | dict[str, str]:
-    """Captions from a file: lines of a .txt, or a list or table by file name in a .json.
+def distances(mine: Measured, other: Measured) -> list[float]:
+    """How far the two videos of each pair look apart, read once more; NaN where they are of different shapes, which is told.
 
     Raises:
-        MetricError: not there, or another format.
+        MetricError: too small, or the extra `metrics` is not installed.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else [line for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise MetricError(f"captions could not be read from {path}: {error}.") from None
-    values = list(found.values()) if isinstance(found, dict) else found
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise MetricError(f"{path} is to hold captions: lines of text, or in .json a list or a table by file name.")
+    from stg_lab.metrics.perceptual import perceptual_distance
+
+    found = []
+    for a, b in zip(clips(mine.places), clips(other.places), strict=True):
+        alike = a.video.shape == b.video.shape
+        found.append(float(perceptual_distance(a.video[None], b.video[None])[0]) if alike else np.nan)
+        if not alike:
+            mine.leave_out("perceptual_distance of pairs whose videos differ in size or length")
     return found
+
+
+def _fill(values: list[float], count: int) -> None:
+    values += [np.nan] * (count - len(values))
 
 
 def _caption(told: list[str] | dict[str, str], clip: Clip, number: int, path: Any) -> str:

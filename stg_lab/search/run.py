@@ -65,13 +65,13 @@ def search(
         candidates: weak models such as `lab.skip([5])` or their specifications, each tried at every scale; terms and sums, taken as
             they are. None for every layer x part x axis that the model has; then the best one together with each other layer; then
             head by head within it (greedily, as HeadHunter does: Ahn et al. 2025), each step a race around the best so far.
-        prompts: captions; for pipelines that start from a picture, dicts with the arguments of their call. Intervals are over seeds
-            for these prompts.
+        prompts: captions, or a `Path` of a file of them, which `lab.prompts` reads; for pipelines that start from a picture, dicts with
+            the arguments of their call. Intervals are over seeds for these prompts.
         seeds: seeds to choose by. `lab.sample(pipe, prompt=..., seed=..., guidance=...)` makes any of the videos again.
         guidance: what candidates are added to; None for no guidance at all.
         scale: of candidates that are weak models; several are several candidates.
         score: what is better. "right" or "probability" (the judge of the digits world), a metric of `lab.metrics` that needs no
-            reference, such as "smoothness", a function from a video `(1, frame, height, width, 3)` in [0, 1] to a number, or a list
+            reference, such as "niqe" (extra `metrics`), a function from a video `(1, frame, height, width, 3)` in [0, 1] to a number, or a list
             of these: the first decides, a candidate is dropped where another one is better in all, and `found.front` has those that
             none beats. "ask": people say which video is better, in blind pairs with the guidance alone.
         budget: "20 min" of time, "400 videos" or 400, "6000 passes" through the network. None for all states.

@@ -111,7 +111,11 @@ def _score(given: Any, captions: Sequence[str]) -> Score:
         return Score(metric.name, sign=1.0 if metric.higher_is_better else -1.0)
     why = "is no score"
     if metric is not None:
-        why = "is not of one video" if metric.of not in ("video", "digits") else "is not better for being more or less"
+        why = (
+            "is not of one video"
+            if metric.of not in ("video", "extra", "digits")
+            else "is not better for being more or less"
+        )
     raise CallError(
         f"score={given!r} {why}.{did_you_mean(str(given), [*JUDGED, *_named()])} Scores: {', '.join((*JUDGED, ASK, *_named()))}; "
         "or a function from a video (1, frame, height, width, 3) to a number, for example lambda v: -lab.metrics.saturation(v)."
@@ -121,7 +125,7 @@ def _score(given: Any, captions: Sequence[str]) -> Score:
 def _named() -> list[str]:
     """Metrics of one video, without a reference, of which more or less is better."""
     every = metrics.METRICS.values()
-    return [m.name for m in every if m.of in ("video", "digits") and m.higher_is_better is not None]
+    return [m.name for m in every if m.of in ("video", "extra", "digits") and m.higher_is_better is not None]
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stg_lab.errors import CallError
 from stg_lab.given import Several, Whole, read, shown
+from stg_lab.suites import prompts as read_prompts
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ def states(prompts: Any, seeds: Any, fresh_seeds: Any = None) -> States:
     """Read what was given.
 
     Args:
-        prompts: captions, or for pipelines that start from a picture dicts with the arguments of the call.
+        prompts: captions, a `Path` of a file of them, or for pipelines that start from a picture dicts with the arguments of the call.
         seeds: whole numbers.
         fresh_seeds: those to tell by; None for as many after the greatest of the others.
 
     Raises:
         CallError: none, something else, or seeds that are both to choose and to tell by.
     """
+    if isinstance(prompts, Path):
+        prompts = read_prompts(prompts)
     listed = [prompts] if isinstance(prompts, str | Mapping) else list(prompts or ())
     if not listed or not all(isinstance(one, Mapping) or (isinstance(one, str) and one) for one in listed):
         raise CallError(

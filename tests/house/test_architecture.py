@@ -16,7 +16,7 @@ FLOORS = (
     ("given", "preview", "shipped", "undone"),
     ("files",),
     ("sheets",),
-    ("gaussians", "opensora", "videogrid", "videos"),
+    ("gaussians", "opensora", "suites", "videogrid", "videos"),
     ("digits",),
     ("x0",),
     ("guidance",),

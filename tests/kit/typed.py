@@ -72,6 +72,12 @@ SHOWN = {"source": SOURCE, "step": WHOLE, "sample": WHOLE}
 PRINT = {**SHOWN, "frames": SIZE, "width": [*STRANGE, *WORDS, NAN, INF, -1, 0, True, []]}
 
 
+def styled(**look: Any) -> None:
+    """A look that nothing is drawn in."""
+    with figures.styled(**look):
+        pass
+
+
 class Good:
     """What good calls are made of: a pipeline, a run of it, a sweep, and what figures show."""
 
@@ -276,6 +282,7 @@ def shown(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[Any
         ("weak_models", {"source": rec}, PRINT),
     ):
         found[f"figures.{name}"] = (getattr(figures, name), given, bad)
+    found["figures.styled"] = (styled, {}, {"font": CHOICE, "size": [*ABOVE, 40], "labels": [*STRANGE[:1], *STRANGE[2:], "ab", 5, [], {"a": 5}, {5: "a"}, {"no such words": "a"}]})
     for name, given, bad in (
         ("ablation_explorer", {"sweep": "layers"}, {"sweep": SWEEP, "score": CHOICE, "cell": CHOICE, "pinned": [*STRANGE, "nope", 5]}),
         ("fork_explorer", {"source": rec, "pipe": have.pipe}, {"source": SOURCE, "pipe": [v for v in PIPE if v is not None], "sample": WHOLE, "fps": ABOVE}),
@@ -309,6 +316,12 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["metrics.feature_diversity"] = (metrics.feature_diversity, {"features": x, "captions": ["a", "b"] * 4}, {"features": FEATURES, "captions": captions[:-1]})
     found["metrics.nearest_scan"] = (metrics.nearest_scan, clip, {"video": VIDEO, "split": CHOICE})
     found["metrics.latent_variance"] = (metrics.latent_variance, {"latents": np.ones((1, 2, 2, 2, 2))}, {"latents": [*STRANGE, "nope", None, 5, [], np.zeros(3), np.full((1, 2, 2, 2, 2), NAN), np.ones((1, 2, 2, 2, 2), complex)]})
+    small = {"video": have.video[:1, :2]}
+    found["metrics.niqe"] = (metrics.niqe, {"video": np.random.default_rng(0).random((1, 1, 128, 128, 3), np.float32)}, {"video": VIDEO, "parameters": [*PLACE, "nowhere.mat"]})
+    found["metrics.perceptual_change"] = (metrics.perceptual_change, small, {"video": VIDEO})
+    found["metrics.perceptual_distance"] = (metrics.perceptual_distance, {**small, "reference": small["video"]}, {"video": VIDEO, "reference": VIDEO})
+    found["metrics.real_clips"] = (metrics.real_clips, {}, {})
+    found["prompts"] = (lab.prompts, {}, {"source": [*PLACE, "nowhere.txt", have.folder]})
     found["metrics.read_video"] = (metrics.read_video, {}, {"path": [*PLACE, "nowhere.mp4", have.folder]})
     for name in ("coverage", "density", "precision", "recall"):
         found[f"metrics.{name}"] = (getattr(metrics, name), {"features": x, "reference": y}, {"features": FEATURES, "reference": FEATURES, "k": SIZE})
@@ -320,7 +333,7 @@ def measured(have: Good) -> dict[str, tuple[Any, dict[str, Any], dict[str, list[
     found["metrics.difference"] = (metrics.difference, {"a": np.arange(4.0), "b": np.arange(3.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.paired_difference"] = (metrics.paired_difference, {"a": np.arange(4.0), "b": np.arange(4.0), "resamples": 9}, {"a": VALUES, "b": VALUES, **drawn})
     found["metrics.share"] = (metrics.share, {"right": np.array([True, False])}, {"right": VALUES})
-    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, 5], **drawn})
+    found["metrics.evaluate"] = (metrics.evaluate, {"videos": [have.path], "resamples": 9}, {"videos": [*STRANGE, "", 5, None, [], [5], ["nowhere.mp4"], ["s3://x/y.mp4"]], "against": [*STRANGE, 5, [5], ["nowhere.mp4"]], "captions": [*STRANGE, 5, "nowhere.txt", ""], "judge": FLAG, "paired": FLAG, "videomae": [*STRANGE, 5], "also": [*CHOICES], **drawn})
     found["metrics.vbench_scores"] = (metrics.vbench_scores, {}, {"folder": [*PLACE, "nowhere"]})
     found["gaussians.two_arms"] = (gaussians.two_arms, {}, {"beads": SIZE, "turns": ABOVE, "length": ABOVE, "thickness": ABOVE})
     found["gaussians.noise_levels"] = (gaussians.noise_levels, {}, {"steps": SIZE, "high": ABOVE, "low": ABOVE})
