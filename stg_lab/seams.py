@@ -68,11 +68,15 @@ class Step:
     came_down: Tensor | None = None  # what the scheduler's last step gave to go on with
 
 
+#: Arguments of a call.
+Asked = tuple[tuple, dict[str, Any]]
+
+
 class Observer(Protocol):
     """Who listens at the seams."""
 
-    def before_call(self, call: Coming) -> None:
-        """Before every denoiser call of the pipeline's own."""
+    def before_call(self, call: Coming) -> Asked | None:
+        """Before every denoiser call of the pipeline's own: returns the arguments to make it with, or None for its own."""
         ...
 
     def on_call(self, call: Call) -> None:
@@ -173,9 +177,8 @@ def tapped(pipe: Any, family: Family, observer: Observer) -> Iterator[None]:
             yield
 
 
-def _before_forward(name: str, tap: _Tap, module: nn.Module, args: tuple, kwargs: dict) -> None:
-    if tap.hears(module):
-        tap.observer.before_call(Coming(name, module, args, kwargs))
+def _before_forward(name: str, tap: _Tap, module: nn.Module, args: tuple, kwargs: dict) -> Asked | None:
+    return tap.observer.before_call(Coming(name, module, args, kwargs)) if tap.hears(module) else None
 
 
 def _after_forward(

@@ -74,6 +74,14 @@ class Latents(Call):
         """
         return 0
 
+    def history_frames(self, pipe: Any) -> int:
+        """How many first frames of the running denoiser call are given, in families where that `has_history`."""
+        return self.given_frames(pipe)
+
+    def history_comes(self, pipe: Any) -> bool:
+        """Whether later loops of the running call are given frames that this one has not."""
+        return False
+
     def returned(self, pipe: Any, latents: Tensor, call: Mapping[str, Any]) -> Tensor:
         """Latents as a call returned them for `output_type="latent"`, to (batch, channel, frame, y, x); `call` has its
         arguments."""

@@ -77,6 +77,9 @@ class LTXImage(LTX):
     pipelines = ("LTXImageToVideoPipeline",)
     layout = "batch, channel, frame, y, x; the picture's frame is not stepped"
 
+    def has_history(self, denoiser: Any) -> bool:
+        return True
+
     def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
         return spread(prediction, pipe, self.grid(None, (), kwargs))[:, :, 1:]
 

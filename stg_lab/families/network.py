@@ -129,6 +129,10 @@ class Network:
         channels are the picture and its mask; None where there is none."""
         return None
 
+    def has_history(self, denoiser: Any) -> bool:
+        """Whether frames that are given lie in its input with a noise level of their own, which it is told."""
+        return False
+
     def prediction(self, output: Any) -> Tensor:
         """The prediction in whatever the denoiser returned."""
         if isinstance(output, Tensor):

@@ -53,6 +53,16 @@ class DiffusionForcing(SkyReelsV2):
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return 0 if at_step else int(running(pipe, GIVEN).get(GIVEN) or 0)
 
+    def has_history(self, denoiser: Any) -> bool:
+        return True
+
+    def history_frames(self, pipe: Any) -> int:
+        first = running(pipe, "valid_interval_start", GIVEN)
+        return max(int(first[GIVEN] or 0) - first["valid_interval_start"], 0)
+
+    def history_comes(self, pipe: Any) -> bool:
+        return bool(running(pipe, "is_long_video").get("is_long_video"))
+
     def at_step(self, prediction: Tensor, pipe: Any, kwargs: Mapping[str, Any]) -> Tensor:
         if running(pipe, "ar_step")["ar_step"] > 0:
             raise UnsupportedPipelineError(

@@ -170,9 +170,14 @@ class WanImage(Wan):
 
     def picture(self, denoiser: Any) -> tuple[nn.Module, tuple[slice, slice]] | None:
         channels, given = denoiser.config.out_channels, denoiser.config.in_channels
-        if given == channels:  # TI2V-5B: the picture is the first frame of the latents
+        if self.has_history(denoiser):
             return None
         return denoiser.patch_embedding, (slice(given - channels, given), slice(channels, given - channels))
+
+    def has_history(self, denoiser: Any) -> bool:
+        return (
+            denoiser.config.in_channels == denoiser.config.out_channels
+        )  # TI2V-5B: the picture is a frame of the latents
 
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return int(pipe.config.expand_timesteps)

@@ -2,7 +2,7 @@
 
 from stg_lab.passes.choice import PASSES, Passes, computes_exactly
 from stg_lab.passes.prefix import Prefix, can_reuse
-from stg_lab.passes.run import Prepared, run_weak
+from stg_lab.passes.run import Prepared, asked, run_weak
 from stg_lab.passes.weak_passes import WeakPasses
 
-__all__ = ["PASSES", "Passes", "Prefix", "Prepared", "WeakPasses", "can_reuse", "computes_exactly", "run_weak"]
+__all__ = ["PASSES", "Passes", "Prefix", "Prepared", "WeakPasses", "asked", "can_reuse", "computes_exactly", "run_weak"]

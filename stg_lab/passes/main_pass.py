@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import COND
+from stg_lab.passes.run import asked
 from stg_lab.patch import Hits, Put, in_place, plain_around, uncompiled, watched
 from stg_lab.weak import Pass, Weak
 
@@ -20,7 +21,7 @@ class MainPass:
     """Holds edits in place from just before the pipeline's own call until whoever asked for them lets go.
 
     Attributes:
-        editing: whether the call that is on its way, or was made last, was under an edit.
+        edits: under which the call that is on its way, or was made last, is made.
         seen: what was looked at in the last call, `(layer, sample, ...)` by name, until the next.
         puts: what the last call under the caption was made with, for whoever repeats it later.
     """
@@ -30,12 +31,15 @@ class MainPass:
         self._hits: dict[Weak, Hits] = {}
         self._memory: dict[Any, Any] = {}
         self._step = 0
-        self.editing = False
+        self.edits: tuple[Weak, ...] = ()
         self.seen: dict[str, Tensor] = {}
         self.puts: list[Put] = []
 
-    def begin(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> None:
+    def begin(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> tuple[tuple, dict[str, Any]] | None:
         """Put edits in place for a coming call that computes these branches, of which one may be under the caption.
+
+        Returns:
+            The arguments to make it with; None for its own.
 
         Raises:
             GuidanceError: the call computes others besides, which the edit cannot leave alone.
@@ -43,9 +47,9 @@ class MainPass:
         self.end()
         if COND in branches:
             self.seen, self.puts = {}, []
-        self.editing = COND in branches and any(not edit.watches for edit in edits)
+        self.edits = tuple(edit for edit in edits if not edit.watches) if COND in branches else ()
         if COND not in branches or not edits:
-            return
+            return None
         if len(branches) > 1 and (whole := [edit for edit in edits if not edit.by_rows]):
             raise GuidanceError(
                 f"{whole[0]} edits every row of a call, and {at.family.name} pipelines compute {' and '.join(branches)} in one. Edit "
@@ -60,6 +64,23 @@ class MainPass:
         changed = [module for module, name, _ in there() if name == "forward"]
         self._open.enter_context(in_place(plain_around(changed, uncompiled(at.denoiser))))
         self.puts = there()
+        return self._asked(at)
+
+    def _asked(self, at: Pass) -> tuple[tuple, dict[str, Any]] | None:
+        """The call's arguments where edits change them. Those who listen after it, and the pipeline, hear of the call that it asked
+        for."""
+        args, kwargs, own = asked(replace(at, edits=self.edits))
+        if args is at.args and kwargs is at.kwargs:
+            return None
+        given = dict(kwargs)
+
+        def as_asked(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+            given.clear()
+            given.update(at.kwargs)
+            return own(output) if isinstance(output, Tensor) else type(output)(map(own, output))
+
+        self._open.callback(at.denoiser.register_forward_hook(as_asked, with_kwargs=True, prepend=True).remove)
+        return args, given
 
     def check(self) -> None:
         """The call is made. Raise `GuidanceError` where it went past an edit."""

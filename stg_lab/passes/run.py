@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,11 +87,28 @@ def run_weak(weak: Weak, at: Pass, prepared: Prepared | None = None) -> Tensor:
     """
     ready = prepared or Prepared.of(weak, at)
     ready.hits.update(dict.fromkeys(ready.hits, 0))
-    args, kwargs = weak.arguments(at)
+    args, kwargs, own = (
+        (at.args, at.kwargs, None) if weak.repeats and weak.prompt != "none" and not at.edits else asked(at, weak)
+    )
     module = uncompiled(weak.module(at))
     with in_place(ready.puts), torch.no_grad():
         prediction = at.family.prediction(module.forward(*args, **kwargs))
-    return checked(weak, at, prediction, ready.hits)
+    return checked(weak, at, prediction if own is None else own(prediction), ready.hits)
+
+
+def asked(at: Pass, *models: Weak) -> tuple[tuple, Mapping[str, Any], Callable[[Tensor], Tensor]]:
+    """What a pass of weak models is called with, under the call's edits, and what takes the call's own rows out of its prediction."""
+    every = (*models, *(at.edits if all(one.under_edits for one in models) else ()))
+    for one in every:
+        args, kwargs = one.arguments(at)
+        at = replace(at, args=args, kwargs=kwargs)
+
+    def own(prediction: Tensor) -> Tensor:
+        for one in reversed(every):
+            prediction = one.own(prediction, at)
+        return prediction
+
+    return at.args, at.kwargs, own
 
 
 def checked(weak: Weak, at: Pass, prediction: Tensor, hits: Hits) -> Tensor:

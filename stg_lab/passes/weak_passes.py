@@ -28,6 +28,8 @@ class WeakPasses:
     Attributes:
         own_rows: False for passes with the whole batch of the call that they repeat, and so the same kernels; True for only the
             rows that the pass is about, from the start or once such a pass has run out of memory.
+        edited: whether the main pass is under edits, at whatever steps.
+        memory: of the weak models, for one run.
     """
 
     def __init__(self, passes: Passes) -> None:
@@ -39,17 +41,20 @@ class WeakPasses:
         self._firsts: dict[Weak, int] = {}  # stages that the passes begin with which are still to be made
         #: Weak models that perturb alike at every step, by denoiser.
         self._prepared: dict[tuple[str, Weak], Prepared] = {}
-        self._edited = False
+        self.edited = False
         #: By denoiser and first stage: whether reuse was seen to give the plain pass, where a family cannot promise it.
         self._sure: dict[tuple[str, int], bool] = {}
-        self._memory: dict[Any, Any] = {}  # of the weak models, for one run
+        self.memory: dict[Any, Any] = {}
         self._watched = Watched()
 
-    def begin(self, denoiser: nn.Module, *, weak: bool, edited: bool = False) -> None:
-        """A new pipeline call, with or without weak models, and edits of the main pass."""
+    def begin(
+        self, denoiser: nn.Module, *, weak: bool, edited: bool = False, memory: dict[Any, Any] | None = None
+    ) -> None:
+        """A new pipeline call, with or without weak models, and edits of the main pass; a `memory` that others have filled."""
         self.release()
         self.own_rows = self.passes.own_rows(denoiser)
-        self._prefixes, self._prepared, self._sure, self._memory, self._edited = {}, {}, {}, {}, edited
+        self._prefixes, self._prepared, self._sure, self.edited = {}, {}, {}, edited
+        self.memory = {} if memory is None else memory
         if weak and is_compiled(denoiser):
             warnings.warn(
                 f"{type(uncompiled(denoiser)).__name__} is compiled as a whole, so its weak passes run its Python code: slower, and their "
@@ -57,10 +62,9 @@ class WeakPasses:
                 stacklevel=2,
             )
 
-    def edit(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> None:
-        """Have a coming call that computes these branches made under edits."""
-        if self._edited:
-            self._main.begin(replace(at, memory=self._memory), branches, edits)
+    def edit(self, at: Pass, branches: tuple[str, ...], edits: Sequence[Weak]) -> tuple[tuple, dict[str, Any]] | None:
+        """Have a coming call that computes these branches made under edits; returns the arguments to make it with, None for its own."""
+        return self._main.begin(replace(at, memory=self.memory), branches, edits)
 
     def expect(self, at: Pass, models: Iterable[Weak]) -> None:
         """Keep of a coming call what these weak models can begin with."""
@@ -75,7 +79,12 @@ class WeakPasses:
         """What was looked at in the last call under the caption, `(layer, sample, ...)` by name."""
         return self._main.seen
 
-    def edited(self) -> contextlib.AbstractContextManager[None]:
+    @property
+    def edits(self) -> tuple[Weak, ...]:
+        """Of the call under the caption that was made last."""
+        return self._main.edits
+
+    def under_edits(self) -> contextlib.AbstractContextManager[None]:
         """Inside the `with`, the model is under the edits of the last call under the caption."""
         return in_place(self._main.puts)
 
@@ -89,7 +98,7 @@ class WeakPasses:
         self._keeping.close()  # the weak passes themselves are not to be kept
         if not weak.under_edits:
             self._main.end()
-        at = replace(at, memory=self._memory, edited=self._main.editing)
+        at = replace(at, memory=self.memory, edits=at.edits or self._main.edits)
         self._watched.called(at)
         prediction = self._run(weak, at)
         self._firsts.pop(weak, None)
@@ -111,9 +120,9 @@ class WeakPasses:
 
     def _ready(self, weak: Weak, at: Pass) -> Prepared:
         """What a weak model puts into the denoiser: found once a run, or at every pass where that may change."""
-        key, once = (at.component, weak), weak.steady and not self._edited
+        key, once = (at.component, weak), weak.steady and not self.edited
         if key not in self._prepared or not once:
-            self._prepared[key] = Prepared.of(weak, replace(at, memory=self._memory), reuse=self.passes.reuse)
+            self._prepared[key] = Prepared.of(weak, replace(at, memory=self.memory), reuse=self.passes.reuse)
         return self._prepared[key]
 
     def _run(self, weak: Weak, at: Pass) -> Tensor:
@@ -148,7 +157,7 @@ class WeakPasses:
             torch.cuda.empty_cache()
 
     def _made(self, weak: Weak, at: Pass, *, own_rows: bool) -> Tensor:
-        cut = own_rows and at.piece[1] > 1 and can_cut(at)
+        cut = own_rows and at.piece[1] > 1 and not weak.whole and can_cut(at)
         first = self._firsts.get(weak, 0)
         first = first if self._is_sure(weak, first, at) else 0
         with self._prefix(at).served(first, at.piece if cut else None):

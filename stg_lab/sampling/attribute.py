@@ -28,6 +28,7 @@ from torch import Tensor
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Whole, takes
 from stg_lab.guidance import Guidance, Term
+from stg_lab.passes import asked
 from stg_lab.patch import Hits, in_place, plain_around, replaced_forward, uncompiled, watched
 from stg_lab.recording import Recording
 from stg_lab.sampling.models import Models, skips
@@ -161,7 +162,8 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
             stack.enter_context(_gate(model, gate, at, hits))
         changed = [one for one, name, _ in there() if name == "forward"]
         stack.enter_context(in_place(plain_around(changed, module)))
-        prediction = at.family.prediction(module.forward(*at.args, **at.kwargs))
+        args, kwargs, own = asked(at)
+        prediction = own(at.family.prediction(module.forward(*args, **kwargs)))
     if unreached := [place for place, count in hits.items() if not count]:
         raise GuidanceError(
             f"{', '.join(unreached)} was never reached during the pass, so nothing is known of it. The pipeline bypasses it (a "

@@ -17,7 +17,7 @@ from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.visitor import SAME_STATE
-from stg_lab.seams import Call, Coming, Step
+from stg_lab.seams import Asked, Call, Coming, Step
 
 #: How far cond of the first step may lie from the recorded one, relative to its norm: other kernels and half precision stay
 #: below, another model does not.
@@ -60,11 +60,12 @@ class Forked(BeforeTrace):
 
     # ---- what the seams call ----
 
-    def before_call(self, call: Coming) -> None:
+    def before_call(self, call: Coming) -> Asked | None:
         steps = self._trace.guide.steps
-        self._trace.before_call(call, weak=not self._handing)
+        asked = self._trace.before_call(call, weak=not self._handing)
         if self._trace.guide.steps is not steps:
             self._begin()
+        return asked
 
     def on_call(self, call: Call) -> None:
         self._trace.on_call(call, weak=not self._handing)

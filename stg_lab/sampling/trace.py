@@ -23,7 +23,7 @@ from stg_lab.sampling.loop import Stepping
 from stg_lab.sampling.seen import Seen
 from stg_lab.sampling.settings import seeds_of
 from stg_lab.sampling.steps import Now
-from stg_lab.seams import Call, Coming, Step, alone
+from stg_lab.seams import Asked, Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak
 
 
@@ -86,7 +86,7 @@ class Trace:
 
     # ---- what the seams call ----
 
-    def before_call(self, call: Coming, *, weak: bool = True) -> None:
+    def before_call(self, call: Coming, *, weak: bool = True) -> Asked | None:
         """`weak` says whether weak passes are to follow."""
         if self.pipe.scheduler.timesteps is not self._timesteps or self.now.number >= len(self.guide.steps) > 0:
             self._begin(call)
@@ -94,11 +94,12 @@ class Trace:
             self.stepping.calling(call, self.now.number)
         acting = self.guide.steps[self.now.number].acting
         if not acting.passes and not acting.edits:
-            return
+            return None
         branches, at = self.family.branches(self.now.calls, self.guide.uncond), self.pass_at(call)
-        self.passes.edit(at, branches, cast("tuple[Weak, ...]", acting.edits))
+        asked = self.passes.edit(at, branches, cast("tuple[Weak, ...]", acting.edits)) if self.passes.edited else None
         if weak:
             self.passes.expect(at, [model for _, model, _ in self.guide.repeating(self.now.number, branches)])
+        return asked
 
     def on_call(self, call: Call, *, weak: bool = True) -> None:
         now, family, pipe = self.now, self.family, self.pipe

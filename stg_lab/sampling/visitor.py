@@ -18,7 +18,7 @@ from stg_lab.passes import Passes, WeakPasses
 from stg_lab.sampling.before_trace import BeforeTrace
 from stg_lab.sampling.resting import Resting
 from stg_lab.sampling.trace import Trace
-from stg_lab.seams import Call, Coming, Step
+from stg_lab.seams import Asked, Call, Coming, Step
 from stg_lab.weak import Pass, Weak
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class Visitor(BeforeTrace):
 
     # ---- what the seams call ----
 
-    def before_call(self, call: Coming) -> None:
+    def before_call(self, call: Coming) -> Asked | None:
         trace = self._trace
-        trace.before_call(call)
+        asked = trace.before_call(call)
         steps = len(trace.guide.steps)
         if max(self.wanted) >= steps:
             raise CallError(
@@ -121,8 +121,10 @@ class Visitor(BeforeTrace):
                 f"example step={steps // 2}."
             )
         if self._here and COND in trace.family.branches(trace.now.calls, trace.guide.uncond):
-            self._passes.begin(call.module, weak=False, edited=bool(trace.guidance.edits))
+            edited = bool(trace.guidance.edits)
+            self._passes.begin(call.module, weak=False, edited=edited, memory=trace.passes.memory if edited else None)
             self._passes.expect(trace.pass_at(call), self._models)
+        return asked
 
     def on_call(self, call: Call) -> None:
         self._passes.called()
@@ -130,7 +132,10 @@ class Visitor(BeforeTrace):
         branches = trace.family.computed(trace.pipe, trace.now.calls, call.kwargs, call.prediction, trace.guide.uncond)
         if self._here and COND in branches:
             piece = branches.index(COND), len(branches)
-            self._at = replace(trace.pass_at(call), prediction=call.prediction, piece=piece)
+            passes = trace.passes
+            self._at = replace(
+                trace.pass_at(call), prediction=call.prediction, piece=piece, edits=passes.edits, memory=passes.memory
+            )
         trace.on_call(call)
 
     def on_step(self, step: Step) -> Tensor:
@@ -139,7 +144,7 @@ class Visitor(BeforeTrace):
         before = dict(self._trace.now.predictions)
         prediction = self._trace.on_step(step)
         if self._here:
-            with self._trace.passes.edited():
+            with self._trace.passes.under_edits():
                 self._visit(self._state(step, before))
             self._passes.release()
             if self._number == max(self.wanted):

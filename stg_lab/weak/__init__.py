@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for editors; new kinds work without a line here
     from stg_lab.weak.ema import Ema as ema
     from stg_lab.weak.empty import Empty as empty
     from stg_lab.weak.enhance import Enhance as enhance
+    from stg_lab.weak.history import History as history
     from stg_lab.weak.nag import Nag as nag
     from stg_lab.weak.per_step import PerStep as per_step
     from stg_lab.weak.picture import Picture as picture

@@ -41,7 +41,7 @@ class Pass:
         step, steps: which step of how many.
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
         memory: what weak passes of one run keep for later ones.
-        edited: whether the call was made under an edit of the main pass.
+        edits: of the main pass, under which the call was made.
         moment: where the step lies; None where a pass is looked at outside of a run.
     """
 
@@ -56,7 +56,7 @@ class Pass:
     steps: int
     piece: tuple[int, int] = (0, 1)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    edited: bool = False
+    edits: tuple[Weak, ...] = field(default=(), repr=False, compare=False)
     moment: Moment | None = field(default=None, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:
@@ -96,6 +96,8 @@ class Weak:
     )
     under_edits: ClassVar[bool] = True  # whether its passes are of the model under the run's edits
     watches: ClassVar[bool] = False  # whether, as an edit, it changes nothing and looks
+    repeats: ClassVar[bool] = True  # whether its passes have the call's own arguments, but for the prompt
+    whole: ClassVar[bool] = False  # whether its passes need all rows of the call that they repeat
     flow_only: ClassVar[bool] = False  # whether it is there for flow models alone
     by_rows: ClassVar[bool] = False  # whether, as an edit, it leaves other rows of a batch alone
 
@@ -140,8 +142,13 @@ class Weak:
         return at.denoiser
 
     def arguments(self, at: Pass) -> tuple[tuple, Mapping[str, Any]]:
-        """What the weak pass calls that forward with: the pipeline's own, or with the empty caption among them."""
+        """What the weak pass, or as an edit the pipeline's own, calls that forward with: the call's own arguments, or with the
+        empty caption among them."""
         return without_caption(at) if self.prompt == "none" else (at.args, at.kwargs)
+
+    def own(self, prediction: Tensor, at: Pass) -> Tensor:
+        """Of what was predicted with `arguments`, the rows of the call itself."""
+        return prediction
 
     def shares_prefix(self, at: Pass) -> bool:
         """Whether all that a weak pass changes are forwards replaced by `replaced_forward`, which work on each row of a batch by

@@ -45,7 +45,7 @@ class Plain(Weak):
         return False
 
     def unchanged(self, at: Pass) -> bool:
-        return not at.edited
+        return not at.edits
 
     def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
         """Nothing is changed, so there is nothing that could be missing."""

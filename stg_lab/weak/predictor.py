@@ -40,6 +40,7 @@ class Predictor(Weak):
     positional: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str] = "lab.predictor()"
     example_text: ClassVar[str] = "predictor:share=0.5"
+    repeats: ClassVar[bool] = False
     flow_only: ClassVar[bool] = True
 
     share: float = field(default=0.5)
@@ -73,6 +74,10 @@ class Predictor(Weak):
         return contextlib.nullcontext({})
 
     def arguments(self, at: Pass) -> tuple[tuple, Mapping[str, Any]]:
+        if not at.prediction.numel():
+            raise GuidanceError(
+                f"{self} goes on from a prediction, so it is no edit of the pass that makes it. Type lab.STG(scale, {self!r})."
+            )
         args, kwargs = super().arguments(at)
         assert at.moment is not None
         assert at.moment.one_step is not None

@@ -25,6 +25,16 @@ def chunked(thing: Any, piece: tuple[int, int]) -> Any:
     return each_tensor(thing, lambda x: x.chunk(count)[index])
 
 
+def concerned(piece: tuple[int, int], x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """A batch with one piece of its rows changed, and the others as they are."""
+    import torch
+
+    index, count = piece
+    pieces = list(x.chunk(count))
+    pieces[index] = change(pieces[index])
+    return torch.cat(pieces)
+
+
 def only_concerned(at: Pass) -> Pass:
     """The same call with only the rows that the weak pass is about."""
     index, count = at.piece
