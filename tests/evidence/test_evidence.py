@@ -565,9 +565,11 @@ class MadeUp:
         return Sheet(title, f"{guidance}.webp")
 
     def ahead(self, weak):
-        """Each weak model changes x0 by a tenth more than the one before; sharpness says nothing."""
-        change = np.tile(np.arange(1, len(weak) + 1) / 10, (32, 1))
-        return {"x0_distance": change, "sharpness_lost": np.zeros_like(change), "ratio": np.full_like(change, np.nan)}
+        """Each weak model points a little more along CFG's vector than the one before; the last changes next to nothing."""
+        along, change = np.arange(1, len(weak) + 1) / 100, np.full(len(weak), 0.3)
+        change[-1] = 0.01
+        seen = {"cosine_cfg": along, "x0_distance": change, "sharpness_lost": 0 * along, "ratio": np.nan * along}
+        return {name: np.tile(values, (32, 1)) for name, values in seen.items()}
 
     def vectors(self, guidance):
         self.asked.append((str(guidance), 16))
@@ -860,11 +862,11 @@ def test_claim_18_wants_the_gain_early_and_the_grain_late(gain, grain, expected,
 
 @pytest.mark.parametrize(
     ("order", "expected"),
-    [(-1, "holds here"), (1, "does not hold here"), (0, "undecided")],
+    [(1, "holds here"), (-1, "does not hold here"), (0, "undecided")],
     ids=["as", "against", "blind"],
 )
 def test_claim_19_holds_a_look_ahead_against_outcomes(order, expected):
-    """Outcomes that fall with the change of x0, rise with it, or have nothing to do with it."""
+    """Outcomes that rise with the cosine, fall with it, or have nothing to do with it."""
 
     def rule(text, name):
         if "STG" not in text:
@@ -877,10 +879,11 @@ def test_claim_19_holds_a_look_ahead_against_outcomes(order, expected):
     settings = [row["setting"] for row in found.rows]
     assert len(settings) == 17
     if order:
-        best = ("skip:block:0", 0.1) if order < 0 else ("skip:attention:7", 1.6)
-        assert (settings[1], found.rows[1]["change of x0"]) == best
-        assert f"x0_distance {order:.2f}" in found.because
-        assert ("number 1 of 16" if order < 0 else "number 16 of 16") in found.because
+        best = ("skip:attention:7", 0.16) if order > 0 else ("skip:block:0", 0.01)
+        assert (settings[1], found.rows[1]["cosine to CFG"]) == best
+        assert f"cosine_cfg {order:.2f}" in found.because
+        assert "its first, skip:attention:6" in found.because  # that which points most along acts too little
+        assert ("number 16 of 16" if order > 0 else "number 15 of 16") in found.because
 
 
 def test_a_look_ahead_is_that_of_ablate_and_ships(tmp_path, monkeypatch):
