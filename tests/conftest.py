@@ -15,6 +15,10 @@ from jaxtyping import install_import_hook
 # its turn: notebooks take nearly twice as long with it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # for `kit`
+# Tests write thousands of small files. In memory that takes a fraction of the time; containers may have too little of it.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 # Shapes stand in signatures; under test they are checked at every call.
 install_import_hook("stg_lab.digits", "beartype.beartype")
 

@@ -42,8 +42,8 @@ class Estimate:
 
 
 def estimate(
-    statistic: Callable[[np.ndarray], float],
-    count: int,
+    statistic: Callable[[np.ndarray], float] | np.ndarray,
+    count: int | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -54,7 +54,7 @@ def estimate(
     Videos of one caption (or first frame) are alike, so that they are drawn together or not at all.
 
     Args:
-        statistic: from indices of videos to a number.
+        statistic: from indices of videos to a number; or one value a video, whose mean is wanted.
         count: how many videos there are, caption by caption.
         resamples: how many resamples the interval is read from.
         seed: of the resampling; the same for every estimate, so that differences of estimates are paired.
@@ -77,10 +77,10 @@ def mean(values: np.ndarray, unit: float = 0.0) -> Estimate:
             rule of three (Jovanovic and Levy 1997).
     """
     if not unit:
-        return estimate(lambda index: values[index].mean(), len(values), centre=False)
+        return estimate(values, centre=False)
     one = unit / PER_CAPTION
     drawn = np.concatenate([values, *(np.full(PER_CAPTION, values.mean() + change) for change in (one, -one))])
-    found = estimate(lambda index: drawn[index].mean(), len(drawn), centre=False)
+    found = estimate(drawn, centre=False)
     wider = (len(drawn) / len(values)) ** 0.5  # the two are no videos more that the mean would rest on
     return Estimate(found.value, *(found.value + wider * (end - found.value) for end in (found.low, found.high)))
 

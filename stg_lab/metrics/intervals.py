@@ -15,6 +15,7 @@ from stg_lab.given import Flag, Number, Several, Whole, shown, takes
 from stg_lab.metrics.arrays import numbers
 
 RESAMPLES = 2000
+AT_ONCE = 1_000_000  # clips of all resamples that are held at a time
 Statistic = Callable[[Int[ndarray, " clip"]], float]
 
 
@@ -71,22 +72,26 @@ def bootstrap(
     if callable(of):
         if count is None:
             raise MetricError("bootstrap(function) needs count=..., the number of clips to draw from.")
-        statistic, clips = of, count
+        clips, statistics = count, lambda index: np.array([of(i) for i in index])
     else:
         values = numbers("bootstrap takes", of, "(clip,)").astype(np.float64)
         if values.ndim != 1 or not np.isfinite(values).all():
             raise MetricError(f"bootstrap needs one finite value a clip, got an array of shape {values.shape}.")
-        statistic, clips = (lambda i: float(values[i].mean())), len(values)
+        clips, statistics = len(values), lambda index: values[index].mean(1)
     if clips < 1 or resamples < 1:
         raise MetricError(f"bootstrap needs at least one clip and one resample, got {clips} and {resamples}.")
     if clips % group:
         raise MetricError(f"bootstrap needs whole groups of {group} clips, got {clips} clips.")
     groups = np.arange(clips).reshape(-1, group)
-    value = statistic(groups.ravel())
+    value = statistics(groups.reshape(1, -1))[0]
     if len(groups) == 1:
         return Interval(float(value), math.nan, math.nan, clips)  # one clip says nothing of others
     rng = np.random.default_rng(seed)
-    drawn = np.array([statistic(groups[rng.integers(len(groups), size=len(groups))].ravel()) for _ in range(resamples)])
+    at_once = min(resamples, max(1, AT_ONCE // clips))
+    sizes = [at_once] * (resamples // at_once) + [resamples % at_once] * (resamples % at_once > 0)
+    drawn = np.concatenate(
+        [statistics(groups[rng.integers(len(groups), size=(size, len(groups)))].reshape(size, -1)) for size in sizes]
+    )
     low, high = np.percentile(drawn, [2.5, 97.5]) + (value - drawn.mean() if centred else 0.0)
     low, high = np.clip((low, high), *within)
     return Interval(float(value), float(low), float(high), clips)

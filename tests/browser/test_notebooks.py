@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from kit.notebooks import check_outputs
+from kit.notebooks import IN_A_BROWSER, check_outputs
 
 from stg_lab.sheets import to_bytes
 
@@ -14,8 +14,6 @@ from .controls import move_all, settled
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.slow]
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-#: x0, guidance, fork, ablation and grid explorers; test_explorers_answer.py has every one alone, and test_notebook.py runs every notebook.
-TAUGHT = ("01_first_light.ipynb", "07_which_layer.ipynb")
 RED = "() => +getComputedStyle(document.querySelector('.stg-x0')).backgroundColor.match(/\\d+/)[0]"
 READOUT = "() => document.querySelector('.stg-readout b')?.textContent"
 
@@ -77,10 +75,10 @@ def test_the_explorer_lives_in_jupyterlab(run_notebook, small_notebook, recorded
     assert seen.outside == []
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", IN_A_BROWSER)
 def test_a_notebook_lives_in_jupyterlab(run_notebook, name, tmp_path):
     """Run all, move every control of every explorer, reload, and find everything where it was."""
-    seen = run_notebook(NOTEBOOKS / name, seconds=420, height=1400)
+    seen = run_notebook(NOTEBOOKS / f"{name}.ipynb", seconds=420, height=1400)
     page = seen.page
     check_outputs(page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
     explorers = page.locator(".stg-lab")

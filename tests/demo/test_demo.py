@@ -1,11 +1,10 @@
 """The demo: four columns from the same seeds, what the page says of them, and that it is so."""
 
 import base64
+import contextlib
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,18 @@ from stg_lab.report import Column, Grid, report
 from stg_lab.sheets import to_bytes
 
 # What these tests share takes long to make: one worker makes it, once.
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.slow]
 
 CAPTIONS = ["a red seven moving left", "a blue zero growing"]
 COLUMNS = ["No guidance", "STG", "CFG", "CFG + STG"]
 
 
 def stg_lab(*arguments):
-    return subprocess.run([sys.executable, "-m", "stg_lab", *arguments], capture_output=True, text=True)
+    """What the command returns and prints; `test_wheel.py` runs it as a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([*arguments])
+    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,9 @@ def demo(digits, tmp_path_factory):
     """A demo of two captions: its folder, what it printed, and what was typed."""
     out = tmp_path_factory.mktemp("demo") / "out"
     arguments = ["demo", "--out", str(out), "--seed", "3", "--prompts", *CAPTIONS]
-    done = stg_lab(*arguments)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout, arguments
+    code, printed, told = stg_lab(*arguments)
+    assert code == 0, told
+    return out, printed, arguments
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +179,9 @@ def test_pictures_are_whole(demo):
 def test_a_second_demo_is_refused_until_told_to_overwrite(demo):
     out, _, arguments = demo
     before = (out / "run.zarr" / "zarr.json").stat().st_mtime_ns
-    refused = stg_lab(*arguments)
-    assert refused.returncode == 2
-    assert "--overwrite" in refused.stderr
+    code, _, told = stg_lab(*arguments)
+    assert code == 2
+    assert "--overwrite" in told
     assert (out / "run.zarr" / "zarr.json").stat().st_mtime_ns == before
 
 

@@ -6,21 +6,20 @@ import json
 import nbformat
 import pytest
 from kit import ROOT
-from kit.notebooks import can_browse, check_outputs, outputs
+from kit.notebooks import IN_A_BROWSER, can_browse, check_outputs, outputs
 from kit.pipelines import tiny_wan
 from nbclient import NotebookClient
 
 # What these tests share takes long to make: one worker makes it, once.
-pytestmark = pytest.mark.xdist_group("notebook")
+pytestmark = [pytest.mark.xdist_group("notebook"), pytest.mark.slow]
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IN_A_BROWSER = ("01", "04", "05", "06", "07")  # run from top to bottom by browser/test_notebooks.py, where there is one
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def executed(request, digits):
     """A notebook, executed here and now."""
-    if request.param.name[:2] in IN_A_BROWSER and can_browse():
+    if request.param.stem in IN_A_BROWSER and can_browse():
         pytest.skip("browser/test_notebooks.py runs this one in a real JupyterLab")
     return run(request.param)
 

@@ -35,6 +35,7 @@ from stg_lab.evidence import (
     vectors,
 )
 from stg_lab.evidence import __main__ as gather
+from stg_lab.evidence import bench as bench_of_runs
 from stg_lab.evidence.bench import Runs
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
@@ -48,6 +49,8 @@ from stg_lab.evidence.vectors import Vectors
 from stg_lab.guidance import UNCOND
 from stg_lab.shipped import data_folder
 from stg_lab.sweeps import crew
+
+pytestmark = pytest.mark.slow
 
 JOINT = "digits-joint"
 RNG = np.random.default_rng(0)
@@ -191,6 +194,11 @@ def chosen(monkeypatch):
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(cells, "BATCH", 4)
+
+
+@pytest.fixture
+def two_steps(monkeypatch):
+    monkeypatch.setattr(bench_of_runs, "Cell", functools.partial(Cell, steps=2))
 
 
 def test_a_cell_is_what_the_stock_pipeline_makes(tmp_path, few):
@@ -411,13 +419,13 @@ def test_a_sheet_ships_as_the_scores_do(tmp_path, few, monkeypatch):
 
 
 def test_rendered_clips_are_right_and_near_themselves(monkeypatch, tmp_path):
-    monkeypatch.setattr(scores, "REAL", 200)
-    real = scores.real_scores(SUBJECTS[JOINT], 80, tmp_path)
-    assert real.videos == 240
+    monkeypatch.setattr(scores, "REAL", 60)
+    real = scores.real_scores(SUBJECTS[JOINT], 40, tmp_path)
+    assert real.videos == 80
     assert real["right"].mean() > 0.9
     assert real.frechet(real).value == pytest.approx(0, abs=1e-3)
     monkeypatch.setattr(scores, "measured", None)  # measured once
-    assert np.array_equal(scores.real_scores(SUBJECTS[JOINT], 80, tmp_path).texture, real.texture)
+    assert np.array_equal(scores.real_scores(SUBJECTS[JOINT], 40, tmp_path).texture, real.texture)
 
 
 @pytest.mark.parametrize("model", sorted(SUBJECTS))
@@ -488,14 +496,14 @@ def test_vectors_are_those_of_the_recording(tmp_path, few):
     assert np.array_equal(found.sigma, run.recording.ds.sigma.values)
 
 
-def test_vectors_of_all_videos_are_measured_batch_by_batch_and_ship(tmp_path, few, monkeypatch):
+def test_vectors_of_all_videos_are_measured_batch_by_batch_and_ship(tmp_path, few, two_steps, monkeypatch):
     who, told, shipped = subject(JOINT), [], tmp_path / "shipped"
     guidance = who.base() + lab.Probe(lab.skip([5]))
     monkeypatch.setattr(vectors, "BATCH", 4)
     made = Runs(who, tmp_path / "runs", 8, lambda name, done, of: told.append((done, of)))
     one = made.vectors(guidance)
     assert told == [(4, 8), (8, 8)]
-    assert one.norm["skip"].shape == (8, 16)
+    assert one.norm["skip"].shape == (8, 2)
     shipping.ship(tmp_path / "runs", made.folders, 8, shipped)
     with monkeypatch.context() as nothing_sampled:
         nothing_sampled.setattr(vectors, "sample", None)
@@ -526,6 +534,13 @@ def test_vectors_of_other_weights_are_not_mixed_in(tmp_path, monkeypatch):
 
 
 # ---- verdicts ----
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Intervals of few resamples, where nothing is made of them."""
+    stock = statistics.bootstrap
+    monkeypatch.setattr(statistics, "bootstrap", lambda *given, **options: stock(*given, **{**options, "resamples": 2}))
 
 
 class MadeUp:
@@ -599,7 +614,7 @@ def test_every_claim_of_the_list_is_there():
 
 
 @pytest.mark.parametrize("model", ["digits-joint", "digits-factorised", "digits-i2v"])
-def test_claims_share_the_videos_of_a_setting(model, chosen):
+def test_claims_share_the_videos_of_a_setting(model, chosen, quick):
     """One setting, written in two ways, would be two folders of the same videos."""
     asked, folders = set(), set()
     for claim in CLAIMS.values():
@@ -1060,10 +1075,9 @@ def test_one_setting_across_a_panel_is_a_level_band_and_the_others_are_points():
     assert len(alone.axes[0].containers) == 1
 
 
-def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
+def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few, two_steps):
     runs = Runs(subject(JOINT), tmp_path, 8, sheets=tmp_path / "findings")
     guidance = lab.Guidance() + lab.CFG(1)
-    runs(guidance, steps=24)
     sheet = runs.sheet("CFG 1 + STG", guidance)
     assert sheet == Sheet("CFG 1 + STG", "videos-digits-joint-cfg-1-stg.webp")
     with Image.open(tmp_path / "findings" / sheet.file) as picture:
@@ -1073,7 +1087,7 @@ def test_a_sheet_shows_every_video_under_its_caption(tmp_path, few):
     assert "image/jpeg" in shown._repr_mimebundle_()[0]
     with pytest.raises(lab.LabError, match=r"no sheet 1. There are: 0 \(CFG 1 \+ STG\)"):
         Evidence(tmp_path / "findings")[0].sheet(1)
-    made = cells.videos(Cell(JOINT, guidance), tmp_path, 8)
+    made = cells.videos(Cell(JOINT, guidance, steps=2), tmp_path, 8)
     # Two captions side by side, each with four clips of five frames: the second caption's third clip, its last frame.
     row = 4 * (5 * 32 + 4) + 8
     x, y = 4 + row + 2 * (5 * 32 + 4) + 4 * 32, 4 + 14

@@ -24,7 +24,7 @@ import stg_lab as lab
 from stg_lab.families import family_of
 
 # The last of these files tells what the others found, so one worker runs them all.
-pytestmark = pytest.mark.xdist_group("families")
+pytestmark = [pytest.mark.xdist_group("families"), pytest.mark.slow]
 
 # Where diffusers' own block-skip hook is right, and the list of blocks that it is to be told (None: it finds the only one).
 HOOKED = dict.fromkeys(("wan", "wan-image", "wan-5b", "wan-5b-image"), "blocks") | dict.fromkeys(

@@ -15,7 +15,7 @@ import stg_lab as lab
 from stg_lab.families import family_of
 
 # The last of these files tells what the others found, so one worker runs them all.
-pytestmark = pytest.mark.xdist_group("families")
+pytestmark = [pytest.mark.xdist_group("families"), pytest.mark.slow]
 
 
 @pytest.fixture(params=sorted(ZOO))

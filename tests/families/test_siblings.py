@@ -13,7 +13,7 @@ from kit.trust import (  # noqa: F401 - collected here, with the pipelines of th
 )
 
 # The table of families is checked after these.
-pytestmark = pytest.mark.xdist_group("families")
+pytestmark = [pytest.mark.xdist_group("families"), pytest.mark.slow]
 
 
 #: Pipelines that change their latents after the scheduler's step, which the lab tells.

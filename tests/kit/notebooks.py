@@ -3,6 +3,9 @@
 import shutil
 from importlib.util import find_spec
 
+#: Run from top to bottom by browser/test_notebooks.py, where there is a browser, and else as all others, by docs/test_notebook.py.
+#: They have x0, guidance, fork, ablation and grid explorers.
+IN_A_BROWSER = ("01_first_light", "07_which_layer")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

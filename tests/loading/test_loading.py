@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 import stg_lab as lab
 from stg_lab.errors import ModelNotFoundError, UnsafeModelError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def saved(tiny, tmp_path):

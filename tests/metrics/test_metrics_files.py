@@ -17,6 +17,8 @@ from stg_lab.errors import MetricError
 from stg_lab.metrics import read
 from stg_lab.videos import mp4, write_gif
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clips():

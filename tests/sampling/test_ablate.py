@@ -21,6 +21,8 @@ from stg_lab.guidance.scores import SCORES
 from stg_lab.recording.ablation_store import AblationStore
 from stg_lab.recording.chunks import ChunkFiles
 
+pytestmark = pytest.mark.slow
+
 sweeping = importlib.import_module("stg_lab.sampling.ablate")  # the room has a function of that name
 PARTS = ("block", "attention", "feedforward")
 PAIR = ["a red seven moving left", "a blue two growing"]

@@ -17,7 +17,7 @@ from stg_lab.sweeps import ALONE, WorkerLost, crew
 from stg_lab.sweeps.processes import Processes
 
 # Processes take seconds to start: one worker of the tests starts them.
-pytestmark = pytest.mark.xdist_group("sweeps")
+pytestmark = [pytest.mark.xdist_group("sweeps"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ import stg_lab as lab
 from stg_lab.families import Grid
 from stg_lab.weak import KINDS
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 PAIR = ["a red seven moving left", "a blue two growing"]
 
@@ -137,14 +139,15 @@ def test_the_written_out_attention_is_the_stock_one(small_and_trained):
 
 
 @pytest.mark.parametrize("layers", [[0], [1, 2]], ids=str)
-@pytest.mark.parametrize("name", ATTENTION)
-def test_attention_edited_in_a_run_is_the_written_out_attention(small_and_trained, name, layers):
-    make, oracle_attention = ATTENTION[name]
-    weak = make(layers)
-    recording, calls = recorded(small_and_trained, weak)
+def test_attention_edited_in_a_run_is_the_written_out_attention(small_and_trained, layers):
+    """All that edits attention, in one run."""
+    recording, calls = recorded(small_and_trained, *(make(layers) for make, _ in ATTENTION.values()))
+    branches = {text: name for name, text in recording.weak.items()}
     for step, (module, args, kwargs) in enumerate(calls):
-        oracle = with_attention(module, layers, oracle_attention(grid_of(module, kwargs)))
-        agree(branch(recording, weak.name, step), predict(oracle, args, kwargs), branch(recording, "cond", step))
+        cond = branch(recording, "cond", step)
+        for make, oracle_attention in ATTENTION.values():
+            oracle = with_attention(module, layers, oracle_attention(grid_of(module, kwargs)))
+            agree(branch(recording, branches[str(make(layers))], step), predict(oracle, args, kwargs), cond)
 
 
 @pytest.mark.parametrize("name", ["within frames", "within positions", "window of 1", "blur", "one head, in part"])
