@@ -7,10 +7,10 @@ from stg_lab.analysis.advice import Advice, Candidate
 from stg_lab.analysis.advise import CRITERIA, advise
 from stg_lab.analysis.agreement import agreement
 from stg_lab.analysis.angles import angles, random_cosine, removed, shifted_cosine
+from stg_lab.analysis.bands import kept
 from stg_lab.analysis.compare import Comparison, compare
 from stg_lab.analysis.components import components
 from stg_lab.analysis.directions import space_and_time
-from stg_lab.analysis.kept import kept
 from stg_lab.analysis.mixing import gram, mixing_pictures, recorded_scales
 from stg_lab.analysis.norms import norms
 from stg_lab.analysis.rank import rank_correlation

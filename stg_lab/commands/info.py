@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from stg_lab.loading import embedded, models_folder
-    from stg_lab.sampling.settings import versions
+    from stg_lab.sampling.provenance import versions
 
     device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
     rows: list[tuple[str, Any]] = [

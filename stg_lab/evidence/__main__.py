@@ -12,7 +12,7 @@ from stg_lab.evidence.bench import Runs, put
 from stg_lab.evidence.cells import weights
 from stg_lab.evidence.choose import choose
 from stg_lab.evidence.claim import CLAIMS
-from stg_lab.evidence.kept import file_of, keep, weightier
+from stg_lab.evidence.findings import file_of, keep, weightier
 from stg_lab.evidence.page import write_page
 from stg_lab.evidence.recommend import recommend
 from stg_lab.evidence.scores import judge_fingerprint

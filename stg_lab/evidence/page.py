@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stg_lab.evidence.claim import CLAIMS, Claim, Finding, Line, Panel
-from stg_lab.evidence.kept import file_of, read
+from stg_lab.evidence.findings import file_of, read
 from stg_lab.evidence.statistics import Estimate
 from stg_lab.palette import SERIES
 from stg_lab.shipped import data_folder

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from stg_lab.errors import CallError, GuidanceError
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
+from stg_lab.families.caller_frame import Sweep
 from stg_lab.families.network import Network
-from stg_lab.families.running import Sweep
 from stg_lab.guidance import COND, UNCOND, combine_cfg
 
 
@@ -144,7 +144,7 @@ class Call(Network):
 
     def samples(self, call: Mapping[str, Any]) -> int:
         """How many samples a call makes."""
-        return ahead.samples({**call, "prompt_embeds": call.get(self.embeds_argument)}, self.samples_argument)
+        return call_sizes.samples({**call, "prompt_embeds": call.get(self.embeds_argument)}, self.samples_argument)
 
     def wants_uncond(self, pipe: Any, call: Mapping[str, Any]) -> bool:
         """Whether the call will compute the unconditional prediction: `has_uncond`, ahead of it."""

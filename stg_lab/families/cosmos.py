@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 from stg_lab.guidance import COND, UNCOND
 
 

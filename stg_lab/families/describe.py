@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stg_lab.families.ahead import factors
 from stg_lab.families.base import Family
-from stg_lab.families.pixels import has_pixel_codec
+from stg_lab.families.call_sizes import factors
+from stg_lab.families.digits_codec import has_pixel_codec
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.families.base import Family
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 
 
 class FirstFrame(Family):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.base import Grid
+from stg_lab.families.caller_frame import running
 from stg_lab.families.pictures import Pictures
-from stg_lab.families.running import running
 
 
 class Packed(Pictures):
@@ -49,7 +49,9 @@ class Packed(Pictures):
     def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
         own = {} if scheduler.config.get("use_flow_sigmas") else {"sigmas": np.linspace(1.0, 1 / steps, steps)}
         return (
-            own if shape is None else {**own, "mu": ahead.shift(scheduler, shape[3] * shape[4] // 4, (256, 0.5, 1.15))}
+            own
+            if shape is None
+            else {**own, "mu": call_sizes.shift(scheduler, shape[3] * shape[4] // 4, (256, 0.5, 1.15))}
         )
 
 

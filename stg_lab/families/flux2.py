@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families.base import Grid
+from stg_lab.families.caller_frame import running
 from stg_lab.families.flux import Packed
-from stg_lab.families.running import running
 
 
 class Flux2(Packed):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError, UnsupportedPipelineError
 from stg_lab.families.base import Family
+from stg_lab.families.caller_frame import running
 from stg_lab.families.noise import is_known
-from stg_lab.families.running import running
 from stg_lab.guidance import COND, UNCOND
 
 ADVICE = "A family says what cannot be found out by looking: docs/adding_a_family.md."

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import CallError, GuidanceError
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid, two_streams_without
+from stg_lab.families.caller_frame import running
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
 from stg_lab.families.network import SHARED_PARTS
-from stg_lab.families.running import running
 from stg_lab.families.wan import SEGMENTS
 
 
@@ -146,7 +146,7 @@ class FramePack(HunyuanVideo):
 
     def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         tokens = shape[2] * shape[3] * shape[4] / pipe.transformer.config.patch_size**2
-        mu = min(ahead.shift(scheduler, tokens, (256, 0.5, 1.15)), math.log(7.0))
+        mu = min(call_sizes.shift(scheduler, tokens, (256, 0.5, 1.15)), math.log(7.0))
         return {**super().spacing(pipe, scheduler, steps, shape), "mu": mu}
 
     def stock(self, pipe: Any, predictions: Mapping[str, Tensor], scale: Any, sample: Tensor, index: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid
 from stg_lab.families.first_frame import FirstFrame
 
@@ -62,7 +62,7 @@ class Kandinsky5(Family):
         time, frames = pipe.vae_scale_factor_temporal, call["num_frames"]
         frames = frames if frames % time == 1 else frames // time * time + 1
         shape = super().latent_shape(pipe, {**call, "num_frames": frames})
-        return shape and (shape[0], ahead.channels(pipe, pipe.transformer), *shape[2:])
+        return shape and (shape[0], call_sizes.channels(pipe, pipe.transformer), *shape[2:])
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         z = latents.to(pipe.vae.device, pipe.vae.dtype) / pipe.vae.config.scaling_factor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, UnsupportedPipelineError
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.call import Call
 from stg_lab.preview import Preview
 
@@ -93,10 +93,10 @@ class Latents(Call):
         given = call.get("latents")
         if given is not None and given.ndim == 5:
             return tuple(self.unpack(given, pipe).shape)
-        space, time = ahead.factors(pipe)
-        height, width = (size // (space or 1) for size in ahead.pixels(pipe, denoiser, call))
-        frames = (ahead.frames(denoiser, call) - 1) // (time or 1) + 1
-        shape = (self.samples(call), ahead.channels(pipe, denoiser), frames, height, width)
+        space, time = call_sizes.factors(pipe)
+        height, width = (size // (space or 1) for size in call_sizes.pixels(pipe, denoiser, call))
+        frames = (call_sizes.frames(denoiser, call) - 1) // (time or 1) + 1
+        shape = (self.samples(call), call_sizes.channels(pipe, denoiser), frames, height, width)
         return shape if all(shape) else None
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.pixels import codec_defaults, codec_preview
+from stg_lab.families.digits_codec import codec_defaults, codec_preview
 from stg_lab.preview import Preview
 
 

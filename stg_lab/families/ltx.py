@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 
 
 class LTX(Family):
@@ -24,7 +24,7 @@ class LTX(Family):
     surely_reused = True
     batched = True
     unbatched = ("rope_interpolation_scale", "attention_kwargs")  # its rotary embeddings have rows
-    shift = (256, 0.5, 1.15)  # of the noise levels, by how many tokens there are: see `ahead.shift`
+    shift = (256, 0.5, 1.15)  # of the noise levels, by how many tokens there are: see `call_sizes.shift`
     layout = "batch, token, channel"
     cfg_form = "one call with the batch [uncond, cond], combined in float32: u + scale (c - u)"
     sources = "diffusers' community STG pipelines for LTX skip block 19 (STG-R, scale 1 in their example)"
@@ -51,7 +51,7 @@ class LTX(Family):
         return spread(latents, pipe, Grid((frames - 1) // time + 1, height // space, width // space))
 
     def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
-        mu = ahead.shift(scheduler, int(np.prod(shape[2:])), self.shift)
+        mu = call_sizes.shift(scheduler, int(np.prod(shape[2:])), self.shift)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
 
     def denormalised(self, pipe: Any, latents: Tensor) -> Tensor:

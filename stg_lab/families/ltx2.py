@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stg_lab.errors import GuidanceError
 from stg_lab.families.base import Grid
+from stg_lab.families.caller_frame import running
 from stg_lab.families.ltx import LTX, LTXImage, spread
-from stg_lab.families.running import running
 from stg_lab.guidance import COND, UNCOND
 
 NATIVE_STG, NATIVE_MODALITY = "stg", "modality"  # branches

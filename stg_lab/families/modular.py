@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from stg_lab.errors import UnsupportedPipelineError
+from stg_lab.families.caller_frame import batch_name
 from stg_lab.families.guider import Guider
 from stg_lab.families.hunyuan import HunyuanVideo15
 from stg_lab.families.ltx import LTX
-from stg_lab.families.running import batch_name
 from stg_lab.families.wan import Wan
 from stg_lab.guidance import COND, UNCOND
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.guider import Guider
 from stg_lab.families.hunyuan import Hunyuan
 
@@ -54,7 +54,10 @@ class Motif(Guider, Hunyuan):
     def spacing(self, pipe: Any, scheduler: Any, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         c = pipe.transformer.config
         tokens = shape[2] // c.patch_size_t * (shape[3] // c.patch_size) * (shape[4] // c.patch_size)
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": ahead.shift(scheduler, tokens, (256, 0.5, 1.15))}
+        return {
+            "sigmas": np.linspace(1.0, 1 / steps, steps),
+            "mu": call_sizes.shift(scheduler, tokens, (256, 0.5, 1.15)),
+        }
 
     def decode(self, pipe: Any, latents: Tensor) -> np.ndarray:
         z = latents.to(pipe.vae.device, pipe.vae.dtype)

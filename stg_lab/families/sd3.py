@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stg_lab.families import ahead
+from stg_lab.families import call_sizes
 from stg_lab.families.base import Grid
+from stg_lab.families.caller_frame import running
 from stg_lab.families.pictures import Pictures
-from stg_lab.families.running import running
 from stg_lab.guidance import COND
 
 NATIVE_SKIP = "skip_layer_guidance"  # a branch
@@ -73,4 +73,4 @@ class StableDiffusion3(Pictures):
         if shape is None or not scheduler.config.get("use_dynamic_shifting"):
             return {}
         patch = pipe.transformer.config.patch_size
-        return {"mu": ahead.shift(scheduler, (shape[3] // patch) * (shape[4] // patch), (256, 0.5, 1.16))}
+        return {"mu": call_sizes.shift(scheduler, (shape[3] // patch) * (shape[4] // patch), (256, 0.5, 1.16))}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import GuidanceError, UnsupportedPipelineError
-from stg_lab.families.running import Sweep, running
+from stg_lab.families.caller_frame import Sweep, running
 from stg_lab.families.wan import SEGMENTS, Wan
 
 

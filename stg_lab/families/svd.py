@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Grid
-from stg_lab.families.pixels import codec_defaults, codec_preview
+from stg_lab.families.digits_codec import codec_defaults, codec_preview
 from stg_lab.families.unet import UNet
 from stg_lab.preview import Preview
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from stg_lab.errors import CallError
 from stg_lab.families.base import Family, Grid
+from stg_lab.families.caller_frame import running
+from stg_lab.families.digits_codec import codec_defaults, codec_preview
 from stg_lab.families.halfway import Halfway
-from stg_lab.families.pixels import codec_defaults, codec_preview
-from stg_lab.families.running import running
 from stg_lab.preview import Preview
 
 #: What siblings say of themselves, for `lab.describe`.

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stg_lab.errors import CallError
 from stg_lab.figures.film import Film, film_of
-from stg_lab.figures.shown import Source
+from stg_lab.figures.pictures_at import Source
 from stg_lab.figures.style import fitted, font, scaled, text_width
 from stg_lab.figures.weak_model import weak_model
 from stg_lab.files import written

@@ -11,7 +11,7 @@ from stg_lab.figures.style import Width, inches
 from stg_lab.given import Number, Text, Whole, takes
 from stg_lab.guidance import CFG, STG, Guidance
 from stg_lab.sampling import sample
-from stg_lab.sampling.models import skips
+from stg_lab.sampling.sweep_grid import skips
 from stg_lab.sampling.values import check_names
 from stg_lab.weak import Weak, described
 

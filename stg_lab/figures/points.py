@@ -14,7 +14,7 @@ import numpy as np
 
 from stg_lab import metrics
 from stg_lab.errors import CallError, did_you_mean
-from stg_lab.figures.varied import STG_NAME
+from stg_lab.figures.swept_scale import STG_NAME
 from stg_lab.given import Number, read, shown
 from stg_lab.guidance import CFG, STG
 from stg_lab.metrics import Interval

@@ -9,9 +9,9 @@ import numpy as np
 
 from stg_lab.errors import CallError, RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import Source, caption, check_place, decoded, final, lettered, one_step
+from stg_lab.figures.pictures_at import Source, caption, check_place, decoded, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
-from stg_lab.figures.varied import labels_of, method, recorded_scale, varied, with_scale
+from stg_lab.figures.swept_scale import labels_of, method, recorded_scale, varied, with_scale
 from stg_lab.given import Number, Several, shown, takes
 from stg_lab.guidance import GUIDED, Guidance
 from stg_lab.recording import Name, Recording, as_source, recording_of

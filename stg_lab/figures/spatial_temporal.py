@@ -11,7 +11,7 @@ from stg_lab import analysis
 from stg_lab.analysis.directions import chosen_vectors
 from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
+from stg_lab.figures.pictures_at import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.given import Text, takes
 from stg_lab.guidance import CFG, COND, STG, UNCOND, Guidance, Probe, Term, number

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, final, lettered, one_step
+from stg_lab.figures.pictures_at import caption, check_place, final, lettered, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.given import takes
 from stg_lab.guidance import COND, GUIDED, UNCOND, combine_cfg

@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_lab.errors import RecordingError
 from stg_lab.figures.film import Film, Strip, check_frames, draw
-from stg_lab.figures.shown import caption, check_place, one_step
+from stg_lab.figures.pictures_at import caption, check_place, one_step
 from stg_lab.figures.style import Width, inches
 from stg_lab.given import takes
 from stg_lab.guidance import COND, UNCOND

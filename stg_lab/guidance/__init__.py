@@ -13,12 +13,12 @@ from stg_lab.guidance.bands import Bands
 from stg_lab.guidance.conventions import CONVENTIONS, convention
 from stg_lab.guidance.edits import Edit
 from stg_lab.guidance.equation import combine, combine_cfg, guided_by
+from stg_lab.guidance.guidance import Guidance, Orthogonal, as_guidance
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.restart import Restart
 from stg_lab.guidance.rules import APG, RULES, Magnitude, Rule, Tangential, ZeroStar
 from stg_lab.guidance.scales import Schedule, number
 from stg_lab.guidance.terms import CFG, COND, GUIDED, REFERENCES, STG, UNCOND, CFGpp, Probe, Term, WeakModel
-from stg_lab.guidance.total import Guidance, Orthogonal, as_guidance
 
 __all__ = [
     "APG",

@@ -11,7 +11,7 @@ from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.terms import CFG, Term, WeakModel
 
 if TYPE_CHECKING:
-    from stg_lab.guidance.total import Guidance
+    from stg_lab.guidance.guidance import Guidance
 
 
 @dataclass(frozen=True)

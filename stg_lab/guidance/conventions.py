@@ -7,9 +7,9 @@ from typing import Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Number, read, shown
+from stg_lab.guidance.guidance import Guidance
 from stg_lab.guidance.scales import number
 from stg_lab.guidance.terms import CFG, STG
-from stg_lab.guidance.total import Guidance
 
 CONVENTIONS = {
     "A": "weak pass with the caption, u + w (c - u) + s (c - p): the paper, diffusers, SD3.5, ComfyUI's SkipLayerGuidanceDiT",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.acting import Acting, Weighted
+from stg_lab.guidance.guidance import Guidance, Orthogonal
 from stg_lab.guidance.moment import Moment
 from stg_lab.guidance.terms import COND, UNCOND
-from stg_lab.guidance.total import Guidance, Orthogonal
 from stg_lab.guidance.vectors import orthogonal, rescale
 from stg_lab.x0 import OneStep
 

@@ -14,7 +14,7 @@ from stg_lab.guidance.rules import Rule
 from stg_lab.guidance.scales import number, schedule, window
 
 if TYPE_CHECKING:
-    from stg_lab.guidance.total import Guidance
+    from stg_lab.guidance.guidance import Guidance
 
 COND, UNCOND, GUIDED = "cond", "uncond", "guided"
 
@@ -183,7 +183,7 @@ class Term(Ruled):
         return self._alone().restart(t_min, t_max, times, seed=seed)
 
     def _alone(self) -> Guidance:
-        from stg_lab.guidance.total import Guidance
+        from stg_lab.guidance.guidance import Guidance
 
         return Guidance((self,))
 

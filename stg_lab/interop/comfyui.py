@@ -23,7 +23,7 @@ from typing import Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import STG, Guidance, Moment, number
-from stg_lab.interop.parted import Parted, cannot, layer_skips, parted, plain
+from stg_lab.interop.expressible import Parted, cannot, layer_skips, parted, plain
 from stg_lab.interop.steps import Stretch, always, between, bounds, noise_levels, unrolled
 
 TOOL = "ComfyUI"

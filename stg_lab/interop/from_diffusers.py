@@ -31,9 +31,9 @@ from stg_lab.errors import GuidanceError
 from stg_lab.given import shown
 from stg_lab.guidance import CFG, Guidance, number
 from stg_lab.guidance import as_guidance as own_guidance
+from stg_lab.interop.as_code import typed
 from stg_lab.interop.from_several import read_decoupled, read_ltx2, read_mixed
 from stg_lab.interop.from_skipping import read_auto, read_skipping, read_smoothed
-from stg_lab.interop.typed import typed
 from stg_lab.interop.windows import Where, holds_first, main_window
 from stg_lab.weak.layers import whole_number
 

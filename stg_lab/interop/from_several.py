@@ -7,7 +7,7 @@ from typing import Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import CFG, STG, Guidance, Term, number
-from stg_lab.interop.typed import typed
+from stg_lab.interop.as_code import typed
 from stg_lab.interop.windows import Where, main_window, needed_steps, steps_of
 from stg_lab.weak.skip import Skip
 

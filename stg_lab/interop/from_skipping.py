@@ -7,8 +7,8 @@ from typing import Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import CFG, STG, Guidance, convention, number
+from stg_lab.interop.as_code import typed
 from stg_lab.interop.layers import skipped
-from stg_lab.interop.typed import typed
 from stg_lab.interop.windows import Where, steps_of, strict_window
 from stg_lab.weak.blur import Blur
 

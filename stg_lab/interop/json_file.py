@@ -10,7 +10,7 @@ from typing import Any
 from stg_lab.errors import GuidanceError, did_you_mean
 from stg_lab.given import Number, Refused, Whole, place, read, shown
 from stg_lab.guidance import RULES, Guidance
-from stg_lab.guidance.total import TERMS
+from stg_lab.guidance.guidance import TERMS
 from stg_lab.interop.comfyui_graph import is_workflow
 from stg_lab.interop.from_comfyui import Known, from_comfyui
 from stg_lab.interop.from_words import WORDS, from_wan2gp, from_words, is_wan2gp

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from stg_lab.guidance import Guidance, ZeroStar, number
-from stg_lab.interop.parted import Parted, cannot, layer_skips, parted, plain
+from stg_lab.interop.expressible import Parted, cannot, layer_skips, parted, plain
 from stg_lab.interop.steps import Stretch, bounds, unrolled
 
 TOOL = "LTX-Video"

@@ -11,7 +11,7 @@ from typing import cast
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Number, Refused, Several, shown
 from stg_lab.guidance import Guidance, Moment, Term
-from stg_lab.interop.parted import Parted, cannot, layer_skips, model_at
+from stg_lab.interop.expressible import Parted, cannot, layer_skips, model_at
 from stg_lab.weak import Weak
 from stg_lab.weak.per_step import PerStep
 

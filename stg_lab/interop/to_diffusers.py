@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import APG, CFG, STG, Guidance, Magnitude, Tangential, ZeroStar, number
+from stg_lab.interop.as_code import typed
+from stg_lab.interop.expressible import Parted, cannot, parted, plain, plain_skip
 from stg_lab.interop.layers import configured
-from stg_lab.interop.parted import Parted, cannot, parted, plain, plain_skip
-from stg_lab.interop.typed import typed
 from stg_lab.interop.windows import holds_first, main_shares, steps_of, truncated, whole_window
 from stg_lab.weak.skip import Skip
 

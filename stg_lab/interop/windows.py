@@ -14,7 +14,7 @@ from typing import Any
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance import CFG, Moment, Term, number
-from stg_lab.interop.typed import window
+from stg_lab.interop.as_code import window
 
 
 @dataclass(frozen=True)

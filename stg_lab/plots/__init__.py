@@ -5,9 +5,9 @@ Wherever a recording is asked for, a `Run`, a path, or the name of one that ship
 
 from stg_lab.plots.ablation import aligned_and_worse, layer_scores
 from stg_lab.plots.angles import angle_map, angles, components, removed
+from stg_lab.plots.bands import kept
 from stg_lab.plots.comparison import comparison
 from stg_lab.plots.gaussians import gaussian_scores
-from stg_lab.plots.kept import kept
 from stg_lab.plots.norms import norm_map, norms
 from stg_lab.plots.strengths import strengths
 from stg_lab.plots.vectors import vector_lengths, vector_map, vector_parts, vector_spectra

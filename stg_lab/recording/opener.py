@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stg_lab.errors import RecordingError
-from stg_lab.recording.half import predicted
+from stg_lab.recording.float16 import predicted
 from stg_lab.recording.layout import FORMAT, LATER_COORDS, MARK, PREVIEW, PROGRESS, X0_KEPT
 from stg_lab.recording.packed import as_text, place
 from stg_lab.recording.previews import preview_of

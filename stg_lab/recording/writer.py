@@ -14,7 +14,7 @@ from stg_lab.errors import RecordingError, RecordingExistsError
 from stg_lab.preview import Preview
 from stg_lab.recording.chunks import ChunkFiles, lay_out
 from stg_lab.recording.claim import claimed, where
-from stg_lab.recording.half import keeps_x0, kept
+from stg_lab.recording.float16 import keeps_x0, kept
 from stg_lab.recording.layout import (
     FORMAT,
     ID,

@@ -8,7 +8,7 @@ from stg_lab.sampling.guider import guider
 from stg_lab.sampling.plan import Plan, plan
 from stg_lab.sampling.run import Run, decode
 from stg_lab.sampling.sample import rerun, sample
-from stg_lab.sampling.seen import Seen
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.trace import Trace
 
 __all__ = [

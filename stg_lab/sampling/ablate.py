@@ -24,9 +24,9 @@ from stg_lab.recording.ablation import MADE, NOTHING_CHANGED, REFUSED, open_abla
 from stg_lab.recording.ablation_store import AblationStore, Index, Layout
 from stg_lab.recording.background import Behind
 from stg_lab.recording.writer import known_dtype
-from stg_lab.sampling.models import Models, skips
-from stg_lab.sampling.settings import fingerprint, model_name, plain, versions
+from stg_lab.sampling.provenance import fingerprint, model_name, plain, versions
 from stg_lab.sampling.states import Runs
+from stg_lab.sampling.sweep_grid import Models, skips
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.sampling.visitor import SAME_STATE, State, as_array
 from stg_lab.weak import Weak

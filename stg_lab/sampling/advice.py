@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stg_lab.families import Family
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 from stg_lab.guidance import Guidance, number
 
 

@@ -31,8 +31,8 @@ from stg_lab.guidance import Guidance, Term
 from stg_lab.passes import asked
 from stg_lab.patch import Hits, in_place, plain_around, replaced_forward, uncompiled, watched
 from stg_lab.recording import Recording
-from stg_lab.sampling.models import Models, skips
 from stg_lab.sampling.states import Runs
+from stg_lab.sampling.sweep_grid import Models, skips
 from stg_lab.sampling.visitor import State, as_array
 from stg_lab.undone import stacked
 from stg_lab.weak import Pass

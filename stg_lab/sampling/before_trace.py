@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from stg_lab.sampling.resting import Resting
+from stg_lab.sampling.replayed import Resting
 from stg_lab.sampling.trace import Trace
 
 

@@ -11,7 +11,7 @@ import torch
 from stg_lab.digits.captions import CaptionError, parse
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import Family
-from stg_lab.families.pixels import has_pixel_codec
+from stg_lab.families.digits_codec import has_pixel_codec
 from stg_lab.given import shown
 from stg_lab.guidance import Guidance, number
 from stg_lab.sampling.checks import check_dynamic

@@ -21,10 +21,10 @@ from stg_lab.recording import Name, Recording, as_source, recording_of
 from stg_lab.sampling.calls import pipeline_arguments
 from stg_lab.sampling.checks import check_weak
 from stg_lab.sampling.forked import Forked
+from stg_lab.sampling.provenance import other_weights
 from stg_lab.sampling.run import Run
 from stg_lab.sampling.sample import call_settings, lost_arguments, made, own_scale, recorded_call, sample
-from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import other_weights
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.visitor import hands_over
 

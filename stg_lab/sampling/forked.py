@@ -13,8 +13,8 @@ from stg_lab.families.noise import noise_level
 from stg_lab.guidance import COND, GUIDED, UNCOND, Edit
 from stg_lab.recording import Recording
 from stg_lab.sampling.before_trace import BeforeTrace
-from stg_lab.sampling.resting import Resting
-from stg_lab.sampling.seen import Seen
+from stg_lab.sampling.replayed import Resting
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.visitor import SAME_STATE
 from stg_lab.seams import Asked, Call, Coming, Step

@@ -15,8 +15,8 @@ from stg_lab.guidance import COND, UNCOND, Guidance, combine_cfg, guided_by
 from stg_lab.sampling import checks
 from stg_lab.sampling.restart import Rounds
 from stg_lab.sampling.selfcheck import SelfCheck
-from stg_lab.sampling.span import begun, check_restart, span
 from stg_lab.sampling.steps import Now, RunStep, run_steps
+from stg_lab.sampling.which_steps import begun, check_restart, span
 from stg_lab.seams import Coming, Step
 from stg_lab.weak import Weak
 

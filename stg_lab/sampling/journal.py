@@ -14,11 +14,11 @@ from stg_lab.guidance import COND, GUIDED, UNCOND, Guidance
 from stg_lab.recording import BackgroundRecorder
 from stg_lab.sampling.form import changed
 from stg_lab.sampling.guide import Guide
-from stg_lab.sampling.host import host_copy
+from stg_lab.sampling.host_copy import host_copy
 from stg_lab.sampling.loop import Bar
+from stg_lab.sampling.provenance import pipeline_settings, seeds_of
 from stg_lab.sampling.reels import Reels
-from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import pipeline_settings, seeds_of
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.steps import Now
 from stg_lab.seams import Step
 from stg_lab.weak import Weak

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stg_lab.errors import UnsupportedPipelineError
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 from stg_lab.seams import Coming
 
 

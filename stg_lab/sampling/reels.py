@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from stg_lab.errors import RecordingError
-from stg_lab.families.running import call_site
+from stg_lab.families.caller_frame import call_site
 from stg_lab.recording import BackgroundRecorder, Recorder, Recording, open_recording
 from stg_lab.sampling.temporary import make_recorder
 

@@ -24,9 +24,9 @@ from stg_lab.sampling.ahead import Ahead
 from stg_lab.sampling.attach import telling, traced
 from stg_lab.sampling.calls import accepts, captions, pipeline_arguments, stock_arguments
 from stg_lab.sampling.claim import claimed
+from stg_lab.sampling.provenance import call_values, given_again, is_lost, other_weights
 from stg_lab.sampling.run import Run
-from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import call_values, given_again, is_lost, other_weights
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.temporary import place_of
 from stg_lab.sampling.trace import Trace
 from stg_lab.sampling.values import check_names, warn_of_noise

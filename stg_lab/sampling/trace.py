@@ -20,8 +20,8 @@ from stg_lab.sampling import checks
 from stg_lab.sampling.guide import Guide
 from stg_lab.sampling.journal import Journal
 from stg_lab.sampling.loop import Stepping
-from stg_lab.sampling.seen import Seen
-from stg_lab.sampling.settings import seeds_of
+from stg_lab.sampling.provenance import seeds_of
+from stg_lab.sampling.step_view import Seen
 from stg_lab.sampling.steps import Now
 from stg_lab.seams import Asked, Call, Coming, Step, alone
 from stg_lab.weak import Pass, Weak

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stg_lab.errors import CallError, did_you_mean
-from stg_lab.families.pixels import codec_defaults, has_pixel_codec
+from stg_lab.families.digits_codec import codec_defaults, has_pixel_codec
 from stg_lab.given import ARGUMENTS, Called, Flag, Kind, Number, Of, Several, Text, Whole, read, shown
 
 #: Arguments that different pipelines have under different names.

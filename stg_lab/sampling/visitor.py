@@ -16,7 +16,7 @@ from stg_lab.families.noise import NoiseLevel, noise_level
 from stg_lab.guidance import COND, UNCOND
 from stg_lab.passes import Passes, WeakPasses
 from stg_lab.sampling.before_trace import BeforeTrace
-from stg_lab.sampling.resting import Resting
+from stg_lab.sampling.replayed import Resting
 from stg_lab.sampling.trace import Trace
 from stg_lab.seams import Asked, Call, Coming, Step
 from stg_lab.weak import Pass, Weak

@@ -10,8 +10,8 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import family_of
 from stg_lab.guidance import CFG, STG, Guidance, Term, number
 from stg_lab.sampling.calls import stock_arguments
-from stg_lab.sampling.models import skips
 from stg_lab.sampling.plan import plan
+from stg_lab.sampling.sweep_grid import skips
 from stg_lab.weak import Weak, parse, skip
 from stg_lab.weak.skip import EDITS, Skip
 

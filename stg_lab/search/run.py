@@ -12,7 +12,7 @@ from stg_lab.given import Number, Several, read, takes
 from stg_lab.guidance import Guidance, Term
 from stg_lab.interop import as_guidance
 from stg_lab.loading import load
-from stg_lab.sampling.settings import fingerprint, model_name
+from stg_lab.sampling.provenance import fingerprint, model_name
 from stg_lab.sampling.temporary import TemporaryFolder
 from stg_lab.sampling.values import check_names
 from stg_lab.search import candidates as kinds

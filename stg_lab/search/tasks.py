@@ -23,8 +23,8 @@ from stg_lab.files import write, written
 from stg_lab.guidance import Guidance
 from stg_lab.loading import load
 from stg_lab.sampling import sample
-from stg_lab.sampling.settings import fingerprint as value_fingerprint
-from stg_lab.sampling.settings import model_name, plain, versions
+from stg_lab.sampling.provenance import fingerprint as value_fingerprint
+from stg_lab.sampling.provenance import model_name, plain, versions
 from stg_lab.search.scores import Score
 from stg_lab.search.states import State
 from stg_lab.sweeps import Workers

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.guidance.edits import Edit
+from stg_lab.guidance.guidance import TERMS
 from stg_lab.guidance.rules import Rule
-from stg_lab.guidance.total import TERMS
 from stg_lab.undone import stacked
 from stg_lab.weak.attention import Attention, intercepted
 from stg_lab.weak.base import Hits, Layered, Pass, one_of, place, replaced_forward

@@ -22,10 +22,10 @@ from stg_lab.weak import parse
 from stg_lab.weak.layers import format_layers, parse_layers
 from stg_lab.weak.skip import PARTS, Skip
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
+from stg_lab.widgets.in_background import Job, Stopped, Working, no_progress_bar
 from stg_lab.widgets.live_run import opened
 from stg_lab.widgets.sprites import final_video, make_sprites, strip
 from stg_lab.widgets.still import Still, Strip, cut, whole
-from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:
     from stg_lab.sampling import Run, Seen

@@ -27,10 +27,10 @@ from stg_lab.sampling.values import check_names
 from stg_lab.sheets import to_bytes
 from stg_lab.weak import described
 from stg_lab.widgets.base import Sampled, module, style
+from stg_lab.widgets.in_background import Job, Stopped, Working, no_progress_bar
 from stg_lab.widgets.previews import StepPictures
 from stg_lab.widgets.sprites import strip
 from stg_lab.widgets.still import Still, Strip, whole
-from stg_lab.widgets.working import Job, Stopped, Working, no_progress_bar
 
 if TYPE_CHECKING:
     from stg_lab.sampling import Run, Seen

@@ -14,9 +14,9 @@ from stg_lab.given import Flag, Several, Text, Whole, takes
 from stg_lab.recording import BESIDE, Name, as_source, recording_of
 from stg_lab.sampling import decode
 from stg_lab.widgets.base import Stepped, check_among, module, shows_problems, style
+from stg_lab.widgets.in_background import Job, Working
 from stg_lab.widgets.sprites import Sprites, make_sprites, step_latents, strip
 from stg_lab.widgets.still import Still, Strip, cut
-from stg_lab.widgets.working import Job, Working
 
 if TYPE_CHECKING:
     from stg_lab.recording import Recording

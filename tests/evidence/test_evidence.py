@@ -24,7 +24,6 @@ from stg_lab.evidence import (
     CLAIMS,
     Evidence,
     ahead,
-    bench,
     cells,
     choose,
     page,
@@ -37,10 +36,10 @@ from stg_lab.evidence import (
 from stg_lab.evidence import __main__ as gather
 from stg_lab.evidence import bench as bench_of_runs
 from stg_lab.evidence.bench import Runs
+from stg_lab.evidence.browse import Found
 from stg_lab.evidence.cells import Cell, make
 from stg_lab.evidence.claim import Finding, Line, Panel, Sheet
-from stg_lab.evidence.gathered import Found
-from stg_lab.evidence.kept import file_of, keep, read, weightier
+from stg_lab.evidence.findings import file_of, keep, read, weightier
 from stg_lab.evidence.recommend import recommend
 from stg_lab.evidence.scores import Scores, within_captions
 from stg_lab.evidence.statistics import Estimate, conclude, difference, estimate, no_worse, slope
@@ -913,8 +912,8 @@ def test_a_look_ahead_is_that_of_ablate_and_ships(tmp_path, monkeypatch):
     np.testing.assert_allclose(found["x0_distance"], np.stack([m.values.ravel() for m in mine], 1), rtol=1e-6)
     assert np.isfinite(found["cosine_cfg"]).all()  # the unconditional prediction was made
     shipping.ship(tmp_path / "runs", runs.folders, 8, tmp_path / "shipped")
-    monkeypatch.setattr(bench, "STATES", 4)
-    monkeypatch.setattr(bench, "ahead", None)
+    monkeypatch.setattr(bench_of_runs, "STATES", 4)
+    monkeypatch.setattr(bench_of_runs, "ahead", None)
     again = Runs(who, tmp_path / "clone", 8, shipped=tmp_path / "shipped").ahead(weak)
     np.testing.assert_array_equal(again["x0_distance"], found["x0_distance"])
 

@@ -11,7 +11,7 @@ from stg_lab import metrics
 from stg_lab.digits import world
 from stg_lab.evidence import scales  # noqa: F401 (registers claim 1)
 from stg_lab.evidence.claim import CLAIMS, Finding, Line, Panel
-from stg_lab.evidence.kept import keep, read
+from stg_lab.evidence.findings import keep, read
 from stg_lab.evidence.statistics import Estimate
 
 ROWS = [("CFG", 4, 0.7, 1.3), ("CFG", 1, 0.4, 1.9), ("CFG", 2, 0.6, 1.6), ("STG", 0, 0.4, 1.9), ("STG", 2, 0.65, 1.8)]

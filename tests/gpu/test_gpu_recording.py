@@ -5,7 +5,7 @@ import torch
 
 import stg_lab as lab
 from stg_lab.sampling import journal
-from stg_lab.sampling.host import host_copy
+from stg_lab.sampling.host_copy import host_copy
 
 pytestmark = [
     pytest.mark.gpu,

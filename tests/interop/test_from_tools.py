@@ -9,7 +9,7 @@ from kit.comfyui import SAID, SIGMAS, weak_prediction
 
 import stg_lab as lab
 from stg_lab.guidance import Moment, as_guidance, combine
-from stg_lab.interop.parted import model_at
+from stg_lab.interop.expressible import model_at
 from stg_lab.x0 import OneStep
 
 SHAPE = (2, 3, 4)

@@ -13,7 +13,7 @@ from kit.peers import comfyui_denoised, percent_to_sigma
 import stg_lab as lab
 from stg_lab.guidance import Moment, as_guidance, combine
 from stg_lab.interop import settings
-from stg_lab.interop.parted import model_at
+from stg_lab.interop.expressible import model_at
 from stg_lab.x0 import OneStep
 
 STEPS = len(SIGMAS)

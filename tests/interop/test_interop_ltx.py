@@ -11,7 +11,7 @@ from kit.peers import ltx_prediction
 import stg_lab as lab
 from stg_lab.guidance import Moment, as_guidance, combine
 from stg_lab.interop import settings
-from stg_lab.interop.parted import model_at
+from stg_lab.interop.expressible import model_at
 
 SIGMAS = [1.0, 0.97, 0.9, 0.74, 0.5, 0.21]
 STEPS = len(SIGMAS)

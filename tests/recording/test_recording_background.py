@@ -18,7 +18,7 @@ import stg_lab as lab
 from stg_lab.recording import BackgroundRecorder, Recorder, seal
 from stg_lab.recording.chunks import ChunkFiles, lay_out
 from stg_lab.recording.planned import Planned
-from stg_lab.sampling import host
+from stg_lab.sampling import host_copy
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([1]))
 SHAPE = (2, 3, 2, 4, 5)  # sample, channel, frame, y, x
@@ -451,7 +451,7 @@ def test_a_kill_between_chunks_leaves_whole_steps(tmp_path):
 def test_a_copy_is_of_the_tensor_as_it_was(dtype):
     x = torch.arange(6, dtype=dtype).reshape(2, 3).T
     expected = x.float().numpy().copy()
-    copy = host.host_copy(x)
+    copy = host_copy.host_copy(x)
     x.fill_(-1)
     assert copy().dtype == np.float32
     assert np.array_equal(copy(), expected)
@@ -489,7 +489,7 @@ def test_a_copy_from_cuda_waits_in_the_right_order(monkeypatch):
         torch, "empty", lambda *shape, pin_memory, **rest: log.append(f"pinned {pin_memory}") or empty(*shape, **rest)
     )
     x = torch.arange(3.0)
-    array = host._from_cuda(x)
+    array = host_copy._from_cuda(x)
     x.zero_()
     assert log == [
         "pinned True", "side waits for the sampler", "on the side", "event", "off the side", "kept for the side",

@@ -9,8 +9,8 @@ from kit.zoo import member
 
 import stg_lab as lab
 from stg_lab.sampling.attribute import gated
-from stg_lab.sampling.models import skips
 from stg_lab.sampling.states import Runs
+from stg_lab.sampling.sweep_grid import skips
 
 PARTS = ("block", "attention_zero", "feedforward", "attention")
 PAIR = ["a red seven moving left", "a blue two growing"]

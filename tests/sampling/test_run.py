@@ -11,7 +11,7 @@ from PIL import Image
 
 import stg_lab as lab
 from stg_lab.digits.i2v_pipeline import ImageArchitecture, build_i2v
-from stg_lab.sampling.settings import PICTURE_BYTES
+from stg_lab.sampling.provenance import PICTURE_BYTES
 
 GUIDANCE = lab.CFG(4) + lab.STG(1, lab.skip([1]))
 

@@ -25,7 +25,7 @@ from kit.zoo import Member, Still, member, picture
 
 import stg_lab as lab
 from stg_lab.families import family_of
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 from stg_lab.sampling.ablate import ablate
 
 STEPS, TAKEN = 8, 4

@@ -6,7 +6,7 @@ import pytest
 
 import stg_lab as lab
 from stg_lab.widgets.base import module, style
-from stg_lab.widgets.working import Stopped, Working, no_progress_bar
+from stg_lab.widgets.in_background import Stopped, Working, no_progress_bar
 
 
 class Worker(Working):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stg_lab.errors import LabError
 from stg_lab.evidence.claim import CLAIMS, Finding, Panel
-from stg_lab.evidence.kept import file_of, read
+from stg_lab.evidence.findings import file_of, read
 from stg_lab.evidence.page import cell, figure_of
 from stg_lab.evidence.statistics import FAILS, HOLDS, Estimate
 from stg_lab.palette import SERIES

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from stg_lab.errors import GuidanceError
-from stg_lab.families.running import running
+from stg_lab.families.caller_frame import running
 from stg_lab.guidance import Guidance
 
 
