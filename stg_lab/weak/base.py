@@ -168,6 +168,10 @@ class Weak:
         """As an edit: which share of the network runs ahead of the pipeline's own call of so many branches; None for no pass."""
         return None
 
+    def times(self, at: Pass) -> int:
+        """How many rows its passes, or as an edit all of the edited model, have for each row of the call."""
+        return 1
+
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         """As an edit that watches: what a step adds to a recording at most, for latents (sample, channel, frame, y, x)."""
         return 0
