@@ -107,5 +107,18 @@ def seen_by(looks: Sequence[Any], memory: dict[Any, Any]) -> dict[str, Tensor]:
     for look in looks:
         seen = memory.pop((look, "seen"), {})
         for name in dict.fromkeys(name for name, _ in seen):
-            found[name] = torch.stack([seen[name, layer] for layer in look.layers if (name, layer) in seen])
+            found[name] = _side_by_side([seen.get((name, layer)) for layer in look.layers])
     return found
+
+
+def _side_by_side(layers: list[Tensor | None]) -> Tensor:
+    """What was seen of layers as one array: NaN for those without it, and the places of the coarsest (U-Nets) for all."""
+    there = [one for one in layers if one is not None]
+    if len({one.shape for one in there}) > 1:
+        size = min(one.shape[-2] for one in there), min(one.shape[-1] for one in there)
+        pooled = torch.nn.functional.adaptive_avg_pool2d
+        layers = [
+            None if one is None else pooled(one.flatten(0, -3), size).unflatten(0, one.shape[:-2]) for one in layers
+        ]
+        there = [one for one in layers if one is not None]
+    return torch.stack([torch.full_like(there[0], float("nan")) if one is None else one for one in layers])
