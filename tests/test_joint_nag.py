@@ -6,6 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from kit.siblings import sibling
 from kit.watch import branch, captured, left_behind
 from kit.zoo import member
 
@@ -252,3 +253,44 @@ def test_what_it_cannot_encode_is_told_before_a_pass():
     flux = answering(member("flux"), (torch.zeros(1, 4, 16), torch.zeros(1, 8), torch.zeros(4, 3)))
     with pytest.raises(lab.GuidanceError, match="same length"), lab.attach(flux.pipe, guidance=lab.Edit(lab.nag())):
         flux.stock(true_cfg_scale=1.0)
+
+
+@pytest.mark.parametrize("name", ["qwen", "chroma", "flux2", "motif", "hunyuan-image-replace"])
+def test_siblings_whose_captions_the_lab_cannot_encode_say_so(name):
+    one = sibling(name)
+    with (
+        pytest.raises(lab.GuidanceError, match="does not know how"),
+        lab.attach(one.pipe, guidance=lab.Edit(lab.nag())),
+    ):
+        one.stock()
+
+
+@pytest.mark.parametrize("name", ["flux", "hunyuan"])
+def test_distilled_models_know_the_empty_caption(name):
+    one = encoding(member(name))
+    recording, calls = run(one, lab.Probe(lab.empty()), changes={"true_cfg_scale": 1.0})
+    module, args, kwargs = calls[0]
+    _, negative = both_texts(one, kwargs)
+    negative[POOLED] = one.call["negative_pooled_prompt_embeds"]
+    with torch.no_grad():
+        expected = one.predicted(family_of(one.pipe).prediction(module(*args, **negative)))
+    assert torch.allclose(branch(recording, "empty", 0), expected.float(), atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_rounds_of_restart_are_made_under_it_and_a_failure_leaves_nothing():
+    one = member("sd3")
+    guidance = (lab.Edit(lab.nag(4, alpha=1)) + lab.Probe(lab.plain())).restart(0.3, 0.95, 1)
+    recording, _ = run(one, guidance)
+    assert recording.ds.restart.values.max() == 1
+    for k in range(recording.steps):
+        cond, plain = branch(recording, "cond", k), branch(recording, "plain", k)
+        assert (cond - plain).norm() > 1e-3 * plain.norm()
+
+    def fail(*_):
+        raise RuntimeError("stop")
+
+    handle = one.pipe.transformer.transformer_blocks[1].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="stop"), lab.attach(one.pipe, guidance=guidance):
+        one.stock()
+    handle.remove()
+    assert left_behind(one.pipe) == []

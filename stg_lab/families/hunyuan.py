@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import ahead
 from stg_lab.families.base import Family, Grid, two_streams_without
-from stg_lab.families.call import of_as_many_rows
+from stg_lab.families.call import Call, of_as_many_rows
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
 from stg_lab.families.network import SHARED_PARTS
@@ -110,6 +110,7 @@ class HunyuanVideoImage(FirstFrame, HunyuanVideo):
 
     name = "HunyuanVideo image-to-video"
     pipelines = ("HunyuanVideoImageToVideoPipeline",)
+    without_caption = Call.without_caption  # it encodes prompt and picture together
 
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return super().given_frames(pipe, at_step=at_step) if self._replaces(pipe) else 0
