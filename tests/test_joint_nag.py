@@ -294,3 +294,26 @@ def test_the_rounds_of_restart_are_made_under_it_and_a_failure_leaves_nothing():
         one.stock()
     handle.remove()
     assert left_behind(one.pipe) == []
+
+
+@pytest.mark.parametrize("name", ["cogvideox", "hunyuan"])
+def test_who_looks_on_sees_the_caption_alone(name):
+    watch = lab.Watch([0, 1]) + lab.Watch([1], "hidden") + lab.Watch([1], "residual")
+    seen = []
+    for edit in (lab.Guidance(), lab.Guidance() + lab.Edit(lab.nag(1)), lab.Guidance() + lab.Edit(lab.nag(6, alpha=1))):
+        one = encoding(member(name)) if name == "hunyuan" else member(name)
+        off = {"true_cfg_scale": 1.0} if name == "hunyuan" else {}
+        seen.append(lab.analysis.watched(run(one, edit + watch, changes=off)[0]).isel(step=0))
+    for array in seen[0].data_vars:
+        assert seen[1][array].shape == seen[0][array].shape
+        assert np.allclose(seen[1][array], seen[0][array], rtol=1e-3, atol=1e-5, equal_nan=True)
+    assert not np.allclose(seen[2].block, seen[0].block, rtol=1e-3)
+
+
+def test_gates_of_several_samples_are_refused_under_it():
+    one = member("sd3")
+    call = {**one.arguments({}), **one.two()}
+    with pytest.raises(lab.GuidanceError, match="every row of a call twice"):
+        lab.attribute(
+            one.pipe, 1, layers=[1], parts=["block"], guidance=lab.CFG(3) + lab.Edit(lab.nag(4)), progress=False, **call
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -58,9 +59,11 @@ class MainPass:
         at = replace(at, piece=(branches.index(COND), len(branches)))
         self._memory, self._step = at.memory, at.step
         self._memory.pop("looked", None)
+        times = math.prod(edit.times(at) for edit in edits)
+        seen_at = replace(at, piece=(times * at.piece[0], times * at.piece[1]), times=times)
         there = self._open.enter_context(watched())
         for edit in edits:
-            self._hits[edit] = self._open.enter_context(edit.perturb(at))
+            self._hits[edit] = self._open.enter_context(edit.perturb(seen_at if edit.watches else at))
         changed = [module for module, name, _ in there() if name == "forward"]
         self._open.enter_context(in_place(plain_around(changed, uncompiled(at.denoiser))))
         self.puts = there()

@@ -42,6 +42,7 @@ class Pass:
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
         memory: what weak passes of one run keep for later ones.
         edits: of the main pass, under which the call was made.
+        times: how many rows the denoiser has for each row of the call, for those who look on; more under some edits.
         moment: where the step lies; None where a pass is looked at outside of a run.
     """
 
@@ -57,6 +58,7 @@ class Pass:
     piece: tuple[int, int] = (0, 1)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     edits: tuple[Weak, ...] = field(default=(), repr=False, compare=False)
+    times: int = 1
     moment: Moment | None = field(default=None, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:

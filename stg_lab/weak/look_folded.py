@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def rows_of(at: Pass) -> int:
-    """Rows of the denoiser call."""
+    """Rows of the denoiser call, as it is made."""
     given = at.args[0] if at.args else at.kwargs.get("hidden_states", at.kwargs.get("sample"))
-    return len(given)
+    return len(given) * at.times
 
 
 def unfolded(at: Pass, x: Tensor, frames: int) -> Tensor:
