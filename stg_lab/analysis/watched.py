@@ -21,6 +21,10 @@ SEEN = {
     "cross_attention": (("sample",), "RMS of what the cross-attention gives"),
     "feedforward": (("sample",), "RMS of what the feed-forward gives"),
     "block": (("sample",), "RMS of what the block adds to the stream"),
+    "temporal_attention": (("sample",), "RMS of what the attention over time gives"),
+    "temporal_cross_attention": (("sample",), "RMS of what the cross-attention of the block for time gives"),
+    "temporal_feedforward": (("sample",), "RMS of what the feed-forward of the block for time gives"),
+    "temporal_block": (("sample",), "RMS of what the block for time adds to the stream"),
 }
 
 

@@ -177,3 +177,8 @@ class Call(Network):
             scheduler.set_timesteps(**options)
         else:
             scheduler.set_timesteps(steps, **options)
+
+
+def of_as_many_rows(one: Tensor, like: Tensor) -> Tensor:
+    """What stands for one prompt, as often as a call has rows and of its dtype."""
+    return one[:1].expand(len(like), *one.shape[1:]).to(like)

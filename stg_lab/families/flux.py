@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Grid
 from stg_lab.families.caller_frame import running
+from stg_lab.families.call import of_as_many_rows
 from stg_lab.families.pictures import Pictures
 
 
@@ -66,6 +67,12 @@ class Flux(Packed):
         "distilled, so one call a step by default (guidance_scale is an input of the model); with true_cfg_scale above 1 and a "
         "negative prompt two calls, conditional first: u + scale (c - u)"
     )
+
+    def without_caption(self, pipe: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        text = kwargs["encoder_hidden_states"]
+        empty, pooled, _ = pipe.encode_prompt("", None, device=text.device, max_sequence_length=text.shape[1])
+        new = {"encoder_hidden_states": empty, "pooled_projections": pooled}
+        return args, {**kwargs, **{name: of_as_many_rows(one, kwargs[name]) for name, one in new.items()}}
 
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))

@@ -14,6 +14,7 @@ from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid, two_streams_without
 from stg_lab.families.caller_frame import running
+from stg_lab.families.call import Call, of_as_many_rows
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
 from stg_lab.families.network import SHARED_PARTS
@@ -77,6 +78,13 @@ class HunyuanVideo(Hunyuan):
             return [block.act_mlp]
         return super().sublayers(block, part)
 
+    def without_caption(self, pipe: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        text = kwargs["encoder_hidden_states"]
+        encoded = pipe.encode_prompt("", device=text.device, dtype=text.dtype, max_sequence_length=text.shape[1])
+        names = ("encoder_hidden_states", "pooled_projections", "encoder_attention_mask")
+        new = dict(zip(names, encoded, strict=True))
+        return args, {**kwargs, **{name: of_as_many_rows(one, kwargs[name]) for name, one in new.items()}}
+
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))
 
@@ -102,6 +110,7 @@ class HunyuanVideoImage(FirstFrame, HunyuanVideo):
 
     name = "HunyuanVideo image-to-video"
     pipelines = ("HunyuanVideoImageToVideoPipeline",)
+    without_caption = Call.without_caption  # it encodes prompt and picture together
 
     def given_frames(self, pipe: Any, *, at_step: bool = False) -> int:
         return super().given_frames(pipe, at_step=at_step) if self._replaces(pipe) else 0

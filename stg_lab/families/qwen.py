@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stg_lab.families.base import Grid
+from stg_lab.families.call import Call
 from stg_lab.families.flux import Flux
 from stg_lab.families.wan import statistics
 from stg_lab.guidance import COND, UNCOND
@@ -21,6 +22,7 @@ class QwenImage(Flux):
 
     name = "Qwen-Image"
     pipelines = ("QwenImagePipeline",)
+    without_caption = Call.without_caption  # its captions have as many tokens as words
     cfg_form = (
         "with true_cfg_scale above 1 and a negative prompt two calls, conditional first: u + scale (c - u), each token then scaled to the "
         "length of c. The lab's guidance needs true_cfg_scale=1, or no negative prompt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -58,9 +59,11 @@ class MainPass:
         at = replace(at, piece=(branches.index(COND), len(branches)))
         self._memory, self._step = at.memory, at.step
         self._memory.pop("looked", None)
+        times = math.prod(edit.times(at) for edit in edits)
+        seen_at = replace(at, piece=(times * at.piece[0], times * at.piece[1]), times=times)
         there = self._open.enter_context(watched())
         for edit in edits:
-            self._hits[edit] = self._open.enter_context(edit.perturb(at))
+            self._hits[edit] = self._open.enter_context(edit.perturb(seen_at if edit.watches else at))
         changed = [module for module, name, _ in there() if name == "forward"]
         self._open.enter_context(in_place(plain_around(changed, uncompiled(at.denoiser))))
         self.puts = there()
@@ -107,5 +110,18 @@ def seen_by(looks: Sequence[Any], memory: dict[Any, Any]) -> dict[str, Tensor]:
     for look in looks:
         seen = memory.pop((look, "seen"), {})
         for name in dict.fromkeys(name for name, _ in seen):
-            found[name] = torch.stack([seen[name, layer] for layer in look.layers if (name, layer) in seen])
+            found[name] = _side_by_side([seen.get((name, layer)) for layer in look.layers])
     return found
+
+
+def _side_by_side(layers: list[Tensor | None]) -> Tensor:
+    """What was seen of layers as one array: NaN for those without it, and the places of the coarsest (U-Nets) for all."""
+    there = [one for one in layers if one is not None]
+    if len({one.shape for one in there}) > 1:
+        size = min(one.shape[-2] for one in there), min(one.shape[-1] for one in there)
+        pooled = torch.nn.functional.adaptive_avg_pool2d
+        layers = [
+            None if one is None else pooled(one.flatten(0, -3), size).unflatten(0, one.shape[:-2]) for one in layers
+        ]
+        there = [one for one in layers if one is not None]
+    return torch.stack([torch.full_like(there[0], float("nan")) if one is None else one for one in layers])

@@ -154,6 +154,11 @@ def gated(state: State, models: Sequence[Skip]) -> tuple[Tensor, Tensor]:
     """
     at = only_concerned(state.at)
     rows = len(at.prediction)
+    if rows > 1 and any(edit.times(at) > 1 for edit in at.edits):
+        raise GuidanceError(
+            f"{at.edits[0]} has every row of a call twice, where gates of several samples cannot be told apart. Attribute one sample at "
+            "a time, with seed=[...] for more of them."
+        )
     gates = torch.ones(len(models), rows, device=at.prediction.device, requires_grad=True)
     module, hits = uncompiled(at.denoiser), Hits()
     with stacked() as stack:

@@ -6,7 +6,7 @@ import html
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -303,15 +303,17 @@ def _unknown_shape(pipe: Any, family: Family) -> CallError:
     )
 
 
-def _planned_step(restart: int, step: RunStep, own: list[PlannedPass], shares: Shares) -> PlannedStep:
+def _planned_step(restart: int, step: RunStep, calls: list[PlannedPass], shares: Shares) -> PlannedStep:
     """A step with the pipeline's own passes and the weak ones that repeat them."""
     passes: list[PlannedPass] = []
-    for one in own:
-        passes += [*(PlannedPass(*ahead) for ahead in shares.ahead(step, one.branches)), one]
+    for one in calls:
+        own = replace(one, rows=one.rows * shares.times(step, one.branches))
+        passes += [*(PlannedPass(*ahead) for ahead in shares.ahead(step, one.branches)), own]
         for branch in one.branches:
             for model, name in step.repeating(branch).items():
+                rows = shares.rows(one.rows, model, step, one.branches)
                 now = model.models[step.at.step] if isinstance(model, PerStep) else model
-                passes.append(PlannedPass((name,), shares.rows(one.rows), str(now), *shares.of(model, step.at)))
+                passes.append(PlannedPass((name,), rows, str(now), *shares.of(model, step.at)))
     return PlannedStep(step.at.step, restart, step.at.sigma, tuple(passes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -22,9 +23,16 @@ class Shares:
         self._name, self._denoiser = next(iter(family.denoisers(pipe).items()))
         self._own_rows = passes.own_rows(self._denoiser)
 
-    def rows(self, repeated: int) -> int:
-        """Of a weak pass that repeats a call of so many rows."""
-        return self._samples if self._own_rows else repeated
+    def rows(self, repeated: int, weak: Weak, step: RunStep, branches: tuple[str, ...]) -> int:
+        """Of a weak pass that repeats a call of so many rows, which computes these branches."""
+        rows = self._samples if self._own_rows and not weak.whole else repeated
+        edited = self.times(step, branches) if weak.under_edits else 1
+        return rows * weak.times(self._pass(step.at)) * edited
+
+    def times(self, step: RunStep, branches: tuple[str, ...]) -> int:
+        """How many rows the pipeline's own call of these branches has for each that it asks for: more under some edits."""
+        edits = cast("tuple[Weak, ...]", step.acting.edits) if COND in branches else ()
+        return math.prod(edit.times(self._pass(step.at)) for edit in edits)
 
     def of(self, weak: Weak, at: Moment) -> tuple[float, int]:
         """(share of the network, first stage) of a weak pass at a step."""

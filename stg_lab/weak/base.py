@@ -42,6 +42,7 @@ class Pass:
         piece: which part of the batch is concerned, and of how many: (1, 2) is cond in a batch of [uncond, cond].
         memory: what weak passes of one run keep for later ones.
         edits: of the main pass, under which the call was made.
+        times: how many rows the denoiser has for each row of the call, for those who look on; more under some edits.
         moment: where the step lies; None where a pass is looked at outside of a run.
     """
 
@@ -57,6 +58,7 @@ class Pass:
     piece: tuple[int, int] = (0, 1)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     edits: tuple[Weak, ...] = field(default=(), repr=False, compare=False)
+    times: int = 1
     moment: Moment | None = field(default=None, repr=False, compare=False)
 
     def concerned(self, prediction: Tensor) -> Tensor:
@@ -167,6 +169,10 @@ class Weak:
     def ahead(self, at: Pass, branches: int) -> float | None:
         """As an edit: which share of the network runs ahead of the pipeline's own call of so many branches; None for no pass."""
         return None
+
+    def times(self, at: Pass) -> int:
+        """How many rows its passes, or as an edit all of the edited model, have for each row of the call."""
+        return 1
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         """As an edit that watches: what a step adds to a recording at most, for latents (sample, channel, frame, y, x)."""

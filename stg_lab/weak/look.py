@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
@@ -16,11 +16,12 @@ from stg_lab.undone import stacked
 from stg_lab.weak.attention import Attention, intercepted
 from stg_lab.weak.base import Hits, Layered, Pass, one_of, place, replaced_forward
 from stg_lab.weak.layers import whole_number
+from stg_lab.weak.look_folded import between_frames, by_sample, rows_of, unfolded, words_by_frame
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from stg_lab.families import Family
+    from stg_lab.families import Family, Grid
 
 WHAT = ("attention", "hidden", "residual")
 SIDE = 32  # places along one side of a word's map at most
@@ -53,21 +54,13 @@ class Look(Layered):
     def acts(self, step: int, steps: int) -> bool:
         return step % self.every == 0
 
-    def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
-        super().check(family, component, denoiser)
-        if family.axes != ("joint",):
-            raise GuidanceError(
-                f"{self.example} is for models whose blocks see the whole video; {family.name} has blocks for space and for time, whose "
-                "rows are frames or places. It cannot be watched yet."
-            )
-
     def unchanged(self, at: Pass) -> bool:
         return True
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         samples, _, frames, height, width = shape
         words = (self.words_kept + 1) * frames * min(height, SIDE) * min(width, SIDE)
-        each = {"attention": words + frames * frames + frames, "hidden": frames + 1, "residual": 4}[self.what]
+        each = {"attention": words + frames * frames + frames, "hidden": frames + 1, "residual": 8}[self.what]
         return 4 * each * samples * len(self.layers)
 
     @contextlib.contextmanager
@@ -77,7 +70,7 @@ class Look(Layered):
         at.memory[self, "seen"] = seen
         with stacked() as stack:
             for layer, axis, block in self.blocks(at.family, at.denoiser):
-                for module, make in self._eyes(at, layer, block, seen):
+                for module, make in self._eyes(at, layer, axis, block, seen):
                     stack.enter_context(replaced_forward(module, self._while_open(at, make), hits, place(layer, axis)))
             yield hits
 
@@ -90,38 +83,39 @@ class Look(Layered):
 
         return around
 
-    def _eyes(self, at: Pass, layer: int, block: Any, seen: dict) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
+    def _eyes(
+        self, at: Pass, layer: int, axis: str, block: Any, seen: dict
+    ) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
         family = at.family
         if self.what == "hidden":
-            yield block, self._on_output(lambda out, given: self._hidden(at, layer, out, seen), family)
+            if axis != "temporal":  # frames lie behind each other there, place by place
+                yield block, self._on_output(lambda out, given: self._hidden(at, layer, out, seen), family)
             return
         if self.what == "residual":
-            yield (
-                block,
-                self._on_output(
-                    lambda out, given: _store(seen, "block", layer, rms(_concerned(at, out - given))), family
-                ),
-            )
-            parts = [
-                p
-                for p in ("attention", "cross_attention", "feedforward")
-                if f"{p}_zero" in family.parts or p in family.parts
-            ]
-            for part in parts:
-                for module in family.sublayers(block, part)[:1]:
-                    yield (
-                        module,
-                        self._on_output(
-                            lambda out, given, p=part: _store(seen, p, layer, rms(_concerned(at, out))), family
-                        ),
-                    )
+            yield from self._branches(at, layer, axis, block, seen)
             return
-        yield from (
-            (module, self._on_maps(at, layer, "self", seen)) for module in family.sublayers(block, "attention")[:1]
-        )
-        if "cross_attention_zero" in family.parts:
-            crossing = family.sublayers(block, "cross_attention")[:1]
-            yield from ((module, self._on_maps(at, layer, "cross", seen)) for module in crossing)
+        has_words = "cross_attention_zero" in family.parts and axis != "temporal"
+        parts = [("attention", "self" if axis == "joint" else "time")] * (axis != "spatial")
+        for part, kind in [*parts, *[("cross_attention", "cross")] * has_words]:
+            for module in family.sublayers(block, part)[:1]:
+                yield module, self._on_maps(at, layer, kind, seen)
+
+    def _branches(
+        self, at: Pass, layer: int, axis: str, block: Any, seen: dict
+    ) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
+        family, of = at.family, "temporal_" if axis == "temporal" else ""
+
+        def on(part: str, *, adds: bool) -> Callable[..., Any]:
+            return self._on_output(
+                lambda out, given: _store(seen, of + part, layer, rms(by_sample(at, out if adds else out - given))),
+                family,
+            )
+
+        yield block, on("block", adds=False)
+        parts = ("attention", "cross_attention", "feedforward")
+        for part in (p for p in parts if f"{p}_zero" in family.parts or p in family.parts):
+            for module in family.sublayers(block, part)[:1]:
+                yield module, on(part, adds=True)
 
     @staticmethod
     def _on_output(look: Callable[..., Any], family: Family) -> Callable[..., Any]:
@@ -138,8 +132,8 @@ class Look(Layered):
 
     def _hidden(self, at: Pass, layer: int, out: Tensor, seen: dict) -> None:
         """RMS of the stream frame by frame, and how far it went since the last step that was watched."""
-        out, frames = _concerned(at, out), at.grid.frames
-        _store(seen, "norm", layer, (out.float() ** 2).unflatten(1, (frames, -1)).mean((2, 3)) ** 0.5)
+        out = unfolded(at, out, at.grid.frames)
+        _store(seen, "norm", layer, (out.float() ** 2).mean((2, 3)) ** 0.5)
         before: Any = at.memory.get((self, "before", layer))
         at.memory[self, "before", layer] = out.clone()
         if before is None or before.shape != out.shape:
@@ -163,6 +157,12 @@ class Look(Layered):
                         "hidden or residual: lab.Watch(layers, 'hidden')."
                     )
                 self._self_maps(at, layer, attention, seen)
+            elif kind == "time":
+                for name, values in zip(("frames", "entropy"), between_frames(at, attention, CELLS), strict=True):
+                    _store(seen, name, layer, values)
+            elif len(query) > rows_of(at):
+                if key.shape[2] > 1:  # a picture's embedding is one word, which everything looks at
+                    _store(seen, "words", layer, self._folded_words(at, attention))
             elif ("words", layer) not in seen:  # pictures have a kernel call of their own after the text's, or before
                 _store(
                     seen,
@@ -199,6 +199,12 @@ class Look(Layered):
         if attention.text != "none":
             _store(seen, "words", layer, self._word_maps(at, attention, attention.words, video))
 
+    def _folded_words(self, at: Pass, attention: Attention) -> Tensor:
+        """`_word_maps` of a cross-attention with the frames in its batch."""
+        maps = words_by_frame(at, attention, CELLS)
+        grid = at.family.places(at.grid, "spatial", maps.shape[2])
+        return self._pooled(maps.flatten(1, 2), replace(grid, frames=maps.shape[1]))
+
     def _word_maps(self, at: Pass, attention: Attention, words: slice, video: slice) -> Tensor:
         """How much each place of each frame looks at each word, `(sample, word, frame, y, x)`, a mean over heads; the last word is
         the sum of those that are not kept by themselves."""
@@ -209,7 +215,12 @@ class Look(Layered):
         for first in range(0, grid.size, rows):
             part = slice(video.start + first, min(video.start + first + rows, video.start + grid.size))
             found.append(_concerned(at, attention.map(part)[..., words]).float().mean(1))
-        maps = torch.cat(found, 1)
+        return self._pooled(torch.cat(found, 1), grid)
+
+    def _pooled(self, maps: Tensor, grid: Grid) -> Tensor:
+        """Maps `(sample, token, word)` as `(sample, word, frame, y, x)`, with few words and places."""
+        import torch
+
         kept = min(self.words_kept, maps.shape[-1])
         maps = torch.cat([maps[..., :kept], maps[..., kept:].sum(-1, keepdim=True)], -1)
         maps = maps.movedim(-1, 1).unflatten(2, (grid.frames, grid.height, grid.width))
@@ -248,9 +259,11 @@ class Watch(Edit):
     - "attention": `frames (step, layer, sample, frame, to)`, how much of the self-attention of a frame's tokens goes to each
       frame; its `entropy (step, layer, sample, frame)`; and `words (step, layer, sample, word, frame, y, x)`, how much each place
       looks at each word. Over frames (and, where text is in the same attention, words) a map adds up to one.
+      In models with blocks for space and for time, frames are those of attention over time, place by place.
     - "hidden": `norm (step, layer, sample, frame)`, RMS of the stream after a layer, and `change (step, layer, sample)`, its
       distance from the step before, relative.
-    - "residual": RMS of what `attention`, `cross_attention` and `feedforward` give (before gates), and of what the whole `block` adds.
+    - "residual": RMS of what `attention`, `cross_attention` and `feedforward` give (before gates), and of what the whole `block` adds;
+      blocks for time have arrays of their own, `temporal_attention` and so on.
 
     Args:
         layers: block numbers from 0.

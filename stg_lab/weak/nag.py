@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stg_lab.errors import GuidanceError
 from stg_lab.given import Number, read, shown
-from stg_lab.patch import Make, in_place, replaced_forward, uncompiled
+from stg_lab.patch import Hits, Make, in_place, replaced_forward, replaced_forwards, uncompiled
 from stg_lab.weak.attention import intercepted
-from stg_lab.weak.base import Pass, in_range
+from stg_lab.weak.base import Pass, check_layers, in_range
 from stg_lab.weak.caption import without_caption
 from stg_lab.weak.cross import EveryLayer
-from stg_lab.weak.rows import chunked
+from stg_lab.weak.joint_nag import changes, doubled, first_of_each, is_joint
+from stg_lab.weak.rows import chunked, with_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from stg_lab.families import Family
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +35,9 @@ class Nag(EveryLayer):
 
     Only the pass under the caption is edited. The negative prompt runs through the model up to its first edited attention,
     once a step, so the text must reach all blocks as it reaches the first. Pipelines that compute uncond and cond in one call
-    have the negative prompt there already: then that of the call is taken, and nothing is run for it.
+    have the negative prompt there already: then that of the call is taken, and nothing is run for it. Where text and video share
+    one attention, each row is there twice, once with the text of either prompt, and z+ and z- are what the attention gives for
+    the video's tokens (`weak.joint_nag`); what modulates the video by the text as a whole keeps to the caption.
 
     Args:
         scale: how far; 1 is off.
@@ -45,6 +50,9 @@ class Nag(EveryLayer):
     kind: ClassVar[str] = "nag"
     example: ClassVar[str] = "lab.nag(11)"
     example_text: ClassVar[str] = "nag:scale=11"
+
+    repeats: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
 
     scale: float = 11.0
     alpha: float = field(default=0.25, kw_only=True)
@@ -64,8 +72,42 @@ class Nag(EveryLayer):
         against = f" against {self.negative!r}" if self.negative else ""
         return f"NAG {self.scale:g}{against}{self._where()}"
 
+    def check(self, family: Family, component: str, denoiser: nn.Module) -> None:
+        if not is_joint(family):
+            return super().check(family, component, denoiser)
+        return check_layers(self.layers or (), family, denoiser, lambda layer: repr(replace(self, layers=(layer,))))
+
+    def times(self, at: Pass) -> int:
+        return 2 if is_joint(at.family) else 1
+
+    def perturb(self, at: Pass) -> contextlib.AbstractContextManager[Hits]:
+        if not is_joint(at.family):
+            return super().perturb(at)
+        return replaced_forwards(changes(at, lambda: at.memory[self, "piece"], self.normalized, self.layers))
+
+    def arguments(self, at: Pass) -> tuple[tuple, Mapping[str, Any]]:
+        args, kwargs = super().arguments(at)
+        if not is_joint(at.family):
+            return args, kwargs
+        at.memory[self, "piece"] = at.piece
+        return doubled(at, self._other(at))
+
+    def own(self, prediction: Tensor, at: Pass) -> Tensor:
+        return first_of_each(prediction, at.piece[1]) if is_joint(at.family) else prediction
+
+    def _other(self, at: Pass) -> tuple[tuple, dict[str, Any]]:
+        """The arguments of a call with the negative prompt in the place of every caption."""
+        if (at.piece[1] == 1 and at.memory.get((self, "other"), (None,))[0] != at.step) or self.negative:
+            return self._negative_call(at)
+        if at.piece[1] == 2:
+            negative = with_rows(replace(at, prediction=_hidden(at)), lambda x: chunked(x, (1 - at.piece[0], 2)))
+            at.memory[self, "other"] = at.step, (negative.args, negative.kwargs)
+            whole = with_rows(replace(negative, prediction=_hidden(negative)), _twice)
+            return whole.args, dict(whole.kwargs)
+        return at.memory[self, "other"][1]  # a weak pass with the rows under the caption alone
+
     def ahead(self, at: Pass, branches: int) -> float | None:
-        if branches == 2 and not self.negative:
+        if (branches == 2 and not self.negative) or is_joint(at.family):
             return None
         first = self.modules(at.family, at.denoiser)[0][1]
         stages = at.family.stages(at.denoiser)
@@ -152,6 +194,14 @@ class Nag(EveryLayer):
         memory = at.memory.setdefault((self, "encoded"), {})
         with in_place([(at.pipe, "encode_prompt", encoded)]):
             return without_caption(replace(at, memory=memory))
+
+
+def _hidden(at: Pass) -> Tensor:
+    return at.args[0] if at.args else at.kwargs["hidden_states"]
+
+
+def _twice(x: Tensor) -> Tensor:
+    return x.repeat(2, *[1] * (x.ndim - 1))
 
 
 class _Far(BaseException):

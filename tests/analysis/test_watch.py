@@ -192,11 +192,6 @@ def test_it_prints_goes_into_a_file_and_says_what_is_wrong(tiny):
             make()
     with pytest.raises(lab.GuidanceError, match="out of range"):
         tiny.sample(lab.Watch([9]))
-    with (
-        pytest.raises(lab.GuidanceError, match="blocks for space and for time"),
-        lab.attach(member("latte").pipe, guidance=lab.Watch([1])),
-    ):
-        pass
     mochi = member("mochi")
     with pytest.raises(lab.GuidanceError, match="one by one"), lab.attach(mochi.pipe, guidance=lab.Watch([1])):
         mochi.stock()

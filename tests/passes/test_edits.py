@@ -274,7 +274,7 @@ def test_it_prints_goes_into_a_file_and_says_what_is_wrong(tiny):
     with pytest.raises(lab.GuidanceError, match="out of range"):
         tiny.sample(lab.Edit(lab.nag(layers=[9])))
     with pytest.raises(lab.GuidanceError, match=r"have not|made otherwise"):
-        member("mochi").pipe and lab.attach(member("mochi").pipe, guidance=lab.Edit(lab.nag())).__enter__()
+        member("mochi").pipe and lab.attach(member("mochi").pipe, guidance=lab.Edit(lab.pladis())).__enter__()
 
 
 def test_between_frames_is_written_out():

@@ -26,8 +26,9 @@ def test_a_sweep_under_an_edit_is_of_the_edited_model_as_a_sampled_run_is(tiny, 
     assert np.allclose(taken.l2.values, ds.l2.values, rtol=1e-5)
 
 
-def test_rows_of_one_call_are_swept_under_the_edit_of_the_caption():
-    one = member("latte")
+@pytest.mark.parametrize("name", ["latte", "sd3"])
+def test_rows_of_one_call_are_swept_under_the_edit_of_the_caption(name):
+    one = member(name)  # in SD3 the edited call has every row twice
     guidance = lab.CFG(3) + lab.Edit(lab.nag(3, alpha=1))
     with lab.attach(one.pipe, guidance=guidance + lab.Probe(lab.skip([1])), record=True) as trace:
         one.stock(guidance_scale=3.0)
