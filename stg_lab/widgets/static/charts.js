@@ -80,7 +80,7 @@ class LinePlot {
 
   draw(given) {
     const { x, series, cursor = null, mark = null } = given;
-    const width = Math.max(this.node.clientWidth || 360, 180);
+    const width = Math.max(this.node.clientWidth || 360, 160);
     const [left, right, top, bottom] = [46, 10, 8, this.xlabel ? 36 : 22];
     const all = series.flatMap((one) => [...one.y, ...(one.from ?? []), ...(one.to ?? [])]).filter(Number.isFinite);
     if (mark !== null) all.push(mark);
