@@ -1,6 +1,9 @@
 """Makes the pictures of the explorers in README and docs: `python docs/screenshots.py [NAME ...]`. Needs Chromium, no kernel.
 
 Each explorer stands on a page of its own, is moved to a telling place, and is photographed in a light or a dark look.
+
+`python docs/screenshots.py --all FOLDER` is for looking everything over before a release: every explorer and every page that
+`make docs` built, at 1280 and 1920 pixels, light and dark, into a folder. It tells what is wider or, of explorers, higher than the screen.
 """
 
 from __future__ import annotations
@@ -122,11 +125,51 @@ def shoot(browser: Any, name: str, folder: Path) -> Path:
     return IMAGES / f"{name}.png"
 
 
+SCREENS = ((1280, 800), (1920, 1080))
+TALLEST = 9000  # pixels of a page that are photographed
+
+
+def look_over(browser: Any, folder: Path) -> None:
+    """Photograph every explorer and every built page, as screens of both sizes show them in both looks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (make, _, _) in SHOTS.items():
+        (folder / f"{name}.html").write_text(alone(make(), before=KERNEL))
+    built = Path(__file__).resolve().parents[1] / "out/docs"
+    pages = {path.stem: path for path in sorted(folder.glob("*.html"))}
+    pages |= {"-".join(p.relative_to(built).with_suffix("").parts): p for p in sorted(built.glob("[dn]*/**/*.html"))}
+    for name, file in pages.items():
+        for width, height in SCREENS:
+            for look in ("light", "dark"):
+                _photograph(browser, file, folder / f"{name}-{width}-{look}.jpg", (width, height), look)
+
+
+def _photograph(browser: Any, file: Path, picture: Path, screen: tuple[int, int], look: Any) -> None:
+    width, height = screen
+    shown = browser.new_page(viewport={"width": width, "height": height}, color_scheme=look)
+    shown.goto(file.as_uri())
+    shown.wait_for_load_state("load")
+    shown.wait_for_timeout(400)
+    across, down = shown.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    if across > width or (file.stem in SHOTS and down > height):
+        print(f"{picture.stem}: {across} x {down}")
+    tall = min(down, TALLEST)
+    for top in range(0, tall, height):  # explorers and plots come when they are scrolled near
+        shown.evaluate(f"scrollTo(0, {top})")
+        shown.wait_for_timeout(150)
+    shown.evaluate("scrollTo(0, 0)")
+    area = {"x": 0, "y": 0, "width": width, "height": tall}
+    shown.screenshot(path=picture, type="jpeg", quality=70, full_page=True, clip=area)
+    shown.close()
+
+
 def main(names: list[str]) -> None:
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         browser = driver.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
-        for name in names or [*SHOTS, "report"]:
-            print(shoot(browser, name, Path(folder)))
+        if names[:1] == ["--all"]:
+            look_over(browser, Path(names[1]))
+        else:
+            for name in names or [*SHOTS, "report"]:
+                print(shoot(browser, name, Path(folder)))
         browser.close()
 
 

@@ -29,6 +29,7 @@ def read(text: str) -> nbformat.NotebookNode:
         if cell.cell_type != "code":
             continue
         shown = _shown(cell.source, opened)
+        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         for output in cell.outputs:
             data = output.get("data", {})
             if PLOT in data:
@@ -40,6 +41,11 @@ def read(text: str) -> nbformat.NotebookNode:
                 elif "image/png" not in data:
                     data["text/html"] = "<p class='stg-note'>An explorer stands here while the notebook runs.</p>"
     return notebook
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    """Whether it is a progress bar, which says nothing any more."""
+    return WIDGET in output.get("data", {}) and "it/s]" in output.data.get("text/plain", "")
 
 
 def _shown(source: str, opened: dict[str, ast.expr]) -> str:

@@ -86,7 +86,7 @@ class Desk(ipywidgets.VBox):
         self.prompt = ipywidgets.Text("a red nine standing still", description="Prompt", **wide)
         self.seed = ipywidgets.BoundedIntText(value=97, min=0, max=2**31, description="Seed", **small)
         self.steps = ipywidgets.BoundedIntText(value=16, min=1, max=1000, description="Steps", **small)
-        self.layers = ipywidgets.Text("4,5", description="Layers", placeholder="such as 4 or 3-5", **small)
+        self.layers = ipywidgets.Text("4,5", description="Layers", placeholder="such as 4 or 3-5", **wide)
         self.part = ipywidgets.Dropdown(options=list(PARTS), description="Part", **wide)
         self.scale = ipywidgets.BoundedFloatText(
             value=1.0, min=-100, max=100, step=0.25, description="STG scale", **small
@@ -97,7 +97,8 @@ class Desk(ipywidgets.VBox):
         self.form = ipywidgets.VBox(
             [
                 _row(self.model, self.prompt, self.seed, self.steps),
-                _row(self.layers, self.part, self.scale, self.cfg, self.ask, self.stop),
+                _row(self.part, self.layers, self.scale, self.cfg),  # one column under the other
+                _row(self.ask, self.stop),
             ]
         )
 

@@ -91,3 +91,38 @@ def test_a_notebook_that_is_not_trusted_shows_the_picture(jupyter, open_notebook
     image.wait_for()
     seen.page.wait_for_function("(img) => img.naturalWidth > 400", arg=image.element_handle())
     assert seen.page.locator(".stg-lab").count() == 0
+
+
+def explorers():
+    """Every explorer of what ships, by name."""
+    both, alone = lab.open("repair_both"), lab.open("repair_unguided")
+    return {
+        "x0": lab.widgets.x0_explorer(both, baseline=alone),
+        "guidance": lab.widgets.guidance_explorer(both),
+        "orthogonality": lab.widgets.orthogonality_explorer(lab.open("space_time")),
+        "ablation": lab.widgets.ablation_explorer(lab.open_ablation("layers")),
+        "grid": chosen(lab.open_search("layers").grid(candidates=5)),
+        "comparison": lab.widgets.comparison_explorer(both, alone),
+    }
+
+
+def chosen(grid):
+    """A grid with two videos enlarged."""
+    grid.size, grid.playing, grid.chosen = 64, False, ["2/5", "3/5"]
+    return grid
+
+
+def test_every_explorer_is_whole_in_sight_on_a_small_screen(visit_widget):
+    """At 1280 x 800, with nothing beyond its own edges."""
+    for name, explorer in explorers().items():
+        seen = visit_widget(explorer, height=800)
+        page = seen.page
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.wait_for_function("() => document.querySelector('.stg-lab').getBoundingClientRect().width > 1200")
+        page.wait_for_function("() => document.documentElement.scrollHeight <= 800", timeout=5_000)
+        assert page.evaluate("() => document.documentElement.scrollWidth") == 1280, name
+        assert page.evaluate(
+            "() => document.querySelector('.stg-lab').scrollWidth <= document.querySelector('.stg-lab').clientWidth"
+        ), name
+        assert seen.faults == [], name
+        page.context.close()

@@ -58,7 +58,7 @@ function ticks(low, high, count = 4) {
  * not finite leave gaps; `low`/`high` fix the vertical range; `mark` is a horizontal line. `pick(index)` is called when a place is chosen.
  */
 class LinePlot {
-  constructor({ title, xlabel = "", ylabel = "", height = 210, pick = null, label = "" }) {
+  constructor({ title, xlabel = "", ylabel = "", height = 170, pick = null, label = "" }) {
     Object.assign(this, { title, xlabel, ylabel, height, pick, last: null });
     this.svg = s("svg", { class: "stg-plot-svg", role: "img", "aria-label": label || title });
     this.legend = h("div", { class: "stg-plot-legend" });
@@ -80,7 +80,7 @@ class LinePlot {
 
   draw(given) {
     const { x, series, cursor = null, mark = null } = given;
-    const width = Math.max(this.node.clientWidth || 360, 180);
+    const width = Math.max(this.node.clientWidth || 360, 160);
     const [left, right, top, bottom] = [46, 10, 8, this.xlabel ? 36 : 22];
     const all = series.flatMap((one) => [...one.y, ...(one.from ?? []), ...(one.to ?? [])]).filter(Number.isFinite);
     if (mark !== null) all.push(mark);

@@ -1,5 +1,6 @@
 // Many videos under one clock. A button for each; every one is painted from its setting's sheet.
 
+const BESIDE = 3 * 174 + 76; // pixels that three enlarged videos take beside the others
 const SIZES_OF_GRID = [16, 24, 32, 48, 64, 96, 128, 192, 256];
 
 class GridExplorer extends Explorer {
@@ -31,7 +32,7 @@ class GridExplorer extends Explorer {
       h("span", { class: "stg-caption" }, `${count} videos`));
     this.panel = h("div", { class: "stg-large", "aria-label": "Enlarged videos", role: "group", hidden: "" });
     this.table = h("div", { class: "stg-table" });
-    return [head, this.buildTools(), this.panel, h("div", { class: "stg-scroll", tabindex: "0", "aria-label": "All videos" }, this.table)];
+    return [head, this.buildTools(), h("div", { class: "stg-seen" }, this.panel, h("div", { class: "stg-scroll", tabindex: "0", "aria-label": "All videos" }, this.table))];
   }
 
   buildTools() {
@@ -167,6 +168,7 @@ class GridExplorer extends Explorer {
     const most = rows.length > 12 ? 64 : rows.length > 4 ? 96 : 160; // many rows are to be seen together
     const fit = Math.max(24, room >= unit ? Math.floor((Math.min(room, most) / unit) * 2) * (unit / 2) : Math.min(room, most));
     this.tile = this.get("size") || fit;
+    this.root.classList.toggle("stg-beside", names + heads.length * (this.tile + 6) + BESIDE <= this.root.clientWidth);
     this.table.style.setProperty("--stg-columns", heads.length);
     this.table.style.setProperty("--stg-name", `${names}px`);
     this.table.style.setProperty("--stg-tile", `${this.tile}px`);

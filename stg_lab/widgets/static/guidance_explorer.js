@@ -36,21 +36,22 @@ class GuidanceExplorer extends Explorer {
       h("div", { class: "stg-gv-title" }, "Move the scales",
         h("span", { class: "stg-say stg-gv-exact" }, "exact for this step; not the trajectory that these scales would have taken")),
       h("div", { class: "stg-gv-mix" }, this.buildControls(), this.buildCards()),
-      h("div", { class: "stg-gv-title" }, "Where each vector points",
-        h("span", { class: "stg-say" }, "change of a pixel of x", h("sub", {}, "0"), " at weight 1, RMS over red, green, blue; colours end at the 99th percentile",
-          this.shown.length < this.view.frames ? ` · ${framesText(this.shown.length, this.view.frames)}` : null), this.buildCommon()),
-      this.buildStrips(),
-      h("div", { class: "stg-gv-title" }, "What it is made of", this.buildPanels()), this.buildCharts()];
+      h("div", { class: "stg-gv-lower" },
+        h("div", {}, h("div", { class: "stg-gv-title" }, "Where each vector points", this.buildCommon(),
+          h("span", { class: "stg-say" }, "change of a pixel of x", h("sub", {}, "0"), " at weight 1, RMS over red, green, blue; colours end at the 99th percentile",
+            this.shown.length < this.view.frames ? ` · ${framesText(this.shown.length, this.view.frames)}` : null)), this.buildStrips()),
+        h("div", {}, h("div", { class: "stg-gv-title" }, "What it is made of", this.buildPanels()), this.buildCharts()))];
   }
 
   buildControls() {
     this.sliders = this.view.vectors.map((vector, i) => this.buildSlider({ ...vector, id: vector.name, trait: (value) => ({ scales: { ...this.scales(), [vector.name]: value } }) }, i));
     this.phi = this.buildSlider({ id: "rescale", label: "Rescale", note: "φ, 0 is off: pulls the standard deviation back to that of cond (Alg. 4)", low: 0, high: 1, trait: (value) => ({ rescale: value }) });
     const off = () => this.set({ scales: Object.fromEntries(this.view.vectors.map((v) => [v.name, v.off])), rescale: 0 });
+    this.facts = h("div", { class: "stg-gv-facts" });
     return h("div", { class: "stg-gv-controls" }, ...this.sliders.map((s) => s.node), this.phi.node,
       h("div", { class: "stg-gv-buttons" },
         this.button("stg-as-recorded", "As recorded", () => this.set({ scales: {}, rescale: this.view.phi })),
-        this.button("stg-all-off", "All off", off)));
+        this.button("stg-all-off", "All off", off)), this.facts);
   }
 
   buildSlider({ id, label, note, low, high, colour, trait }) {
@@ -76,9 +77,8 @@ class GuidanceExplorer extends Explorer {
       input: () => this.set({ frame: +this.framer.value, playing: false }) });
     this.frameName = h("output", {});
     this.play = this.button("stg-play", "", () => this.set({ playing: !this.get("playing"), frame: this.now }));
-    this.facts = h("div", { class: "stg-gv-facts" });
     return h("div", { class: "stg-gv-cards" }, h("div", { class: "stg-gv-pictures" }, ...Object.values(this.cards).map((c) => c.node)),
-      h("div", { class: "stg-gv-frame" }, this.play, this.framer, this.frameName), this.facts);
+      h("div", { class: "stg-gv-frame" }, this.play, this.framer, this.frameName));
   }
 
   buildCommon() {
@@ -184,7 +184,10 @@ class GuidanceExplorer extends Explorer {
   }
 
   layout() {
+    const wide = this.root.clientWidth >= 1000;
     this.root.classList.toggle("stg-narrow", this.root.clientWidth < 620);
+    this.root.classList.toggle("stg-wide", wide);
+    Object.values(this.charts).flat().forEach((plot) => (plot.height = wide ? 150 : 170));
     if (!this.root.dataset.ready) return;
     this.paintRibbon(this.view.recorded, this.get("sample"));
     this.paintCharts();

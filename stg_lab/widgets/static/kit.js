@@ -158,6 +158,8 @@ const SHARED_HELP = [
  * (see `Help`), and `build()` -> nodes; `refresh()` shows the state, `layout()` answers to the width. `view.steps` and `view.samples`, where
  * there are any, get a slider and a chooser from `buildSteps` and `buildHead`.
  */
+const SIGHT = 780; // pixels of height in which an explorer is seen whole, on a screen of 1280 x 800
+
 class Explorer {
   static SAVES = true; // whether what is shown may be saved by a button
 

@@ -190,7 +190,7 @@ class OrthogonalityExplorer extends Explorer {
     const { frames, width, height } = this.view;
     const room = (this.rows[0].node.clientWidth || 600) - LABEL;
     const count = Math.max(1, Math.min(frames, Math.floor((room + GAP) / (34 + GAP))));
-    const tile = Math.min((room - GAP * (count - 1)) / count, 96);
+    const tile = Math.min((room - GAP * (count - 1)) / count, 96, (54 * width) / height); // five rows and the charts in sight
     this.root.style.setProperty("--stg-tile", `${tile}px`);
     this.root.style.setProperty("--stg-tile-high", `${(tile * height) / width}px`);
     if (this.shown?.length === count) return;

@@ -74,8 +74,8 @@ class Plane {
 
   draw(given) {
     const { vectors, paths, origin, explained, unit, step } = given;
-    const [width, height, left, bottom] = [Math.max(this.node.clientWidth || 340, 200), 210, 26, 26];
-    const to = fitted([...paths.flat(), origin], width - left - 14, height - bottom - 14, left + 4, 10);
+    const [width, height, left, bottom] = [Math.max(this.node.clientWidth || 340, 200), 180, 26, 26];
+    const to = fitted([...paths.flat(), origin], width - left - 14, height - bottom - 26, left + 4, 20);
     const o = to(origin);
     const order = vectors.map((_, v) => v).sort((a, b) => this.rank(given, a) - this.rank(given, b)); // the pair on top
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -1,6 +1,7 @@
 // The x0 explorer. All pictures are in the model: nothing here asks a kernel.
 
 const GAP = 3; // pixels between tiles, as in the style sheet
+const AROUND = 210; // pixels of height that all but the rows take
 const NAMES = 180; // width of the column of names with its gap
 const SIZES = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768]; // pixels of a picture, by the zoom's buttons
 const SMALLEST = 34; // a film strip shows fewer frames rather than narrower ones
@@ -178,7 +179,7 @@ class X0Explorer extends Working {
   layout() {
     const inner = (this.root.clientWidth || 900) - 32;
     const video = this.get("mode") === "video";
-    const { frames, width, height, rows } = this.view;
+    const { frames, width, height, rows, settings } = this.view;
     const stacked = video || inner < 560; // too narrow for names beside the pictures
     const room = stacked ? inner : inner - NAMES;
     const wish = this.get("size");
@@ -187,7 +188,9 @@ class X0Explorer extends Working {
     const gap = video ? 12 : GAP;
     const columns = video ? rows.length : shown.length;
     const share = (room - gap * (columns - 1)) / columns;
-    const tile = wish || whole(video ? Math.min(Math.max(share, 112), 256) : Math.min(share, 128), width);
+    const told = settings?.length ? 85 + 21 * settings.length : 0; // settings that differ, below the rows
+    const high = stacked ? Infinity : Math.max((SIGHT - AROUND - told) / this.rows.length - 5, 48); // of a row, so that all are in sight
+    const tile = wish || whole(video ? Math.min(Math.max(share, 112), 256) : Math.min(share, 128, (high * width) / height), width);
     this.tile = tile;
     const strip = columns * (tile + gap) - gap;
     this.root.dataset.mode = video ? "video" : "frames";
