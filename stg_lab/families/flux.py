@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Grid
-from stg_lab.families.caller_frame import running
 from stg_lab.families.call import of_as_many_rows
+from stg_lab.families.caller_frame import running
 from stg_lab.families.pictures import Pictures
 
 

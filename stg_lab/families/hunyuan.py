@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid, two_streams_without
-from stg_lab.families.caller_frame import running
 from stg_lab.families.call import Call, of_as_many_rows
+from stg_lab.families.caller_frame import running
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
 from stg_lab.families.network import SHARED_PARTS
