@@ -13,7 +13,7 @@ from stg_lab.weak import Weak, parse
 
 FRONT = 5  # how many a text shows beside the shortlist
 NOTE = (
-    "Which of the shortlist is best a look one step ahead cannot tell; sampling does: lab.search(pipe, advice.models, "
+    "The order is a tendency (claim 19 of docs/evidence.md); which is best only sampling tells: lab.search(pipe, advice.models, "
     "prompts=[...], seeds=range(16))."
 )
 SHORT = {"x0_distance": "change of x0", "sharpness_lost": "sharpness lost", "cosine_cfg": "cosine to CFG"}
@@ -153,7 +153,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Advice:
-    """Weak models of a sweep, nearest first: a sequence of `Candidate`, shown as a table in a notebook.
+    """Weak models of a sweep, most promising first: a sequence of `Candidate`, shown as a table in a notebook.
 
     Attributes:
         candidates: all that could be judged, best first.
@@ -201,8 +201,10 @@ class Advice:
 
     @property
     def told(self) -> str:
-        """How many are worth sampling, in a sentence."""
-        return f"{len(self.shortlist)} of {len(self)} weak models are worth sampling, nearest first."
+        """How many are worth sampling, and in which order, in a sentence."""
+        along = any(np.isfinite(one.scores["cosine_cfg"].mean) for one in self)
+        order = "those whose vector points most along CFG's first" if along else "nearest first"
+        return f"{len(self.shortlist)} of {len(self)} weak models are worth sampling, {order}."
 
     @property
     def basis(self) -> str:

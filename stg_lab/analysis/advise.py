@@ -1,17 +1,17 @@
-"""`advise`: which weak models of a sweep are worth sampling, nearest first.
+"""`advise`: which weak models of a sweep are worth sampling, and which of them first.
 
-What a look one step ahead can tell is whether a weak model *acts* at all and whether it still *draws the same thing*; both are
+What a look one step ahead can tell for sure is whether a weak model *acts* at all and whether it still *draws the same thing*; both are
 inequalities on one score of the sweep, see `CRITERIA`. A *state* is one sample at one step, and a criterion is met where its
 inequality holds in at least `agree` of the states.
 
-Order: first by how many criteria are met; among equals by the share of states in which all hold at once; among equals the
-nearest first, by the mean `x0_distance`. Equal in all three is equal rank.
+Order: first by how many criteria are met; among equals by the share of states in which all hold at once; among equals by how far
+the guidance vector points along CFG's, the mean `cosine_cfg`, and without an unconditional prediction the nearest first. Equal in all
+is equal rank.
 
-Nearest first is the order of caution, not of promise: a near weak model draws the same thing, and which one mends most no score
-that looks ahead told, where it was held against outcomes (claim 19 of docs/evidence.md). The paper asks more of a weak model: that
-it be *worse* (Hyung et al. 2025, sections 1 and 4.1) and that its vector be not CFG's once more. Sharpness lost, which stands for the
-first, told nothing about outcomes, and the part of the vector along CFG's is the very part that mends (claim 16). So both are
-asked only where a threshold is given for them.
+That order is what outcomes pointed to: the part of the vector along CFG's is the part that mends (claim 16 of docs/evidence.md), and
+of all scores of a sweep its cosine agreed best with what came out (claim 19, which also says how well). The paper asks of a weak
+model that it be *worse* (Hyung et al. 2025, sections 1 and 4.1) and that its vector be not CFG's once more. Sharpness lost, which
+stands for the first, told nothing about outcomes. So both are asked only where a threshold is given for them.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def advise(
     own: float | None = None,
     agree: float = 0.75,
 ) -> Advice:
-    """Say which weak models of a sweep are worth sampling: those that act and still draw the same thing, nearest first.
+    """Say which weak models of a sweep are worth sampling: those that act and still draw the same thing, most promising first.
 
-    Which of them is best it cannot tell; give what it answers to `lab.search`, which samples.
+    The order is a tendency, and no proof; give what it answers to `lab.search`, which samples.
 
     Args:
         sweep: of `lab.ablate` or `lab.open_ablation`, or its path, or the name of one that ships. A selection such as
@@ -163,10 +163,12 @@ def _judge(
 
 
 def _ranked(found: list[Candidate]) -> list[Candidate]:
-    """In order, with equal ranks where all three keys are equal; among them in the order of the sweep."""
+    """In order, with equal ranks where all keys are equal; among them in the order of the sweep."""
 
     def key(one: Candidate) -> tuple[int, float, float]:
-        return -one.met, -round(one.together, 9), round(one.scores["x0_distance"].mean, 9)
+        along = one.scores["cosine_cfg"].mean
+        promise = one.scores["x0_distance"].mean if np.isnan(along) else -along
+        return -one.met, -round(one.together, 9), round(promise, 9)
 
     ordered = sorted(found, key=key)
     keys = [key(one) for one in ordered]

@@ -153,7 +153,13 @@ def ablation_explorer(
         "cells": grid,
         "scores": [{"name": name, **SCORES[name].attrs(), "signed": name in SIGNED} for name in SCORES]
         + ([measured.score] if measured.name else []),
-        "advice": {"basis": advice.basis, "asked": advice.asked, "count": len(advice), "met": len(advice.shortlist)},
+        "advice": {
+            "basis": advice.basis,
+            "asked": advice.asked,
+            "count": len(advice),
+            "met": len(advice.shortlist),
+            "told": advice.told,
+        },
         "shortlist": [_candidate(one) for one in advice.shown],
         "why": why,
         "gains": list(GAINS),
@@ -200,6 +206,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "of": len(one.held),
         "once": one.at_once,
         "change": one.scores["x0_distance"].mean,
+        "along": _finite(one.scores["cosine_cfg"].mean),
         "for": list(one.reasons_for),
         "against": list(one.reasons_against),
     }

@@ -40,7 +40,7 @@ class AblationExplorer extends Explorer {
     return [this.buildHead("Weak models of a sweep"), this.buildTools(), this.buildGrid(), this.says,
       h("div", { class: "stg-ab-body" },
         h("section", { class: "stg-ab-list", "aria-label": "Shortlist" },
-          h("div", { class: "stg-ab-title" }, "Shortlist", h("span", { class: "stg-say" }, `${advice.met} of ${advice.count} are worth sampling, nearest first`)),
+          h("div", { class: "stg-ab-title" }, "Shortlist", h("span", { class: "stg-say" }, advice.told)),
           this.buildShortlist(), h("p", { class: "stg-say" }, `${advice.basis} To be tested by sampling; no proof.`),
           h("details", { class: "stg-say" }, h("summary", {}, "What was asked"), `${advice.asked}.`)),
         h("section", { class: "stg-ab-detail", "aria-label": "Chosen weak model" }, this.buildChosen(), this.buildPictures(), this.buildTable()))];
@@ -77,7 +77,7 @@ class AblationExplorer extends Explorer {
     this.items = this.view.shortlist.map((one) => {
       const button = this.button("stg-ab-item", "", () => this.choose(one.name), { "data-cell": one.name });
       button.append(h("b", {}, `${one.rank}`), h("span", {}, h("code", {}, one.typed),
-        h("small", {}, `${one.met} of ${one.of} criteria, ${one.once}, change of x0 ${short(one.change)}`),
+        h("small", {}, `${one.met} of ${one.of} criteria, ${one.once}, ${one.along === null ? `change of x0 ${short(one.change)}` : `cosine to CFG ${short(one.along)}`}`),
         one.against.length ? h("small", {}, `− ${one.against[0]}`) : null));
       button.classList.toggle("stg-ab-short", one.met < one.of);
       return button;
