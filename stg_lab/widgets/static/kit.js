@@ -153,13 +153,14 @@ const SHARED_HELP = [
   [".stg-guidance", "Guidance", "The guidance that the run was sampled under, as one types it."],
 ];
 
+/** Pixels of height in which an explorer is seen whole: on a screen of 1280 x 800, and more on higher ones. */
+const SIGHT = Math.max(780, Math.min(screen.height - 220, 1100));
+
 /**
  * An explorer in a cell. A subclass has `static CLASS`, `static LABEL`, `static STATE` (the traits it follows), `static HELP`
  * (see `Help`), and `build()` -> nodes; `refresh()` shows the state, `layout()` answers to the width. `view.steps` and `view.samples`, where
  * there are any, get a slider and a chooser from `buildSteps` and `buildHead`.
  */
-const SIGHT = 780; // pixels of height in which an explorer is seen whole, on a screen of 1280 x 800
-
 class Explorer {
   static SAVES = true; // whether what is shown may be saved by a button
 
