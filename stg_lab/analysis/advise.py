@@ -4,9 +4,8 @@ What a look one step ahead can tell for sure is whether a weak model *acts* at a
 inequalities on one score of the sweep, see `CRITERIA`. A *state* is one sample at one step, and a criterion is met where its
 inequality holds in at least `agree` of the states.
 
-Order: first by how many criteria are met; among equals by the share of states in which all hold at once; among equals by how far
-the guidance vector points along CFG's, the mean `cosine_cfg`, and without an unconditional prediction the nearest first. Equal in all
-is equal rank.
+Order: first by how many criteria are met; among equals by how far the guidance vector points along CFG's, the mean `cosine_cfg`, and
+without an unconditional prediction the nearest first. Equal in both is equal rank.
 
 That order is what outcomes pointed to: the part of the vector along CFG's is the part that mends (claim 16 of docs/evidence.md), and
 of all scores of a sweep its cosine agreed best with what came out (claim 19, which also says how well). The paper asks of a weak
@@ -163,12 +162,12 @@ def _judge(
 
 
 def _ranked(found: list[Candidate]) -> list[Candidate]:
-    """In order, with equal ranks where all keys are equal; among them in the order of the sweep."""
+    """In order, with equal ranks where both keys are equal; among them in the order of the sweep."""
 
-    def key(one: Candidate) -> tuple[int, float, float]:
+    def key(one: Candidate) -> tuple[int, float]:
         along = one.scores["cosine_cfg"].mean
         promise = one.scores["x0_distance"].mean if np.isnan(along) else -along
-        return -one.met, -round(one.together, 9), round(promise, 9)
+        return -one.met, round(promise, 9)
 
     ordered = sorted(found, key=key)
     keys = [key(one) for one in ordered]

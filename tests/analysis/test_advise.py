@@ -64,14 +64,12 @@ def test_two_faults_come_behind_one():
     assert [one.met for one in advice] == [4, 3, 2]
 
 
-def test_among_equals_consistency_comes_before_promise():
-    often = np.array([[0.4, 0.4], [0.4, 0.4]])
-    once_not = np.array([[0.1, 0.1], [0.1, 0.01]])  # far more along CFG's vector, but it acts in three of four states
-    advice = lab.advise(sweep({"x0_distance": once_not, "cosine_cfg": 0.9}, {"x0_distance": often}))
-    assert order(advice) == [1, 0]
-    assert [one.together for one in advice] == [1.0, 0.75]
-    assert all(one.shortlisted for one in advice)
-    assert not lab.advise(sweep({"x0_distance": once_not, "cosine_cfg": 0.9}), agree=1)[0].shortlisted
+def test_a_criterion_is_met_where_it_holds_often_enough():
+    once_not = np.array([[0.1, 0.1], [0.1, 0.01]])  # acts in three of four states
+    [one] = lab.advise(sweep({"x0_distance": once_not}))
+    assert one.shortlisted
+    assert one.together == 0.75
+    assert not lab.advise(sweep({"x0_distance": once_not}), agree=1)[0].shortlisted
 
 
 def test_criteria_that_hold_in_turn_never_hold_at_once():
