@@ -60,7 +60,7 @@ def test_a_click_shows_prediction_vector_and_scores(visit_widget, ds):
     vector = 127.5 + gain * (video(ds).astype(float) - video(ds, **where))
     assert np.abs(tiles(seen, "cell-vector") - np.clip(vector, 0, 255)).max() <= 1
     assert value(seen, "x0_distance") == pytest.approx(float(ds.x0_distance.sel(**where).squeeze()), rel=0.01)
-    assert "no sharpness" in seen.page.locator(".stg-ab-reasons").first.inner_text()
+    assert "draws the same thing" in seen.page.locator(".stg-ab-reasons").first.inner_text()
     assert (seen.faults, seen.outside) == ([], [])
 
 

@@ -67,11 +67,11 @@ def test_every_painted_pixel_is_the_recordings(report, recorded):
 
 def test_arrow_keys_move_the_step(report, recorded):
     page, recording = report.page, recorded[0].recording
-    page.locator(".stg-step").focus()
+    page.locator(".stg-x0 .stg-step").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("() => document.querySelector('.stg-readout b').textContent === '3'")
     np.testing.assert_array_equal(report.tile("skip", 4), frames(recording, "skip", 3)[4])
-    assert page.locator(".stg-step").get_attribute("aria-valuetext").startswith("step 3 of 0 to 3, sigma ")
+    assert page.locator(".stg-x0 .stg-step").get_attribute("aria-valuetext").startswith("step 3 of 0 to 3, sigma ")
     page.locator(".stg-mode-frames").focus()  # from anywhere in the explorer
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("() => document.querySelector('.stg-readout b').textContent === '2'")
@@ -81,7 +81,7 @@ def test_a_branch_that_was_not_computed_says_so(report):
     page = report.page
     why = page.locator(".stg-branch[data-branch=skip] .stg-why")
     assert not why.is_visible()
-    page.locator(".stg-step").focus()
+    page.locator(".stg-x0 .stg-step").focus()
     page.keyboard.press("Home")
     why.wait_for(state="visible")
     assert why.inner_text() == "not computed at this step"
@@ -104,7 +104,7 @@ def test_the_difference_is_signed_around_grey(report, recorded):
 
 def test_space_plays_and_pauses(report):
     page = report.page
-    page.locator(".stg-step").focus()
+    page.locator(".stg-x0 .stg-step").focus()
     page.keyboard.press("Space")
     page.wait_for_function("() => document.querySelector('.stg-x0').dataset.mode === 'video'")
     frame = "document.querySelector('.stg-branch[data-branch=cond] canvas').dataset.frame"

@@ -134,7 +134,7 @@ def test_unknown_formats_and_other_things_are_refused():
         lab.export("CFG(4)", "json")
 
 
-@pytest.mark.parametrize("module", ["typed", "steps"])
+@pytest.mark.parametrize("module", ["as_code", "steps"])
 def test_examples_are_true(module):
     results = doctest.testmod(importlib.import_module(f"stg_lab.interop.{module}"))
     assert results.attempted

@@ -480,7 +480,7 @@ def test_a_copy_from_cuda_waits_in_the_right_order(monkeypatch):
             log.append("off the side")
 
     side = Side()
-    monkeypatch.setattr(host, "_side_stream", lambda device: side)
+    monkeypatch.setattr(host_copy, "_side_stream", lambda device: side)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the sampler")
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: log.append("kept for the side"))

@@ -188,6 +188,8 @@ OTHERS = {
     "picture": st.builds(lab.picture, st.integers(1, 4), prompt=st.sampled_from(["caption", "negative"])),
     "plain": st.just(lab.plain()),
     "empty": st.just(lab.empty()),  # its prompt is what it is
+    "history": st.builds(lab.history, st.floats(0.01, 1), keep=st.integers(0, 4)),
+    "predictor": st.builds(lab.predictor, st.floats(0.01, 1), prompt=st.sampled_from(["caption", "negative", "none"])),
 }
 EVERY = {**SIMPLE, **OTHERS, "per_step": schedules()}
 

@@ -11,7 +11,7 @@ class AblationExplorer extends Explorer {
     [".stg-ab-score", "Colour", "The score that colours the grid. It looks one step ahead and is no verdict on videos."],
     [".stg-ab-step", "Step", "Which of the steps that were looked at."],
     [".stg-ab-gain", "Vector", "What the vector’s pixels are multiplied by, so that they can be seen."],
-    [".stg-ab-list", "Shortlist", "Candidates in order, with what speaks against each. To be tested by sampling."],
+    [".stg-ab-list", "Shortlist", "Those that act and still draw the same thing, what points most along CFG’s vector first, with what speaks against each. To be tested by sampling."],
     [".stg-ab-pin", "Pin", "Keeps this weak model in sight beside the next one that is chosen."],
     [".stg-ab-chosen", "The chosen one", "What to type for it, and what speaks for and against it."],
     [".stg-ab-pictures", "Pictures", "The model’s own predictions, the weak model’s, and the vector between, all from the same noisy video."],
@@ -40,7 +40,7 @@ class AblationExplorer extends Explorer {
     return [this.buildHead("Weak models of a sweep"), this.buildTools(), this.buildGrid(), this.says,
       h("div", { class: "stg-ab-body" },
         h("section", { class: "stg-ab-list", "aria-label": "Shortlist" },
-          h("div", { class: "stg-ab-title" }, "Shortlist", h("span", { class: "stg-say" }, advice.told)),
+          h("div", { class: "stg-ab-title" }, "Shortlist", h("span", { class: "stg-say" }, `${advice.met} of ${advice.count} are worth sampling`)),
           this.buildShortlist(), h("p", { class: "stg-say" }, `${advice.basis} To be tested by sampling; no proof.`),
           h("details", { class: "stg-say" }, h("summary", {}, "What was asked"), `${advice.asked}.`)),
         h("section", { class: "stg-ab-detail", "aria-label": "Chosen weak model" }, this.buildChosen(), this.buildPictures(), this.buildTable()))];
