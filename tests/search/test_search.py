@@ -96,7 +96,8 @@ def test_the_result_is_the_same_in_two_processes_one_of_which_is_killed(digits, 
     def kill():
         while not list((tmp_path / "two").glob("cells/*.json")):
             time.sleep(0.01)
-        psutil.Process().children()[-1].kill()
+        started = psutil.Process.create_time  # process ids begin anew some time
+        max(psutil.Process().children(), key=started).kill()  # the last worker
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
