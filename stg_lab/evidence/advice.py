@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stg_lab.analysis import CRITERIA
 from stg_lab.analysis.rank import spearman
 from stg_lab.evidence.ahead import RUNS
 from stg_lab.evidence.choose import candidates
@@ -17,11 +18,8 @@ from stg_lab.evidence.statistics import RESAMPLES, Estimate, conclude, estimate,
 from stg_lab.evidence.tables import GRAIN, NONE
 from stg_lab.weak.skip import Skip
 
-ALONG, CHANGE, ACTS = (
-    "cosine_cfg",
-    "x0_distance",
-    0.05,
-)  # what `lab.advise` goes by, of all that change the prediction so much
+ALONG, ACTS = "cosine_cfg", CRITERIA["acts"]  # what `lab.advise` goes by, of those that act
+CHANGE = ACTS.score
 
 
 @claim(19, "A look one step ahead tells which layer to skip", source="A claim of this project", models=(*ALL, PLAIN))
@@ -59,7 +57,7 @@ def look_ahead(bench: Bench) -> Finding:
 
 def _promise(seen: Mapping[str, np.ndarray]) -> list[int]:
     """Weak models by number, as `lab.advise` has them: those that act, by how far their vectors point along CFG's; then the rest."""
-    return sorted(range(len(seen[ALONG])), key=lambda i: (seen[CHANGE][i] < ACTS, -seen[ALONG][i]))
+    return sorted(range(len(seen[ALONG])), key=lambda i: (seen[CHANGE][i] < ACTS.threshold, -seen[ALONG][i]))
 
 
 def _sure(looks: Mapping[str, np.ndarray], good: np.ndarray) -> float:

@@ -179,6 +179,7 @@ class Call(Network):
             scheduler.set_timesteps(steps, **options)
 
 
-def of_as_many_rows(one: Tensor, like: Tensor) -> Tensor:
-    """What stands for one prompt, as often as a call has rows and of its dtype."""
-    return one[:1].expand(len(like), *one.shape[1:]).to(like)
+def with_text(kwargs: Mapping[str, Any], one: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of a call with other text: what stands for `one` prompt, as often as the call has rows and of its dtype."""
+    rows = {name: (new[:1], kwargs[name]) for name, new in one.items()}
+    return {**kwargs, **{name: new.expand(len(like), *new.shape[1:]).to(like) for name, (new, like) in rows.items()}}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Grid
-from stg_lab.families.call import of_as_many_rows
+from stg_lab.families.call import with_text
 from stg_lab.families.caller_frame import running
 from stg_lab.families.pictures import Pictures
 
@@ -72,7 +72,7 @@ class Flux(Packed):
         text = kwargs["encoder_hidden_states"]
         empty, pooled, _ = pipe.encode_prompt("", None, device=text.device, max_sequence_length=text.shape[1])
         new = {"encoder_hidden_states": empty, "pooled_projections": pooled}
-        return args, {**kwargs, **{name: of_as_many_rows(one, kwargs[name]) for name, one in new.items()}}
+        return args, with_text(kwargs, new)
 
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))

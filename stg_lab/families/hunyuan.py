@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stg_lab.errors import CallError, GuidanceError
 from stg_lab.families import call_sizes
 from stg_lab.families.base import Family, Grid, two_streams_without
-from stg_lab.families.call import Call, of_as_many_rows
+from stg_lab.families.call import Call, with_text
 from stg_lab.families.caller_frame import running
 from stg_lab.families.first_frame import FirstFrame
 from stg_lab.families.guider import Guider
@@ -83,7 +83,7 @@ class HunyuanVideo(Hunyuan):
         encoded = pipe.encode_prompt("", device=text.device, dtype=text.dtype, max_sequence_length=text.shape[1])
         names = ("encoder_hidden_states", "pooled_projections", "encoder_attention_mask")
         new = dict(zip(names, encoded, strict=True))
-        return args, {**kwargs, **{name: of_as_many_rows(one, kwargs[name]) for name, one in new.items()}}
+        return args, with_text(kwargs, new)
 
     def has_uncond(self, pipe: Any) -> bool:
         return bool(running(pipe, "do_true_cfg").get("do_true_cfg", False))
